@@ -1,0 +1,53 @@
+"""Writing files so that nobody ever sees half of one."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from instseg.errors import InstsegError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a path beside `path` to write to, and rename it to `path` when the block ends well.
+
+    The temporary name keeps the suffix, since writers choose the format by it.
+    When the block raises, the temporary file is removed and `path` is as it was.
+
+    Raises
+    ------
+    InstsegError
+        If the folder does not exist, is not writable or the disc is full.
+    """
+    if path.is_dir():
+        raise InstsegError(f"cannot write {path}: it is a folder; give a file name")
+    if not path.parent.is_dir():
+        raise InstsegError(f"cannot write {path}: the folder {path.parent} does not exist; create it first")
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.partial{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InstsegError(f"cannot write {path}: {error.strerror or error}; check the permissions and the space") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> Path:
+    """Create `path` and its parents where they are missing.
+
+    Raises
+    ------
+    InstsegError
+        If it is a file or cannot be created.
+    """
+    if path.exists() and not path.is_dir():
+        raise InstsegError(f"cannot use {path} as a folder: it is a file; choose another name")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InstsegError(f"cannot create the folder {path}: {error.strerror or error}; choose another") from error
+    return path
