@@ -21,19 +21,43 @@ def replacing(path: Path) -> Iterator[Path]:
     InstsegError
         If the folder does not exist, is not writable or the disc is full.
     """
+    require_target(path)
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.partial{path.suffix}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        raise InstsegError(
+            f"cannot write {path}: {error.strerror or error}; check the permissions and the space"
+        ) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def require_target(path: Path, *suffixes: str) -> None:
+    """See that a file can be written, before the work whose result it is to hold.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    suffixes : str
+        Such as '.png': what the name may end in, in lower case. Without any, all are allowed.
+
+    Raises
+    ------
+    InstsegError
+        If it is a folder, its folder does not exist or is not writable, or its suffix is another one.
+    """
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise InstsegError(f"cannot write {path}: expected a name that ends in {' or '.join(suffixes)}; choose such a name")
     if path.is_dir():
         raise InstsegError(f"cannot write {path}: it is a folder; give a file name")
     if not path.parent.is_dir():
         raise InstsegError(f"cannot write {path}: the folder {path.parent} does not exist; create it first")
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.partial{path.suffix}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InstsegError(f"cannot write {path}: {error.strerror or error}; check the permissions and the space") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    if not os.access(path.parent, os.W_OK):
+        raise InstsegError(f"cannot write {path}: the folder {path.parent} is not writable; choose another")
 
 
 def make_folder(path: Path) -> Path:

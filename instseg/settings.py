@@ -1,8 +1,8 @@
-"""All settings, with their defaults and their bounds. Standard library only.
+"""All settings, with their meaning, their defaults and their bounds. Standard library only.
 
 Each group is a flat, frozen dataclass that checks itself once, when it is
-built; a value out of bounds raises `UsageError`. Every default is written
-here and nowhere else: the command line reads them from these classes.
+built; a value out of bounds raises `UsageError`. Every default and every
+description is written here and nowhere else: the command line makes its options from these classes.
 """
 
 import dataclasses
@@ -18,6 +18,11 @@ DistanceName = Literal["manhattan", "euclidean"]
 ErrorName = Literal["squared", "logcosh"]
 ClusterMethod = Literal["fast", "hdbscan"]
 NoiseRule = Literal["nearest", "drop"]
+
+
+def _option(default: Any, description: str) -> Any:
+    """Declare a setting that is an option of a command, too."""
+    return dataclasses.field(default=default, metadata={"help": description})
 
 
 def _require(condition: bool, name: str, value: object, expected: str) -> None:
@@ -65,32 +70,21 @@ class Settings:
             if name not in fields:
                 raise InstsegError(f"unknown {cls.__name__} value {name!r}; expected {', '.join(fields)}")
             default = fields[name].default
-            same = isinstance(value, type(default)) and isinstance(value, bool) == isinstance(default, bool)
-            integer_for_float = isinstance(default, float) and type(value) is int
-            if not (same or integer_for_float or (value is None or default is None)):
+            kinds = {float: (float, int), tuple: (tuple, list)}.get(type(default), (type(default),))
+            # None stands for a default that is found out later, whose type is not known here.
+            if default is not None and type(value) not in kinds:
                 raise InstsegError(f"{cls.__name__} value {name!r} is {value!r}, expected a {type(default).__name__}")
         return cls(**values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiscSettings(Settings):
-    """The generated example images: bright discs on a dark ground.
+    """The generated example images: bright discs on a dark ground."""
 
-    Attributes
-    ----------
-    size : int
-        Height and width in pixels.
-    min_discs, max_discs : int
-        Bounds of the number of discs drawn per image, both included. A disc
-        that later ones cover completely has no label, so an image may hold fewer.
-    noise : float
-        Share of white Gaussian noise in the image, 0..1.
-    """
-
-    size: int = 512
-    min_discs: int = 25
-    max_discs: int = 74
-    noise: float = 0.05
+    size: int = _option(512, "Height and width of an image in pixels.")
+    min_discs: int = _option(25, "Fewest discs drawn in an image; those that others cover get no label.")
+    max_discs: int = _option(74, "Most discs drawn in an image.")
+    noise: float = _option(0.05, "Share of white Gaussian noise, 0 to 1.")
 
     def __post_init__(self) -> None:
         _positive(self, "size")
@@ -105,17 +99,17 @@ class DiscSettings(Settings):
 class MetricLossSettings(Settings):
     """Options of the plain discriminative loss (`instseg.loss.MetricLoss`), by name."""
 
-    push_distance_metric: DistanceName = "manhattan"
-    pull_distance_metric: DistanceName = "manhattan"
-    push_error_metric: ErrorName = "squared"
-    pull_error_metric: ErrorName = "squared"
-    push_margin: float = 0.25
-    pull_margin: float = 0.0
-    push_weight: float = 1.0
-    pull_weight: float = 1.0
-    regularization_error_metric: ErrorName = "squared"
-    regularization_weight: float = 1e-4
-    ignore_label: int | None = None
+    push_distance_metric: DistanceName = _option("manhattan", "Distance between centroids.")
+    pull_distance_metric: DistanceName = _option("manhattan", "Distance of a pixel to its centroid.")
+    push_error_metric: ErrorName = _option("squared", "What a distance below the push margin costs.")
+    pull_error_metric: ErrorName = _option("squared", "What a distance beyond the pull margin costs.")
+    push_margin: float = _option(0.25, "Centroids farther apart than this cost nothing.")
+    pull_margin: float = _option(0.0, "Pixels nearer to their centroid than this cost nothing.")
+    push_weight: float = _option(1.0, "Weight of the push term.")
+    pull_weight: float = _option(1.0, "Weight of the pull term.")
+    regularization_error_metric: ErrorName = _option("squared", "What a centroid far from 0 costs.")
+    regularization_weight: float = _option(1e-4, "Weight of the regularization term.")
+    ignore_label: int | None = _option(None, "Pixels of this label take no part, such as 0 for the background.")
 
     def __post_init__(self) -> None:
         _not_negative(self, "push_margin", "pull_margin", "push_weight", "pull_weight", "regularization_weight")
@@ -150,9 +144,11 @@ class ModelSettings(Settings):
     """
 
     channels: int = 1
-    embeddings: int = 8
+    embeddings: int = _option(8, "Dimensions of the embeddings.")
     classes: int = 2
-    loss: LossName = "overlap"
+    loss: LossName = _option(
+        "overlap", "What trains the embeddings: overlap of soft instances, or the plain push and pull of MetricLoss."
+    )
     widths: tuple[int, ...] = (32, 64, 128, 192)
     diameter: float = 20.0
 
@@ -168,32 +164,18 @@ class ModelSettings(Settings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSettings(Settings):
-    """How training goes.
+    """How training goes: AdamW with linear warm-up and cosine decay, and an average of the weights as the result."""
 
-    Attributes
-    ----------
-    iterations : int
-        Optimiser steps in all, those before a resume included.
-    batch_size, patch_size : int
-        Patches per step, and their height and width in pixels.
-    learning_rate : float
-        Peak of the schedule (linear warm-up, then cosine decay).
-    validation_share : float
-        Part of the data that is kept for validation where no other folder is given.
-    seed : int
-        Seed of the weights, the split, the crops and the augmentation.
-    """
-
-    iterations: int = 2500
-    batch_size: int = 8
-    patch_size: int = 128
-    learning_rate: float = 1e-3
+    iterations: int = _option(2500, "Optimiser steps in all, those before a --resume included.")
+    batch_size: int = _option(8, "Patches in a step.")
+    patch_size: int = _option(128, "Height and width of a patch in pixels, a multiple of 16.")
+    learning_rate: float = _option(1e-3, "Peak of the learning rate.")
     weight_decay: float = 1e-4
     warmup: int = 100
     averaging: float = 0.995
-    validation_share: float = 0.1
-    validation_every: int = 500
-    seed: int = 0
+    validation_share: float = _option(0.1, "Share of the data kept for validation, where --val is not given.")
+    validation_every: int = _option(500, "Iterations between validations; the model is saved with each.")
+    seed: int = _option(0, "Seed of weights, split, crops and augmentation.")
 
     def __post_init__(self) -> None:
         _positive(self, "iterations", "batch_size", "patch_size", "learning_rate", "validation_every")
@@ -205,46 +187,25 @@ class TrainSettings(Settings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterSettings(Settings):
-    """How embeddings become labels.
+    """How embeddings become labels."""
 
-    Attributes
-    ----------
-    method : {'fast', 'hdbscan'}
-        'fast' finds the modes of the embeddings; 'hdbscan' is a density clustering of all foreground pixels.
-    foreground_threshold : float
-        Pixels whose foreground probability is at least this are clustered, 0..1.
-    bandwidth : float or None
-        Distance in embedding space within which pixels belong to a mode, for
-        embeddings that bring no bandwidth map. None: the file's own, else measured on the embeddings.
-    seed_threshold : float
-        A pixel may start an instance where its seed value is at least this, 0..1. Fast method with a seed map only.
-    membership_threshold : float
-        A pixel whose soft membership of its nearest instance is below this is noise, 0..1. Fast method only.
-    min_size : int
-        Smallest instance in pixels.
-    metric : {'manhattan', 'euclidean'}
-        Distance between embeddings, HDBSCAN only.
-    min_cluster_size : int
-        Fewest pixels of a cluster, HDBSCAN only.
-    min_samples : int
-        Neighbours that make a pixel dense, HDBSCAN only.
-    position_weight : float
-        Pixel coordinates (row, column) times this are appended to the embeddings.
-    noise : {'nearest', 'drop'}
-        Whether foreground pixels of no cluster go to the nearest instance or to the background.
-    """
-
-    method: ClusterMethod = "fast"
-    foreground_threshold: float = 0.5
-    bandwidth: float | None = None
-    seed_threshold: float = 0.5
-    membership_threshold: float = 0.2
-    min_size: int = 10
-    metric: DistanceName = "manhattan"
-    min_cluster_size: int = 20
-    min_samples: int = 5
-    position_weight: float = 0.0
-    noise: NoiseRule = "nearest"
+    method: ClusterMethod = _option("fast", "fast: modes of the embeddings; hdbscan: density clustering of all pixels.")
+    foreground_threshold: float = _option(0.5, "Pixels of at least this foreground probability are clustered, 0 to 1.")
+    bandwidth: float | None = _option(
+        None, "Reach of an instance in embedding space. By default that of the file, else measured. Fast only."
+    )
+    seed_threshold: float = _option(
+        0.5, "An instance starts at a pixel of at least this seed value, 0 to 1. Fast only."
+    )
+    membership_threshold: float = _option(
+        0.2, "Pixels of less membership in any instance are noise, 0 to 1. Fast only."
+    )
+    min_size: int = _option(10, "Smallest instance in pixels.")
+    metric: DistanceName = _option("manhattan", "Distance between embeddings. HDBSCAN only.")
+    min_cluster_size: int = _option(20, "Fewest pixels of a cluster. HDBSCAN only.")
+    min_samples: int = _option(5, "Neighbours that make a pixel dense. HDBSCAN only.")
+    position_weight: float = _option(0.0, "Pixel coordinates times this are appended to the embeddings.")
+    noise: NoiseRule = _option("nearest", "Pixels of no instance go to the nearest that touches, or are dropped.")
 
     def __post_init__(self) -> None:
         _one_of(self, "method", ("fast", "hdbscan"))

@@ -1,0 +1,39 @@
+"""`instseg cluster`."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from instseg.cli.options import Given, settings_options
+from instseg.settings import ClusterSettings
+
+
+@settings_options(clustering=ClusterSettings)
+def cluster(
+    embeddings: Annotated[
+        Path, typer.Argument(metavar="EMB.npz", help="What predict --embeddings wrote.", show_default=False)
+    ],
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="Where the labels go: .png (16 bit) or .tif (32 bit).")
+    ] = Path("labels.png"),
+    *,
+    clustering: Given,
+) -> None:
+    """Turn stored embeddings into labels, without TensorFlow.
+
+    The settings stored in the file apply; options replace them.
+    """
+    settings_given = ClusterSettings(**clustering)
+    from instseg.cluster import cluster as group
+    from instseg.embeddings import read_embeddings
+    from instseg.files import require_target
+    from instseg.images import LABEL_SUFFIXES, write_labels
+
+    require_target(out, *LABEL_SUFFIXES)
+    maps = read_embeddings(embeddings)
+    base = maps.settings or settings_given
+    labels = group(maps, dataclasses.replace(base, **clustering))
+    write_labels(out, labels)
+    typer.echo(f"{out}: {int(labels.max(initial=0))} instances")

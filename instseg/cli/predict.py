@@ -1,0 +1,202 @@
+"""`instseg predict`."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+
+import typer
+
+from instseg.cli import terminal
+from instseg.cli.options import Given, settings_options
+from instseg.errors import InstsegError, UsageError
+from instseg.settings import ClusterSettings
+
+if TYPE_CHECKING:
+    from instseg.predict import Model
+
+
+@settings_options(clustering=ClusterSettings)
+def predict(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Directory that train wrote.", show_default=False)],
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE...", help="Images, folders or patterns.", show_default=False)
+    ],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Labels of one image: .png (16 bit) or .tif (32 bit).")
+    ] = None,
+    out_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for the labels of many images, named like these.")
+    ] = None,
+    file_format: Annotated[
+        Literal["png", "tif"], typer.Option("--format", help="Of the labels in --out-dir.")
+    ] = "png",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that --out-dir holds.")] = False,
+    planes: Annotated[
+        bool, typer.Option("--planes", help="Take a stack's planes as images: NAME-0000, NAME-0001, ... in --out-dir.")
+    ] = False,
+    embeddings: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write the embeddings (.npz); with --out-dir a folder.")
+    ] = None,
+    embeddings_picture: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also draw the embedding channels (.png); with --out-dir a folder.")
+    ] = None,
+    overlay: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also draw outlines on the image (.png); with --out-dir a folder.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of TensorFlow.", show_default="all cores")] = None,
+    *,
+    clustering: Given,
+) -> None:
+    """Segment images: one label per object.
+
+    The clustering settings stored in the model apply; options replace them.
+    """
+    ClusterSettings(**clustering)
+    if threads is not None and threads < 1:
+        raise UsageError(f"--threads is {threads}, expected a number above 0")
+    if (out is None) == (out_dir is None):
+        raise UsageError("expected either --out FILE for one image or --out-dir DIR for many; give one of them")
+    from instseg.data.folder import find_images
+
+    files = find_images(images)
+    extras = {"npz": embeddings, "embeddings": embeddings_picture, "overlay": overlay}
+    if out is not None:
+        if len(files) > 1:
+            raise UsageError(f"--out is for one image, but {len(files)} were found; give --out-dir DIR")
+        if planes:
+            raise UsageError("--out is for one image, --planes gives many; give --out-dir DIR")
+        targets: _Targets = _OneImage(out, extras)
+    else:
+        targets = _ManyImages(out_dir or Path(), file_format, extras, files, overwrite)
+    from instseg.store import read_settings
+
+    read_settings(model)
+    with terminal.waiting("Loading TensorFlow"):
+        from instseg.runtime import load_tensorflow
+
+        load_tensorflow(threads)
+        from instseg.predict import load
+
+        loaded = load(model)
+    settings = dataclasses.replace(loaded.clustering, **clustering)
+    if out is not None:
+        image = _read(files[0])
+        typer.echo(f"{out}: {_segment(loaded, image, settings, targets, '')} instances")
+    else:
+        _segment_all(loaded, files, planes, settings, targets)
+
+
+class _Targets(Protocol):
+    """Where the results of an image go, by its name."""
+
+    def labels(self, name: str) -> Path: ...
+
+    def extra(self, kind: str, name: str) -> Path | None: ...
+
+
+class _OneImage:
+    def __init__(self, out: Path, extras: dict[str, Path | None]) -> None:
+        from instseg.files import require_target
+        from instseg.images import LABEL_SUFFIXES
+
+        require_target(out, *LABEL_SUFFIXES)
+        for kind, path in extras.items():
+            if path is not None:
+                require_target(path, ".npz" if kind == "npz" else ".png")
+        self._out, self._extras = out, extras
+
+    def labels(self, name: str) -> Path:
+        return self._out
+
+    def extra(self, kind: str, name: str) -> Path | None:
+        return self._extras[kind]
+
+
+class _ManyImages:
+    def __init__(
+        self, folder: Path, suffix: str, extras: dict[str, Path | None], files: list[Path], overwrite: bool
+    ) -> None:
+        self._folder, self._suffix, self._extras = folder, suffix, extras
+        self._require_free(files, overwrite)
+
+    def labels(self, name: str) -> Path:
+        return self._folder / f"{name}.{self._suffix}"
+
+    def extra(self, kind: str, name: str) -> Path | None:
+        folder = self._extras[kind]
+        return None if folder is None else folder / f"{name}.{'npz' if kind == 'npz' else 'png'}"
+
+    def _require_free(self, files: list[Path], overwrite: bool) -> None:
+        """See that names are unique and nothing is replaced unasked, and make the folders."""
+        from instseg.files import make_folder
+
+        names = [file.stem for file in files]
+        doubled = sorted({name for name in names if names.count(name) > 1})
+        if doubled:
+            raise UsageError(f"{len(doubled)} image names occur twice ({', '.join(doubled[:3])}); segment their folders apart")
+        folders = [self._folder, *(folder for folder in self._extras.values() if folder is not None)]
+        if len(set(folders)) < len(folders):
+            raise UsageError("labels, embeddings and pictures would have the same names; give each its own folder")
+        for folder in folders:
+            taken = [] if overwrite else [path for path in make_folder(folder).iterdir() if not path.name.startswith(".")]
+            if taken:
+                raise InstsegError(f"{folder} already holds {len(taken)} files; add --overwrite, or give another folder")
+            make_folder(folder)
+
+
+def _read(file: Path) -> Any:
+    from instseg.images import read_image
+
+    return read_image(file)
+
+
+def _segment(model: "Model", image: Any, settings: ClusterSettings, targets: _Targets, name: str) -> int:
+    """Write all results of one image and return its number of instances."""
+    from instseg.cluster import cluster
+    from instseg.embeddings import write_embeddings
+    from instseg.images import write_labels, write_picture
+    from instseg.render import embeddings_picture, overlay
+
+    maps = dataclasses.replace(model.embed(image), settings=settings)
+    labels = cluster(maps, settings)
+    write_labels(targets.labels(name), labels)
+    if (path := targets.extra("npz", name)) is not None:
+        write_embeddings(path, maps)
+    if (path := targets.extra("embeddings", name)) is not None:
+        write_picture(path, embeddings_picture(maps.embeddings, maps.foreground))
+    if (path := targets.extra("overlay", name)) is not None:
+        write_picture(path, overlay(image, labels))
+    return int(labels.max(initial=0))
+
+
+def _segment_all(
+    model: "Model", files: list[Path], planes: bool, settings: ClusterSettings, targets: _Targets
+) -> None:
+    """Segment image after image; one that cannot be read costs no other."""
+    failures: list[str] = []
+    done = instances = 0
+    with terminal.counting("Segmenting") as count:
+        for number, file in enumerate(files, start=1):
+            try:
+                for name, image in _named(file, planes):
+                    instances += _segment(model, image, settings, targets, name)
+                    done += 1
+            except InstsegError as error:
+                failures.append(f"{file}: {error}")
+            count(number, len(files))
+    typer.echo(f"{done} images, {instances} instances")
+    if failures:
+        for failure in failures[:10]:
+            terminal.complain(failure)
+        raise InstsegError(f"{len(failures)} of {len(files)} files could not be segmented")
+
+
+def _named(file: Path, planes: bool) -> Iterator[tuple[str, Any]]:
+    if not planes:
+        yield file.stem, _read(file)
+        return
+    from instseg.images import read_planes
+
+    for number, image in enumerate(read_planes(file)):
+        yield f"{file.stem}-{number:04d}", image

@@ -1,0 +1,59 @@
+"""What the commands have in common towards the terminal: results on stdout, everything else on stderr."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import typer
+
+Counter = Callable[[int, int], None]
+
+# Anything shorter needs no progress bar.
+_SHORT = 1.0
+
+
+def complain(message: str) -> None:
+    """Write one line to stderr."""
+    typer.echo("instseg: " + " ".join(message.split()), err=True)
+
+
+def note(message: str) -> None:
+    """Tell the user something on stderr that is no result."""
+    typer.echo(message, err=True)
+
+
+@contextmanager
+def counting(description: str) -> Iterator[Counter]:
+    """Give a function that is told (done, total), and show a bar once it takes longer than a second.
+
+    Off a terminal nothing is shown: a count that ends within a command's own lines needs none.
+    """
+    import time
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    start = time.perf_counter()
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task(description, visible=False)
+
+        def count(done: int, total: int) -> None:
+            late = time.perf_counter() - start > _SHORT
+            progress.update(task, completed=done, total=total, visible=late)
+
+        yield count
+
+
+@contextmanager
+def waiting(description: str) -> Iterator[None]:
+    """Show a spinner while something without steps goes on, such as loading TensorFlow."""
+    import os
+
+    from rich.console import Console
+
+    if not sys.stderr.isatty():
+        yield
+        return
+    # A descriptor of its own: TensorFlow's start-up noise is held back by redirecting the ordinary one.
+    with os.fdopen(os.dup(2), "w") as own, Console(file=own, force_terminal=True).status(description):
+        yield

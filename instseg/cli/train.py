@@ -1,0 +1,310 @@
+"""`instseg train`."""
+
+import dataclasses
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from instseg.cli import terminal
+from instseg.cli.options import Given, settings_options
+from instseg.errors import UsageError
+from instseg.settings import ClusterSettings, MetricLossSettings, ModelSettings, TrainSettings
+
+if TYPE_CHECKING:
+    from instseg.data.training import TrainingData
+    from instseg.train import Plan, Saved, Step
+
+# Going on with other values of these is meaningful; all others belong to the model.
+_CHANGEABLE = ("iterations", "validation_every")
+_PLAIN_LINE_EVERY = 20.0
+
+
+@settings_options(training=TrainSettings, model=ModelSettings, metric=MetricLossSettings)
+def train(
+    model_dir: Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="Where the model is kept.", show_default=False)],
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder with images/ and labels/.", show_default="endlessly generated discs"),
+    ] = None,
+    val: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Such a folder to validate on.", show_default="a share of --data"),
+    ] = None,
+    connected_components: Annotated[
+        bool, typer.Option("--connected-components", help="Take binary masks as labels, each connected piece an instance.")
+    ] = False,
+    resume: Annotated[
+        bool | None,
+        typer.Option("--resume/--fresh", help="Go on with the model in MODEL_DIR, or replace it.", show_default=False),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where curves and pictures go.", show_default="MODEL_DIR/report"),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads of TensorFlow.", show_default="all cores")
+    ] = None,
+    *,
+    training: Given,
+    model: Given,
+    metric: Given,
+) -> None:
+    """Train a model on your labelled images, or on generated discs.
+
+    Ctrl-C saves the model after the running iteration; --resume goes on.
+    """
+    if threads is not None and threads < 1:
+        raise UsageError(f"--threads is {threads}, expected a number above 0")
+    if val is not None and data is None and not resume:
+        raise UsageError("--val is given without --data; give both, or neither to train on generated discs")
+    resuming = _resuming(model_dir, resume)
+    wish = _Wish(data, val, connected_components, training, model, metric)
+    with terminal.waiting("Loading TensorFlow"):
+        from instseg.runtime import load_tensorflow
+
+        load_tensorflow(threads)
+        from instseg.train import stored_plan
+
+    if resuming:
+        before, iteration = stored_plan(model_dir)
+        plan, prepared = _prepare_resume(before, wish, model_dir)
+        if iteration >= plan.train.iterations:
+            terminal.note(f"{model_dir} is trained for {iteration:,} iterations; --iterations with a larger number goes on")
+            return
+    else:
+        plan, prepared = _prepare_fresh(wish)
+        iteration = 0
+    _run(model_dir, plan, prepared, iteration, report or model_dir / "report", resuming)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Wish:
+    """What the command line asks for."""
+
+    data: Path | None
+    val: Path | None
+    connected_components: bool
+    training: Given
+    model: Given
+    metric: Given
+
+
+def _resuming(model_dir: Path, resume: bool | None) -> bool:
+    from instseg.store import current_generation, read_settings
+
+    holds_model = current_generation(model_dir) is not None
+    if resume:
+        read_settings(model_dir)
+        return True
+    if holds_model and resume is None:
+        raise UsageError(f"{model_dir} already holds a model; add --resume to go on with it, or --fresh to replace it")
+    return False
+
+
+def _prepare_fresh(wish: _Wish) -> "tuple[Plan, TrainingData]":
+    from instseg.train import Plan
+
+    training = TrainSettings(**wish.training)
+    loss = ModelSettings(**wish.model).loss
+    if wish.metric and loss != "metric":
+        names = ", ".join("--" + name.replace("_", "-") for name in wish.metric)
+        raise UsageError(f"{names} belong to --loss metric; add it, or leave them out")
+    metric = MetricLossSettings(**wish.metric)
+    source = _source(wish.data, wish.val, wish.connected_components)
+    prepared = _load(source, training)
+    model = ModelSettings(**wish.model, channels=prepared.channels, diameter=round(prepared.diameter, 2))
+    clustering = _clustering(model, metric)
+    plan = Plan(
+        model=model,
+        train=training,
+        metric=metric,
+        clustering=clustering,
+        data={**prepared.description, "source": source},
+    )
+    return plan, prepared
+
+
+def _prepare_resume(before: "Plan", wish: _Wish, model_dir: Path) -> "tuple[Plan, TrainingData]":
+    groups = ((before.train, wish.training), (before.model, wish.model), (before.metric, wish.metric))
+    for stored, given in groups:
+        for name, value in given.items():
+            if name not in _CHANGEABLE and getattr(stored, name) != value:
+                option = "--" + name.replace("_", "-")
+                raise UsageError(
+                    f"{option} is {value}, but {model_dir} was trained with {getattr(stored, name)}; "
+                    "leave it out to go on, or give --fresh to begin anew"
+                )
+    training = dataclasses.replace(before.train, **wish.training)
+    source = dict(before.data["source"])
+    if wish.data is not None or wish.val is not None:
+        if wish.data is None and source["data"] is None:
+            raise UsageError("--val is given without --data; give both, or neither to train on generated discs")
+        source = _source(wish.data or Path(source["data"]), wish.val, wish.connected_components)
+    prepared = _load(source, training)
+    if prepared.channels != before.model.channels:
+        raise UsageError(
+            f"the images have {prepared.channels} channels, but {model_dir} was trained on {before.model.channels}; "
+            "convert them, or train into a new directory"
+        )
+    return dataclasses.replace(before, train=training, data={**prepared.description, "source": source}), prepared
+
+
+def _source(data: Path | None, val: Path | None, connected_components: bool) -> dict[str, Any]:
+    """Say where the data come from in a form that the model's settings file keeps for --resume."""
+    return {
+        "data": None if data is None else str(data),
+        "val": None if val is None else str(val),
+        "connected_components": connected_components,
+    }
+
+
+def _load(source: dict[str, Any], training: TrainSettings) -> "TrainingData":
+    from instseg.data.training import disc_data, folder_data
+
+    if source["data"] is None:
+        return disc_data(training)
+    val = source["val"]
+    with terminal.counting("Reading images") as count:
+        return folder_data(
+            Path(source["data"]),
+            training,
+            validation=None if val is None else Path(val),
+            connected_components=source["connected_components"],
+            count=count,
+        )
+
+
+def _clustering(model: ModelSettings, metric: MetricLossSettings) -> ClusterSettings:
+    """Choose the clustering that fits what the embeddings were trained for."""
+    if model.loss == "metric":
+        # Centroids lie a push margin apart, so an instance reaches less than half of it.
+        return ClusterSettings(bandwidth=metric.push_margin / 4 or None)
+    return ClusterSettings()
+
+
+def _run(
+    model_dir: Path, plan: "Plan", prepared: "TrainingData", first: int, report: Path, resuming: bool
+) -> None:
+    from instseg.train import Saved
+    from instseg.train import train as learn
+
+    saved: Saved | None = None
+    total = plan.train.iterations
+    with _stopping() as stop, _showing(total, first) as show:
+        for event in learn(model_dir, plan, prepared, resume=resuming, report=report, stop=stop):
+            show(event)
+            saved = event if isinstance(event, Saved) else saved
+    if saved is None:
+        return
+    scores = ", ".join(f"{name} {value:.3f}" for name, value in saved.scores.items())
+    typer.echo(f"{model_dir}: {saved.iteration:,} iterations, {scores} on {len(prepared.validation)} validation images")
+    if saved.iteration < total:
+        terminal.note(f"Stopped before {total:,}. Go on with: instseg train {model_dir} --resume --iterations {total}")
+    else:
+        terminal.note(f"Segment images with: instseg predict {model_dir} IMAGE --out labels.png")
+
+
+@contextmanager
+def _stopping() -> Iterator[Any]:
+    """Have the first Ctrl-C or SIGTERM ask the training to save and end, the second end it at once."""
+    asked = False
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        del frame
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        terminal.note(f"{signal.Signals(number).name}: saving after this iteration; once more ends at once, unsaved")
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _showing(total: int, first: int) -> Iterator[Any]:
+    """Show events as a live bar on a terminal, as a plain line now and then elsewhere."""
+    if sys.stderr.isatty():
+        with _bar(total, first) as show:
+            yield show
+    else:
+        yield _PlainLines(total)
+
+
+class _PlainLines:
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._next = 0.0
+        self._start = time.perf_counter()
+        self._first: int | None = None
+
+    def __call__(self, event: "Step | Saved") -> None:
+        from instseg.train import Saved
+
+        if isinstance(event, Saved):
+            terminal.note(f"saved at iteration {event.iteration}: {_scores(event)}")
+            return
+        if self._first is None:
+            self._first = event.iteration - 1
+        now = time.perf_counter()
+        if now >= self._next or event.iteration == self._total:
+            self._next = now + _PLAIN_LINE_EVERY
+            pace = (now - self._start) / (event.iteration - self._first)
+            left = pace * (self._total - event.iteration)
+            terminal.note(
+                f"iteration {event.iteration}/{self._total} {_losses(event)} "
+                f"{event.images_per_second:.1f} images/s, {_clock(left)} left"
+            )
+
+
+@contextmanager
+def _bar(total: int, first: int) -> Iterator[Any]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    from instseg.train import Saved
+
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[losses]}"),
+        TextColumn("{task.fields[speed]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
+    with progress:
+        task = progress.add_task("Training", total=total, completed=first, losses="", speed="")
+
+        def show(event: "Step | Saved") -> None:
+            if isinstance(event, Saved):
+                progress.console.print(f"saved at iteration {event.iteration}: {_scores(event)}")
+            else:
+                speed = f"{event.images_per_second:.1f} images/s"
+                progress.update(task, completed=event.iteration, losses=_losses(event), speed=speed)
+
+        yield show
+
+
+def _losses(event: "Step") -> str:
+    return " ".join(f"{name} {value:.4f}" for name, value in event.losses.items())
+
+
+def _scores(event: "Saved") -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in event.scores.items())
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

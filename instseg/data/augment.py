@@ -1,0 +1,159 @@
+"""Random changes of training patches, such as another microscope or another day would make."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.float32]
+Labels = NDArray[np.int32]
+
+
+def augment(rng: np.random.Generator, image: Image, labels: Labels) -> tuple[Image, Labels]:
+    """Flip, turn, and change the light, the sharpness and the noise of one patch.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Where all randomness comes from.
+    image : (P, P, C) float32
+        Normalised to about 0..1.
+    labels : (P, P) int32
+        0 is background.
+
+    Returns
+    -------
+    image, labels
+        Of the same shapes; the labels are turned with the image and otherwise unchanged.
+    """
+    image, labels = _turn(rng, image, labels)
+    if rng.random() < 0.3:
+        image = _blur(rng, image)
+    image = _relight(rng, image)
+    if rng.random() < 0.5:
+        noise = rng.standard_normal(image.shape, np.float32)
+        image = image + np.float32(rng.uniform(0, 0.08)) * noise
+    return np.ascontiguousarray(image, np.float32), np.ascontiguousarray(labels)
+
+
+def _turn(rng: np.random.Generator, image: Image, labels: Labels) -> tuple[Image, Labels]:
+    quarters, flip = int(rng.integers(4)), bool(rng.integers(2))
+    image, labels = np.rot90(image, quarters), np.rot90(labels, quarters)
+    return (image[:, ::-1], labels[:, ::-1]) if flip else (image, labels)
+
+
+def _blur(rng: np.random.Generator, image: Image) -> Image:
+    from scipy import ndimage
+
+    blurred: Image = ndimage.gaussian_filter(image, rng.uniform(0.3, 1.5), axes=(0, 1), truncate=3.0)
+    return blurred
+
+
+def _relight(rng: np.random.Generator, image: Image) -> Image:
+    """Apply gamma, a gain that slopes over the patch, an offset, and rarely an inversion of nothing else."""
+    channels = image.shape[2]
+    if rng.random() < 0.5:
+        image = np.sign(image) * np.abs(image) ** np.float32(rng.uniform(0.7, 1.4))
+    gain = rng.uniform(0.7, 1.3, channels).astype(np.float32)
+    offset = rng.uniform(-0.15, 0.15, channels).astype(np.float32)
+    image = image * gain + offset
+    if rng.random() < 0.3:
+        slope = rng.uniform(-0.3, 0.3, 2)
+        ramp_rows = np.linspace(-slope[0], slope[0], image.shape[0], dtype=np.float32)
+        ramp_columns = np.linspace(-slope[1], slope[1], image.shape[1], dtype=np.float32)
+        image = image * (1 + ramp_rows[:, None, None] + ramp_columns[None, :, None])
+    return image
+
+
+def random_window(
+    rng: np.random.Generator, labels: Labels, patch_size: int, *, zoom: float, foreground_share: float = 0.8
+) -> tuple[float, float, float]:
+    """Choose where to cut a patch: mostly around a pixel of an object, so that few patches are empty.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Where all randomness comes from.
+    labels : (H, W) int32
+        0 is background.
+    patch_size : int
+        Side of the patch after zooming, in pixels.
+    zoom : float
+        Magnification: the window's side in the image is `patch_size / zoom`.
+    foreground_share : float
+        Share of the patches that are centred near an object, 0..1.
+
+    Returns
+    -------
+    row, column, side : float
+        Upper left corner and side of the window in image pixels. The window
+        leaves the image only where the image is smaller.
+    """
+    side = patch_size / zoom
+    free = np.maximum(np.array(labels.shape) - side, 0.0)
+    corner = rng.uniform(0, 1, 2) * free
+    if rng.random() < foreground_share:
+        # A few throws at random pixels instead of listing all foreground pixels of a large image at every step.
+        thrown = rng.integers(0, labels.size, 64)
+        hits = thrown[labels.ravel()[thrown] > 0]
+        if len(hits):
+            centre = np.array(np.unravel_index(hits[0], labels.shape)) + rng.uniform(-0.4, 0.4, 2) * side
+            corner = np.clip(centre - side / 2, 0, free)
+    return float(corner[0]), float(corner[1]), side
+
+
+def cut(image: Image, labels: Labels, window: tuple[float, float, float], patch_size: int) -> tuple[Image, Labels]:
+    """Cut a window and bring it to the patch's size: images bilinear, labels nearest.
+
+    Parameters
+    ----------
+    image : (H, W, C) float32
+        Normalised to about 0..1.
+    labels : (H, W) int32
+        0 is background.
+    window : (float, float, float)
+        Upper left row, column, and side, in pixels.
+    patch_size : int
+        Side of the patch P.
+
+    Returns
+    -------
+    image : (P, P, C) float32
+        What lies outside the image is 0, the level of its dark percentile.
+    labels : (P, P) int32
+        0 outside.
+    """
+    row, column, side = window
+    step = side / patch_size
+    centres = (np.arange(patch_size) + 0.5) * step - 0.5
+    rows, columns = row + centres, column + centres
+    return _bilinear(image, rows, columns), _nearest(labels, rows, columns)
+
+
+def _axis(positions: NDArray[np.float64], length: int) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    index = np.floor(positions + 0.5).astype(np.intp)
+    return np.clip(index, 0, length - 1), (index >= 0) & (index < length)
+
+
+def _nearest(labels: Labels, rows: NDArray[np.float64], columns: NDArray[np.float64]) -> Labels:
+    row_index, row_inside = _axis(rows, labels.shape[0])
+    column_index, column_inside = _axis(columns, labels.shape[1])
+    taken = labels[row_index[:, None], column_index[None, :]]
+    return taken * (row_inside[:, None] & column_inside[None, :])
+
+
+def _bilinear(image: Image, rows: NDArray[np.float64], columns: NDArray[np.float64]) -> Image:
+    """Interpolate along rows, then along columns: two gathers an axis, which is faster than a general affine map."""
+    along_rows = _interpolate(image, rows, axis=0)
+    return _interpolate(along_rows, columns, axis=1)
+
+
+def _interpolate(image: Image, positions: NDArray[np.float64], axis: int) -> Image:
+    length = image.shape[axis]
+    _, inside = _axis(positions, length)
+    lower = np.clip(np.floor(positions), 0, length - 1)
+    upper = np.minimum(lower + 1, length - 1)
+    shape = [1, 1, 1]
+    shape[axis] = len(positions)
+    weight = np.clip(positions - lower, 0, 1).astype(np.float32).reshape(shape)
+    low = np.take(image, lower.astype(np.intp), axis)
+    high = np.take(image, upper.astype(np.intp), axis)
+    return (low + weight * (high - low)) * inside.reshape(shape).astype(np.float32)

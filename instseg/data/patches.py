@@ -1,0 +1,150 @@
+"""Batches of training patches, by number: the same seed and number give the same batch."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instseg.data.augment import augment, cut, random_window
+from instseg.data.discs import draw_discs
+from instseg.images import percentiles
+from instseg.settings import DiscSettings
+
+# Patches cut from one generated image: drawing costs less than the step that learns from it.
+_PATCHES_PER_IMAGE = 4
+_ZOOM = 1.4
+
+
+class Batch(NamedTuple):
+    """Training patches.
+
+    Attributes
+    ----------
+    images : (B, P, P, C) float32
+        Normalised to about 0..1.
+    labels : (B, P, P) int32
+        0 is background, instances 1..N consecutive within each patch.
+    """
+
+    images: NDArray[np.float32]
+    labels: NDArray[np.int32]
+
+
+class Sample(NamedTuple):
+    """One labelled image in memory.
+
+    Attributes
+    ----------
+    image : (H, W, C) uint8, uint16 or float32
+        As it was read.
+    labels : (H, W) int32
+        0 is background.
+    low, high : (C,) float32
+        The percentiles that normalisation maps to 0 and 1.
+    """
+
+    image: NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]
+    labels: NDArray[np.int32]
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
+
+
+class Patches(Protocol):
+    """A source of batches."""
+
+    def batch(self, number: int) -> Batch:
+        """Return the batch of that number, always the same."""
+        ...
+
+
+def make_sample(image: NDArray[np.generic], labels: NDArray[np.int32]) -> Sample:
+    """Put an image, (H, W) or (H, W, C), with its labels and its percentiles."""
+    image = image if image.ndim == 3 else image[..., None]
+    return Sample(image, labels, *percentiles(image))  # type: ignore[arg-type]
+
+
+def normalise(image: NDArray[np.generic], low: NDArray[np.float32], high: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Map `low` to 0 and `high` to 1, channel by channel; a constant channel becomes 0.
+
+    Parameters
+    ----------
+    image : (..., C) of numbers
+        As it was read.
+    low, high : (C,) float32
+        Percentiles of the whole image.
+
+    Returns
+    -------
+    (..., C) float32
+    """
+    extent = high - low
+    scale = np.where(extent > 0, 1 / np.where(extent > 0, extent, 1), 0).astype(np.float32)
+    return (image.astype(np.float32) - low) * scale
+
+
+class DiscPatches:
+    """Patches of generated discs, no image twice."""
+
+    def __init__(self, discs: DiscSettings, *, batch_size: int, patch_size: int, seed: int) -> None:
+        self._discs = discs
+        self._batch_size = batch_size
+        self._patch_size = patch_size
+        self._seed = seed
+
+    def batch(self, number: int) -> Batch:
+        """Draw images and cut each into a few patches."""
+        rng = np.random.default_rng([self._seed, number])
+        patches: list[tuple[NDArray[np.float32], NDArray[np.int32]]] = []
+        while len(patches) < self._batch_size:
+            sample = make_sample(*draw_discs(rng, self._discs))
+            missing = self._batch_size - len(patches)
+            for _ in range(min(missing, _PATCHES_PER_IMAGE)):
+                window = random_window(rng, sample.labels, self._patch_size, zoom=1.0)
+                patches.append(_cut_sample(sample, window, self._patch_size))
+        return _stack(patches)
+
+
+class SamplePatches:
+    """Augmented patches of labelled images, every image equally often."""
+
+    def __init__(self, samples: Sequence[Sample], *, batch_size: int, patch_size: int, seed: int) -> None:
+        self._samples = samples
+        self._batch_size = batch_size
+        self._patch_size = patch_size
+        self._seed = seed
+
+    def batch(self, number: int) -> Batch:
+        """Cut, zoom and augment patches of random images."""
+        rng = np.random.default_rng([self._seed, number])
+        return _stack([self._patch(rng) for _ in range(self._batch_size)])
+
+    def _patch(self, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        sample = self._samples[int(rng.integers(len(self._samples)))]
+        zoom = float(np.exp(rng.uniform(-np.log(_ZOOM), np.log(_ZOOM))))
+        window = random_window(rng, sample.labels, self._patch_size, zoom=zoom)
+        return augment(rng, *_cut_sample(sample, window, self._patch_size))
+
+
+def _cut_sample(
+    sample: Sample, window: tuple[float, float, float], patch_size: int
+) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """Normalise only what the window covers, not the whole image."""
+    row, column, side = window
+    top, left = int(row), int(column)
+    part = np.s_[top : int(row + side) + 2, left : int(column + side) + 2]
+    image = normalise(sample.image[part], sample.low, sample.high)
+    return cut(image, sample.labels[part], (row - top, column - left, side), patch_size)
+
+
+def _stack(patches: Sequence[tuple[NDArray[np.float32], NDArray[np.int32]]]) -> Batch:
+    images = np.stack([image for image, _ in patches])
+    labels = np.stack([_consecutive(labels) for _, labels in patches])
+    return Batch(images, labels)
+
+
+def _consecutive(labels: NDArray[np.int32]) -> NDArray[np.int32]:
+    present = np.unique(labels)
+    present = present[present > 0]
+    found = np.searchsorted(present, labels) + 1
+    return np.where(labels > 0, found, 0).astype(np.int32)

@@ -1,0 +1,94 @@
+"""The network as a SavedModel that needs none of our code."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from instseg.network import read_outputs, stride
+from instseg.settings import ModelSettings
+
+LOW_PERCENTILE, HIGH_PERCENTILE = 1.0, 99.8
+
+
+class Serving(tf.Module):  # type: ignore[misc]
+    """Images of any size to maps, pre-processing included.
+
+    Both functions return a dict: `embeddings` (B, H, W, D), `foreground`
+    (B, H, W) in 0..1, and with the overlap loss `seeds` (B, H, W) in 0..1 and
+    `bandwidth` (B, H, W) above 0, all float32.
+    """
+
+    def __init__(self, network: keras.Model, settings: ModelSettings) -> None:
+        super().__init__(name="instseg")
+        # The plain variables: a Keras model held here would be stored with all its layers' objects.
+        self._weights = [variable.value for variable in network.variables]
+        image = tf.TensorSpec((None, None, None, settings.channels), tf.float32, name="image")
+        level = tf.TensorSpec((None, settings.channels), tf.float32)
+
+        def embed(images: Any, low: Any, high: Any) -> dict[str, Any]:
+            return _embed(network, settings, images, low, high)
+
+        self.embed = tf.function(
+            embed,
+            input_signature=[
+                image,
+                tf.TensorSpec(level.shape, level.dtype, name="low"),
+                tf.TensorSpec(level.shape, level.dtype, name="high"),
+            ],
+        )
+        self.embed_raw = tf.function(lambda images: embed(images, *_percentiles(images)), input_signature=[image])
+
+    def save(self, folder: Path) -> None:
+        """Write the SavedModel with its signatures.
+
+        `serving_default` takes `image` (B, H, W, C) float32 as it was read;
+        `with_percentiles` also takes `low` and `high` (B, C), for tiles of a larger image.
+        """
+        signatures = {"serving_default": self.embed_raw, "with_percentiles": self.embed}
+        tf.saved_model.save(self, str(folder), signatures=signatures)
+
+
+def _embed(network: Any, settings: ModelSettings, images: Any, low: Any, high: Any) -> dict[str, Any]:
+    height, width = tf.shape(images)[1], tf.shape(images)[2]
+    low, high = low[:, None, None, :], high[:, None, None, :]
+    normalised = tf.math.divide_no_nan(images - low, tf.nn.relu(high - low))
+    multiple = stride(settings)
+    padded = _pad(_pad(normalised, multiple, axis=1), multiple, axis=2)
+    outputs = read_outputs(network(padded, training=False)[:, :height, :width], settings)
+    maps = {
+        "embeddings": outputs.embeddings,
+        # Rounding alone can leave 0..1.
+        "foreground": tf.clip_by_value(1.0 - tf.nn.softmax(outputs.class_logits)[..., 0], 0.0, 1.0),
+    }
+    if outputs.bandwidth is not None:
+        maps["seeds"] = tf.sigmoid(outputs.seed_logits)
+        maps["bandwidth"] = outputs.bandwidth
+    return maps
+
+
+def _pad(images: Any, multiple: int, axis: int) -> Any:
+    """Mirror at the far end up to a multiple, images of one pixel included."""
+    length = tf.shape(images)[axis]
+    wanted = -(-length // multiple) * multiple
+    period = tf.maximum(2 * (length - 1), 1)
+    position = tf.range(wanted) % period
+    return tf.gather(images, tf.minimum(position, tf.maximum(period - position, 0)) % length, axis=axis)
+
+
+def _percentiles(images: Any) -> tuple[Any, Any]:
+    """Return (B, C) low and high percentiles with linear interpolation, as `instseg.images.percentiles` does."""
+    shape = tf.shape(images)
+    ordered = tf.sort(tf.reshape(images, (shape[0], shape[1] * shape[2], shape[3])), axis=1)
+    last = tf.cast(shape[1] * shape[2] - 1, tf.float64)
+
+    def at(percentile: float) -> Any:
+        position = last * (percentile / 100.0)
+        below = tf.floor(position)
+        weight = tf.cast(position - below, tf.float32)
+        lower = ordered[:, tf.cast(below, tf.int32)]
+        upper = ordered[:, tf.cast(tf.math.ceil(position), tf.int32)]
+        return lower + weight * (upper - lower)
+
+    return at(LOW_PERCENTILE), at(HIGH_PERCENTILE)

@@ -1,0 +1,110 @@
+"""One optimiser step: what is learnt from a batch, and the weights that it changes."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from instseg.data.patches import Batch
+from instseg.loss import MetricLoss
+from instseg.loss.overlap import foreground_loss, one_of_four, overlap_loss
+from instseg.network import build_network, read_outputs
+from instseg.settings import MetricLossSettings, ModelSettings, TrainSettings
+
+# A step whose gradient is longer than this is shortened to it: one odd batch cannot throw the weights away.
+_CLIP_NORM = 10.0
+_BANDWIDTH_WEIGHT = 0.5
+_SEED_WEIGHT = 1.0
+
+
+class Learner:
+    """A network in training, its weight average and its optimiser.
+
+    Attributes
+    ----------
+    network, averaged : keras.Model
+        The network that is trained, and its exponential moving average, which is the result.
+    optimizer : keras.optimizers.Optimizer
+        AdamW (Loshchilov and Hutter 2019, 1711.05101).
+    """
+
+    def __init__(self, model: ModelSettings, train: TrainSettings, metric: MetricLossSettings) -> None:
+        self.model = model
+        self.train = train
+        self.network = build_network(model, train.seed)
+        self.averaged = build_network(model, train.seed)
+        self.optimizer = keras.optimizers.AdamW(
+            train.learning_rate, weight_decay=train.weight_decay, global_clipnorm=_CLIP_NORM
+        )
+        self.optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+        self.optimizer.build(self.network.trainable_variables)
+        self._metric_loss = MetricLoss.from_settings(metric)
+        side, channels = train.patch_size, model.channels
+        self._step = tf.function(
+            self._learn,
+            input_signature=[
+                tf.TensorSpec((train.batch_size, side, side, channels), tf.float32),
+                tf.TensorSpec((train.batch_size, side, side), tf.int32),
+                tf.TensorSpec((2,), tf.int32),
+                tf.TensorSpec((), tf.float32),
+                tf.TensorSpec((), tf.float32),
+            ],
+        )
+
+    def state(self) -> dict[str, list[tf.Variable]]:
+        """Return every variable that going on needs, by group, in a fixed order."""
+        groups = {
+            "network": self.network.variables,
+            "averaged": self.averaged.variables,
+            "optimizer": self.optimizer.variables,
+        }
+        return {name: [variable.value for variable in variables] for name, variables in groups.items()}
+
+    def learn(self, batch: Batch, iteration: int) -> dict[str, float]:
+        """Take optimiser step `iteration` (from 0) and return the losses by name, the total first."""
+        seed = np.array([self.train.seed, iteration], np.int32)
+        # The average forgets the first, arbitrary weights faster than its final pace would.
+        averaging = min(self.train.averaging, (1 + iteration) / (10 + iteration))
+        losses = self._step(batch.images, batch.labels, seed, self.learning_rate(iteration), averaging)
+        return {name: float(value) for name, value in losses.items()}
+
+    def learning_rate(self, iteration: int) -> float:
+        """Return the rate of a step: linear warm-up, then half a cosine down to a hundredth of the peak."""
+        train = self.train
+        warmup = min(train.warmup, train.iterations // 10)
+        rise = min(1.0, (iteration + 1) / (warmup + 1))
+        part = min(max(iteration - warmup, 0) / max(train.iterations - warmup, 1), 1.0)
+        return float(train.learning_rate * rise * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * part))))
+
+    def _learn(self, images: Any, labels: Any, seed: Any, rate: Any, averaging: Any) -> dict[str, Any]:
+        self.optimizer.learning_rate.assign(rate)
+        with tf.GradientTape() as tape:
+            outputs = read_outputs(self.network(images, training=True), self.model)
+            losses = self._losses(outputs, labels, seed)
+            total = sum(losses.values())
+        variables = self.network.trainable_variables
+        gradients = tape.gradient(total, variables)
+        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        for average, value in zip(self.averaged.variables, self.network.variables, strict=True):
+            if average.dtype.startswith("float"):
+                average.assign(averaging * average + (1.0 - averaging) * value)
+        return {"loss": total, **losses}
+
+    def _losses(self, outputs: Any, labels: Any, seed: Any) -> dict[str, Any]:
+        semantic = tf.reduce_mean(foreground_loss(outputs.class_logits, tf.minimum(labels, 1)))
+        if self.model.loss == "metric":
+            return {"embedding": self._metric_loss(outputs.embeddings, labels), "semantic": semantic}
+        shape = tf.shape(labels)
+        choice = tf.random.stateless_uniform((shape[0], shape[1] // 2, shape[2] // 2), seed, 0, 4, tf.int32)
+        diameter = self.model.diameter
+        embeddings, bandwidth, seeds, thinned = one_of_four(
+            choice, outputs.embeddings / diameter, outputs.bandwidth / diameter, outputs.seed_logits, labels
+        )
+        terms = overlap_loss(embeddings, bandwidth, seeds, thinned)
+        return {
+            "embedding": tf.reduce_mean(terms.overlap),
+            "bandwidth": _BANDWIDTH_WEIGHT * tf.reduce_mean(terms.bandwidth),
+            "seed": _SEED_WEIGHT * tf.reduce_mean(terms.seed),
+            "semantic": semantic,
+        }

@@ -1,0 +1,147 @@
+"""An overlap loss on soft instances, for position-aware embeddings.
+
+Every instance is a ball in embedding space: its centre is the mean of its
+pixels' embeddings, its size their mean bandwidth, and a pixel's membership
+falls from 1 at the centre to one half at the bandwidth. The loss is one minus
+the Dice overlap of these memberships with the instance's true pixels, so that
+what is trained is what is scored (after Neven et al. 2019, 1906.11109, and
+EmbedSeg, Lalit et al. 2021, 2101.10033, with Dice in place of Lovász).
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+
+class OverlapTerms(NamedTuple):
+    """The parts of the loss, each (B,) float32 and at least 0."""
+
+    overlap: Any
+    bandwidth: Any
+    seed: Any
+
+
+def membership(squared_distance: Any, bandwidth: Any) -> Any:
+    """Return exp(-ln 2 (d / bandwidth)^2): 1 at the centre, 1/2 at the bandwidth."""
+    return tf.exp(-math.log(2.0) * squared_distance / tf.square(bandwidth))
+
+
+def overlap_loss(embeddings: Any, bandwidth: Any, seed_logits: Any, labels: Any) -> OverlapTerms:
+    """Compare soft instances with true ones, image by image.
+
+    One graph without a loop: memberships of all foreground pixels in all
+    instances come from one matrix product. Time and memory are O(pixels · instances)
+    per image, so it is meant for patches, thinned out by `one_of_four`.
+
+    Parameters
+    ----------
+    embeddings : (B, H, W, D) float32
+        In any unit.
+    bandwidth : (B, H, W) float32
+        Above 0, in the embeddings' unit.
+    seed_logits : (B, H, W) float32
+        Before the sigmoid.
+    labels : (B, H, W) int32
+        0 is background, which takes part in the seed term only; instances are
+        1..N, consecutive or nearly: memory grows with the largest number.
+
+    Returns
+    -------
+    OverlapTerms
+        overlap: mean over instances of 1 - Dice. bandwidth: mean squared deviation of the
+        pixels' log bandwidth from their instance's mean. seed: mean squared error of the seed against the
+        pixel's own membership (0 on background). An image without instances has only the last.
+    """
+    batch, dimensions = tf.shape(labels)[0], embeddings.shape[-1]
+    pixels = tf.size(labels[0])
+    e = tf.reshape(embeddings, (batch, pixels, dimensions))
+    log_bandwidth = tf.reshape(tf.math.log(bandwidth), (batch, pixels))
+    seed = tf.sigmoid(tf.reshape(seed_logits, (batch, pixels)))
+    # Column k - 1 is instance k; background is a row of zeros.
+    own = tf.one_hot(tf.reshape(labels, (batch, pixels)) - 1, tf.maximum(tf.reduce_max(labels), 1), dtype=e.dtype)
+    area = tf.reduce_sum(own, axis=1)
+    present = tf.cast(area > 0, e.dtype)
+    instances = tf.maximum(tf.reduce_sum(present, axis=1), 1.0)
+    share = own / tf.maximum(area, 1.0)[:, None, :]
+    centre = tf.matmul(share, e, transpose_a=True)
+    centre_log_bandwidth = tf.matmul(share, log_bandwidth[..., None], transpose_a=True)[..., 0]
+    foreground = tf.reduce_sum(own, axis=2)
+
+    # |e - c|^2 = |e|^2 - 2 e.c + |c|^2 loses digits far from the origin; both are taken relative to the image's mean.
+    origin = tf.stop_gradient(tf.reduce_mean(e, axis=1, keepdims=True))
+    e, centre = e - origin, centre - origin
+    squared = (
+        tf.reduce_sum(tf.square(e), axis=2)[:, :, None]
+        - 2.0 * tf.matmul(e, centre, transpose_b=True)
+        + tf.reduce_sum(tf.square(centre), axis=2)[:, None, :]
+    )
+    soft = membership(tf.nn.relu(squared), tf.exp(centre_log_bandwidth)[:, None, :]) * foreground[:, :, None]
+    inside = tf.reduce_sum(soft * own, axis=1)
+    dice = 2.0 * inside / tf.maximum(tf.reduce_sum(soft, axis=1) + area, 1e-6)
+    overlap = tf.reduce_sum((1.0 - dice) * present, axis=1) / instances
+
+    own_log_bandwidth = tf.matmul(own, centre_log_bandwidth[..., None])[..., 0]
+    deviation = tf.square(log_bandwidth - tf.stop_gradient(own_log_bandwidth)) * foreground
+    deviation = tf.reduce_sum(deviation, axis=1) / tf.maximum(tf.reduce_sum(foreground, axis=1), 1.0)
+
+    own_membership = tf.stop_gradient(tf.reduce_sum(soft * own, axis=2))
+    seed_error = tf.square(seed - own_membership)
+    weight = foreground + 0.25 * (1.0 - foreground)
+    seed_error = tf.reduce_sum(seed_error * weight, axis=1) / tf.reduce_sum(weight, axis=1)
+    return OverlapTerms(overlap, deviation, seed_error)
+
+
+def one_of_four(choice: Any, *maps: Any) -> tuple[Any, ...]:
+    """Keep one pixel of every 2 x 2 block, chosen block by block.
+
+    A quarter of the pixels costs a quarter of the loss, and with a new choice
+    at every step all sub-pixels are trained alike.
+
+    Parameters
+    ----------
+    choice : (B, H/2, W/2) int32
+        0..3: upper left, upper right, lower left, lower right.
+    maps : (B, H, W) or (B, H, W, D)
+        Any dtypes; H and W even.
+
+    Returns
+    -------
+    tuple
+        The maps at half the height and width.
+    """
+    return tuple(_take(value, choice) for value in maps)
+
+
+def _take(value: Any, choice: Any) -> Any:
+    flat = value.shape.rank == 3
+    depth = 1 if flat else value.shape[-1]
+    shape = tf.shape(value)
+    blocks = tf.reshape(value, (shape[0], shape[1] // 2, 2, shape[2] // 2, 2, depth))
+    blocks = tf.reshape(tf.transpose(blocks, (0, 1, 3, 2, 4, 5)), (shape[0], shape[1] // 2, shape[2] // 2, 4, depth))
+    taken = tf.gather(blocks, choice, axis=3, batch_dims=3)
+    return taken[..., 0] if flat else taken
+
+
+def foreground_loss(class_logits: Any, classes: Any) -> Any:
+    """Return cross-entropy plus (1 - Dice) of the foreground, per image.
+
+    Parameters
+    ----------
+    class_logits : (B, H, W, classes) float32
+        Before the softmax; class 0 is background.
+    classes : (B, H, W) int32
+        True classes.
+
+    Returns
+    -------
+    (B,) float32
+    """
+    entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(classes, class_logits)
+    probability = 1.0 - tf.nn.softmax(class_logits)[..., 0]
+    truth = tf.cast(classes > 0, probability.dtype)
+    inside = tf.reduce_sum(probability * truth, axis=(1, 2))
+    total = tf.reduce_sum(probability, axis=(1, 2)) + tf.reduce_sum(truth, axis=(1, 2))
+    # One pixel's worth on both sides: an empty image that is predicted empty costs nothing.
+    dice = (2.0 * inside + 1.0) / (total + 1.0)
+    return tf.reduce_mean(entropy, axis=(1, 2)) + 1.0 - dice

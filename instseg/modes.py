@@ -1,0 +1,202 @@
+"""The fast clustering: find the modes of the embeddings, give every pixel to one.
+
+Pixels that represent their instance well start it (seeds), seeds that lie in
+each other's reach become one, and every pixel goes to the mode that it is
+the most a member of, each mode having a reach of its own (the idea of Neven et
+al. 2019, 1906.11109, without its loop over instances).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instseg.embeddings import Embeddings
+from instseg.settings import ClusterSettings
+
+NOISE = -1
+# Seeds are sought as maxima in windows of this side: an instance of a few pixels still has one.
+_WINDOW = 5
+# Modes that a pixel is compared with: its own is the nearest but for large modes beside small ones.
+_NEIGHBOURS = 4
+# Embeddings that bring no bandwidth: neighbours within an object differ by noise, whose reach this covers.
+_NOISE_REACH = 3.0
+
+
+class Modes(NamedTuple):
+    """Centres of instances in embedding space.
+
+    Attributes
+    ----------
+    centres : (N, D) float32
+        Their embeddings.
+    bandwidth : (N,) float32
+        Distance from the centre at which membership is one half.
+    """
+
+    centres: NDArray[np.float32]
+    bandwidth: NDArray[np.float32]
+
+
+def find_instances(
+    maps: Embeddings, foreground: NDArray[np.bool_], points: NDArray[np.float32], settings: ClusterSettings
+) -> NDArray[np.int32]:
+    """Cluster the foreground pixels.
+
+    Time is O(P log N) for P foreground pixels and N instances, plus one pass over all pixels; memory O(P · D).
+
+    Parameters
+    ----------
+    maps : Embeddings
+        Seeds and bandwidth are used where they are there. Else flat places of the embeddings are the seeds, and
+        the bandwidth is that of the settings or a multiple of the median distance between neighbouring pixels.
+    foreground : (H, W) bool
+        Which pixels to cluster: P of them.
+    points : (P, D) float32
+        Their embeddings in raster order, a position encoding included where one is wanted.
+    settings : ClusterSettings
+        Thresholds.
+
+    Returns
+    -------
+    (P,) int32
+        0..N-1, or `NOISE` for pixels of no instance.
+    """
+    bandwidth = _bandwidth(maps, foreground, points, settings)
+    seeds = maps.seeds
+    threshold = settings.seed_threshold
+    if seeds is None:
+        seeds, threshold = flatness(foreground, points, float(bandwidth[0]) if len(bandwidth) else 1.0), 0.0
+    start = _peaks(np.where(foreground, seeds, -1.0), foreground & (seeds >= threshold))[foreground]
+    if not start.any():
+        return np.full(len(points), NOISE, np.int32)
+    order = np.argsort(-seeds[foreground][start], kind="stable")
+    modes = _merge(Modes(points[start][order], bandwidth[start][order]))
+    return _assign(points, _refine(points, bandwidth, modes), settings.membership_threshold)
+
+
+def flatness(foreground: NDArray[np.bool_], points: NDArray[np.float32], bandwidth: float) -> NDArray[np.float32]:
+    """Return how little the embeddings change around each pixel: inside of objects is flat, borders are steep.
+
+    Parameters
+    ----------
+    foreground : (H, W) bool
+        P pixels.
+    points : (P, D) float32
+        Their embeddings in raster order.
+    bandwidth : float
+        The unit of change.
+
+    Returns
+    -------
+    (H, W) float32
+        1 where nothing changes, towards 0 where neighbours differ by many bandwidths or are background.
+    """
+    from scipy import ndimage
+
+    steps = np.zeros(foreground.shape, np.float32)
+    across = np.zeros(foreground.shape, np.float32)
+    for axis, (first, second, change) in enumerate(_neighbour_changes(foreground, points)):
+        del axis
+        across[first] += change
+        across[second] += change
+        steps[first] += 1
+        steps[second] += 1
+    # A missing neighbour counts as a change of one bandwidth, so that maxima lie inside.
+    change = np.where(foreground, across + (4 - steps) * bandwidth, 4 * bandwidth)
+    smooth = ndimage.uniform_filter(change, _WINDOW, mode="nearest")
+    return np.exp(-smooth / (4 * bandwidth)).astype(np.float32)
+
+
+def _neighbour_changes(
+    foreground: NDArray[np.bool_], points: NDArray[np.float32]
+) -> list[tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float32]]]:
+    """For both axes: masks of the first and the second pixels of neighbouring pairs, and their distances."""
+    number = np.cumsum(foreground.ravel()).reshape(foreground.shape) - 1
+    found = []
+    for axis in (0, 1):
+        pair = np.logical_and(*_shifted(foreground, axis))
+        first, second = np.zeros_like(foreground), np.zeros_like(foreground)
+        _shifted(first, axis)[0][:] = pair
+        _shifted(second, axis)[1][:] = pair
+        change = np.linalg.norm(points[number[first]] - points[number[second]], axis=1).astype(np.float32)
+        found.append((first, second, change))
+    return found
+
+
+def _shifted(array: NDArray[np.bool_], axis: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    return (array[:-1], array[1:]) if axis == 0 else (array[:, :-1], array[:, 1:])
+
+
+def _bandwidth(
+    maps: Embeddings, foreground: NDArray[np.bool_], points: NDArray[np.float32], settings: ClusterSettings
+) -> NDArray[np.float32]:
+    """Return the reach of each point: asked for, else given with the embeddings, else measured."""
+    if settings.bandwidth is not None:
+        return np.full(len(points), settings.bandwidth, np.float32)
+    if maps.bandwidth is not None:
+        return maps.bandwidth[foreground]
+    changes = np.concatenate([change for _, _, change in _neighbour_changes(foreground, points)])
+    typical = float(np.median(changes)) if len(changes) else 0.0
+    return np.full(len(points), _NOISE_REACH * typical or 1.0, np.float32)
+
+
+def _peaks(values: NDArray[np.float32], among: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    from scipy import ndimage
+
+    highest = ndimage.maximum_filter(values, _WINDOW, mode="nearest")
+    return (values == highest) & among
+
+
+def _merge(seeds: Modes) -> Modes:
+    """Drop every seed within the reach of a better one that stays; seeds come best first.
+
+    The result is that of going through them one by one, found in a few rounds
+    over all at once: a seed stays if no undecided better one reaches it, and
+    what a seed that stays reaches is dropped.
+    """
+    from scipy.spatial import KDTree
+
+    count = len(seeds.centres)
+    tree = KDTree(seeds.centres)
+    pairs = tree.query_pairs(float(seeds.bandwidth.max()), output_type="ndarray")
+    better, worse = pairs.min(axis=1), pairs.max(axis=1)
+    distance = np.linalg.norm(seeds.centres[better] - seeds.centres[worse], axis=1)
+    reached = distance < seeds.bandwidth[better]
+    better, worse = better[reached], worse[reached]
+    undecided = np.ones(count, bool)
+    kept = np.zeros(count, bool)
+    while undecided.any():
+        blocked = np.zeros(count, bool)
+        blocked[worse[undecided[better]]] = True
+        stays = undecided & ~blocked
+        kept |= stays
+        undecided &= ~stays
+        undecided[worse[stays[better]]] = False
+    return Modes(seeds.centres[kept], seeds.bandwidth[kept])
+
+
+def _refine(points: NDArray[np.float32], bandwidth: NDArray[np.float32], modes: Modes) -> Modes:
+    """Move each mode to the mean of its members, as its centre is defined in training."""
+    assigned = _assign(points, modes, 0.5)
+    member = assigned != NOISE
+    assigned, count = assigned[member], len(modes.centres)
+    size = np.maximum(np.bincount(assigned, minlength=count), 1)
+    columns = [np.bincount(assigned, column, count) / size for column in points[member].T]
+    spread = np.exp(np.bincount(assigned, np.log(bandwidth[member]), count) / size)
+    present = np.bincount(assigned, minlength=count) > 0
+    centres = np.stack(columns, axis=1).astype(np.float32)
+    return Modes(centres[present], spread[present].astype(np.float32))
+
+
+def _assign(points: NDArray[np.float32], modes: Modes, threshold: float) -> NDArray[np.int32]:
+    from scipy.spatial import KDTree
+
+    neighbours = min(_NEIGHBOURS, len(modes.centres))
+    distance, index = KDTree(modes.centres).query(points, k=neighbours)
+    distance, index = distance.reshape(-1, neighbours), index.reshape(-1, neighbours)
+    scaled = distance / modes.bandwidth[index]
+    best = np.argmin(scaled, axis=1)[:, None]
+    nearest = np.take_along_axis(scaled, best, 1)[:, 0]
+    label = np.take_along_axis(index, best, 1)[:, 0].astype(np.int32)
+    return np.where(np.exp2(-np.square(nearest)) >= threshold, label, NOISE).astype(np.int32)

@@ -1,0 +1,127 @@
+"""Images to labels with a trained model: the border between arrays and tensors."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instseg.cluster import cluster
+from instseg.embeddings import Embeddings
+from instseg.errors import InstsegError, UsageError
+from instseg.images import percentiles
+from instseg.runtime import load_tensorflow
+from instseg.settings import ClusterSettings, ModelSettings
+from instseg.store import damaged, read_settings
+
+Run = Callable[[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]], Mapping[str, Any]]
+
+
+class Model:
+    """A trained model.
+
+    Attributes
+    ----------
+    settings : ModelSettings
+        What the network is.
+    clustering : ClusterSettings
+        How its embeddings are clustered unless a call says otherwise.
+    """
+
+    def __init__(self, run: Run, settings: ModelSettings, clustering: ClusterSettings) -> None:
+        self._run = run
+        self.settings = settings
+        self.clustering = clustering
+
+    def predict(self, image: NDArray[np.generic], clustering: ClusterSettings | None = None) -> NDArray[np.int32]:
+        """Segment one image.
+
+        Parameters
+        ----------
+        image : (H, W) or (H, W, C) of numbers
+            As it was read; C must be the model's channels.
+        clustering : ClusterSettings, optional
+            Other settings than the model's.
+
+        Returns
+        -------
+        (H, W) int32
+            0 is background, instances 1..N.
+
+        Raises
+        ------
+        UsageError
+            If the image is not two-dimensional, is empty or holds NaN or infinite values.
+        InstsegError
+            If it has another number of channels than the model takes.
+        """
+        return cluster(self.embed(image), clustering or self.clustering)
+
+    def embed(self, image: NDArray[np.generic]) -> Embeddings:
+        """Return the embeddings and maps of one image; same parameters and errors as `predict`."""
+        image = self._checked(image)
+        low, high = percentiles(image)
+        maps = self._run(image.astype(np.float32)[None], low[None], high[None])
+        found = {name: np.asarray(value)[0] for name, value in maps.items()}
+        return Embeddings(**found, settings=self.clustering)
+
+    def _checked(self, image: NDArray[np.generic]) -> NDArray[Any]:
+        image = np.asarray(image)
+        image = image[..., None] if image.ndim == 2 else image
+        if image.ndim != 3 or image.size == 0:
+            raise UsageError(
+                f"the image has shape {image.shape}, expected (H, W) or (H, W, C); give one plane at a time"
+            )
+        if image.dtype.kind not in "biuf":
+            raise UsageError(f"the image holds {image.dtype}, expected numbers")
+        if image.dtype.kind == "f" and not np.isfinite(image).all():
+            raise UsageError("the image holds NaN or infinite values; replace them first, for example by np.nan_to_num")
+        channels, wanted = image.shape[2], self.settings.channels
+        if channels != wanted:
+            raise InstsegError(
+                f"the image has {_channels(channels)}, the model takes {_channels(wanted)}; "
+                "convert the image, or train a model on such images"
+            )
+        return image.astype(np.uint8) if image.dtype.kind == "b" else image
+
+
+def _channels(number: int) -> str:
+    return "1 channel (gray)" if number == 1 else f"{number} channels"
+
+
+def load(folder: str | Path) -> Model:
+    """Open a model that `instseg train` wrote.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The model directory. It is code as far as TensorFlow is concerned: open only what you trust.
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    InstsegError
+        If there is no such directory, no model in it, or it is damaged.
+    """
+    folder = Path(folder)
+    generation, stored = read_settings(folder)
+    tf = load_tensorflow()
+    try:
+        settings = ModelSettings.from_dict(stored["model"])
+        clustering = ClusterSettings.from_dict(stored["clustering"])
+        restored = tf.saved_model.load(str(generation))
+        signature = restored.signatures["with_percentiles"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, InstsegError, tf.errors.OpError) as error:
+        raise damaged(folder, error) from error
+
+    def run(image: NDArray[np.float32], low: NDArray[np.float32], high: NDArray[np.float32]) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = signature(image=tf.constant(image), low=tf.constant(low), high=tf.constant(high))
+        return found
+
+    # What was restored owns the variables that the signature reads.
+    run.restored = restored  # type: ignore[attr-defined]
+    return Model(run, settings, clustering)

@@ -1,0 +1,290 @@
+"""The training: batches in, generations of a model directory out, events on the way."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+import instseg
+from instseg.data.patches import Batch, Patches, Sample
+from instseg.data.training import TrainingData
+from instseg.errors import InstsegError
+from instseg.export import Serving
+from instseg.learner import Learner
+from instseg.metrics import average, score
+from instseg.predict import Model
+from instseg.report import Report, Row
+from instseg.settings import ClusterSettings, MetricLossSettings, ModelSettings, TrainSettings
+from instseg.store import commit, damaged, read_settings, require_writable
+
+_CHECKPOINT = "checkpoint/state"
+_VALIDATION_IMAGES = 20
+_ROW_EVERY = 25
+_WORKERS = 2
+_AHEAD = 4
+_AP_AT = (0.5, 0.75)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """An optimiser step was taken.
+
+    Attributes
+    ----------
+    iteration : int
+        Steps so far, those before a resume included.
+    losses : dict of str to float
+        The total first.
+    images_per_second, waiting : float
+        Patches per second since the start or resume, and the share of that time spent waiting for data, 0..1.
+    """
+
+    iteration: int
+    losses: dict[str, float]
+    images_per_second: float
+    waiting: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """A complete model was committed.
+
+    Attributes
+    ----------
+    iteration : int
+        The step that it is of.
+    scores : dict of str to float
+        Mean AP over the validation images, by IoU threshold such as 'AP50'.
+    """
+
+    iteration: int
+    scores: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """All settings of one training."""
+
+    model: ModelSettings
+    train: TrainSettings
+    metric: MetricLossSettings = field(default_factory=MetricLossSettings)
+    clustering: ClusterSettings = field(default_factory=ClusterSettings)
+    data: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> "Plan":
+        """Read the plan back from a model's settings file."""
+        return cls(
+            model=ModelSettings.from_dict(stored["model"]),
+            train=TrainSettings.from_dict(stored["training"]),
+            metric=MetricLossSettings.from_dict(stored["metric_loss"]),
+            clustering=ClusterSettings.from_dict(stored["clustering"]),
+            data=dict(stored["data"]),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as JSON-ready values."""
+        return {
+            "model": self.model.to_dict(),
+            "training": self.train.to_dict(),
+            "metric_loss": self.metric.to_dict(),
+            "clustering": self.clustering.to_dict(),
+            "data": self.data,
+        }
+
+
+def stored_plan(folder: Path) -> tuple[Plan, int]:
+    """Return the settings of the model in `folder`, and the iterations that it was trained for.
+
+    Raises
+    ------
+    InstsegError
+        If there is no such model or it is damaged.
+    """
+    _, stored = read_settings(folder)
+    try:
+        return Plan.from_dict(stored), int(stored["iteration"])
+    except (KeyError, TypeError, ValueError, InstsegError) as error:
+        raise damaged(folder, error) from error
+
+
+def train(
+    folder: Path,
+    plan: Plan,
+    data: TrainingData,
+    *,
+    resume: bool = False,
+    report: Path | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Step | Saved]:
+    """Train a model and keep it in `folder`.
+
+    A complete model is committed every `validation_every` iterations, at the
+    end, and when `stop` says so; being killed costs only what came after the last.
+
+    Parameters
+    ----------
+    folder : Path
+        The model directory.
+    plan : Plan
+        All settings.
+    data : TrainingData
+        Batches and validation images.
+    resume : bool
+        Go on from the state in `folder`, weights and optimiser included.
+    report : Path, optional
+        Where curves and pictures go.
+    stop : callable
+        Asked after every iteration whether to save and end.
+
+    Yields
+    ------
+    Step or Saved
+
+    Raises
+    ------
+    InstsegError
+        If the folder cannot be used, the state cannot be read, or the loss is no longer finite.
+    """
+    require_writable(folder)
+    learner = Learner(plan.model, plan.train, plan.metric)
+    serving = Serving(learner.averaged, plan.model)
+    first = _restore(folder, learner) if resume else 0
+    book = Report(report, resume_at=first) if report is not None else None
+    clock = _Clock(plan.train.batch_size)
+    batches = iter(_pipeline(data.patches, plan, first))
+    for iteration in range(first, plan.train.iterations):
+        with clock.waiting():
+            images, labels = next(batches)
+        losses = learner.learn(Batch(images, labels), iteration)
+        done = iteration + 1
+        if not np.isfinite(losses["loss"]):
+            raise InstsegError(
+                f"the loss became {losses['loss']} at iteration {done}; "
+                f"{folder} keeps the last model saved before; lower --learning-rate and train again"
+            )
+        yield Step(
+            iteration=done, losses=losses, images_per_second=clock.images_per_second(), waiting=clock.share_waited()
+        )
+        if book is not None:
+            book.add(Row(done, learner.learning_rate(iteration), clock.images_per_second(), losses))
+        stopped = stop()
+        if stopped or done == plan.train.iterations or done % plan.train.validation_every == 0:
+            with clock.paused():
+                yield _save(folder, plan, data, learner, serving, book, done)
+        if stopped:
+            return
+
+
+def _pipeline(patches: Patches, plan: Plan, first: int) -> tf.data.Dataset:
+    """Batches from number `first` on, made beside the training by a few threads, in order."""
+    train, model = plan.train, plan.model
+    side = train.patch_size
+
+    def make(number: Any) -> tuple[Any, Any]:
+        def draw(number: Any) -> Batch:
+            return patches.batch(int(number))
+
+        images, labels = tf.numpy_function(draw, [number], (tf.float32, tf.int32))
+        images.set_shape((train.batch_size, side, side, model.channels))
+        labels.set_shape((train.batch_size, side, side))
+        return images, labels
+
+    numbers = tf.data.Dataset.range(first, train.iterations)
+    # In order, whichever thread is first: the same seed has to give the same training.
+    return numbers.map(make, num_parallel_calls=_WORKERS, deterministic=True).prefetch(_AHEAD)
+
+
+def _save(
+    folder: Path,
+    plan: Plan,
+    data: TrainingData,
+    learner: Learner,
+    serving: Serving,
+    book: Report | None,
+    iteration: int,
+) -> Saved:
+    model = Model(serving.embed, plan.model, plan.clustering)
+    scores = validate(model, data.validation)
+
+    def write(generation: Path) -> None:
+        serving.save(generation)
+        (generation / _CHECKPOINT).parent.mkdir()
+        tf.train.Checkpoint(**learner.state()).write(str(generation / _CHECKPOINT))
+
+    settings = {
+        **plan.to_dict(),
+        "iteration": iteration,
+        "validation": scores,
+        "versions": {"instseg": instseg.__version__, "tensorflow": tf.__version__, "numpy": np.__version__},
+    }
+    commit(folder, settings, write)
+    if book is not None:
+        book.write(iteration, scores, model, data.validation)
+    return Saved(iteration=iteration, scores=scores)
+
+
+def validate(model: Model, samples: "list[Sample] | tuple[Sample, ...] | Any") -> dict[str, float]:
+    """Return the mean AP over (up to 20 of the) samples, from real clustering, by threshold: 'AP50', 'AP75'."""
+    chosen = samples[:: max(1, -(-len(samples) // _VALIDATION_IMAGES))]
+    scores = average([score(sample.labels, model.predict(sample.image), _AP_AT) for sample in chosen])
+    return {f"AP{threshold * 100:.0f}": float(ap) for threshold, ap in zip(_AP_AT, scores.ap, strict=True)}
+
+
+def _restore(folder: Path, learner: Learner) -> int:
+    generation, stored = read_settings(folder)
+    try:
+        checkpoint = tf.train.Checkpoint(**learner.state())
+        checkpoint.read(str(generation / _CHECKPOINT)).assert_consumed()
+        return int(stored["iteration"])
+    except (OSError, ValueError, KeyError, AssertionError, tf.errors.OpError) as error:
+        raise damaged(folder, error) from error
+
+
+class _Clock:
+    """How fast the training goes: time in pauses (saving, validation) does not count."""
+
+    def __init__(self, batch_size: int) -> None:
+        self._batch_size = batch_size
+        self._start = time.perf_counter()
+        self._waited = 0.0
+        self._steps = 0
+
+    def waiting(self) -> "_Span":
+        self._steps += 1
+        return _Span(self._add_waited)
+
+    def paused(self) -> "_Span":
+        return _Span(self._add_pause)
+
+    def images_per_second(self) -> float:
+        return self._steps * self._batch_size / self._elapsed()
+
+    def share_waited(self) -> float:
+        return self._waited / self._elapsed()
+
+    def _elapsed(self) -> float:
+        return max(time.perf_counter() - self._start, 1e-9)
+
+    def _add_waited(self, seconds: float) -> None:
+        self._waited += seconds
+
+    def _add_pause(self, seconds: float) -> None:
+        self._start += seconds
+
+
+class _Span:
+    """Tells how long a block took."""
+
+    def __init__(self, tell: Callable[[float], None]) -> None:
+        self._tell = tell
+
+    def __enter__(self) -> None:
+        self._begin = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._tell(time.perf_counter() - self._begin)

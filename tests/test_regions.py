@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from instseg.errors import UsageError
+from instseg.regions import connected_pieces, remap_consecutive
+
+
+def test_pieces_are_numbered_in_raster_order_and_split_by_value():
+    labels = np.array(
+        [
+            [5, 5, 0, 2, 2],
+            [0, 5, 0, 0, 2],
+            [3, 0, 5, 0, 0],
+            [3, 3, 0, 0, 5],
+        ]
+    )
+    by_eight = [
+        [1, 1, 0, 2, 2],
+        [0, 1, 0, 0, 2],
+        [3, 0, 1, 0, 0],
+        [3, 3, 0, 0, 4],
+    ]
+    by_four = [
+        [1, 1, 0, 2, 2],
+        [0, 1, 0, 0, 2],
+        [3, 0, 4, 0, 0],
+        [3, 3, 0, 0, 5],
+    ]
+    assert connected_pieces(labels).tolist() == by_eight
+    assert connected_pieces(labels, connectivity=4).tolist() == by_four
+    assert connected_pieces(labels).dtype == np.int32
+
+
+def test_touching_instances_stay_apart():
+    assert connected_pieces(np.array([[1, 2], [1, 2]])).tolist() == [[1, 2], [1, 2]]
+
+
+def test_a_row_does_not_touch_the_next_rows_begin_around_the_border():
+    assert connected_pieces(np.array([[0, 0, 1], [1, 0, 0]])).tolist() == [[0, 0, 1], [2, 0, 0]]
+
+
+def test_pieces_that_meet_only_far_below():
+    labels = np.array([[1, 0, 1, 0, 1], [1, 0, 1, 0, 1], [1, 1, 1, 1, 1]])
+    assert (connected_pieces(labels) == (labels > 0)).all()
+
+
+@pytest.mark.parametrize("connectivity", [4, 8])
+@pytest.mark.parametrize("shape", [(1, 30), (30, 1), (23, 17), (60, 64)])
+def test_pieces_equal_scipys_value_by_value(connectivity, shape):
+    labels = np.random.default_rng(3).integers(0, 3, shape).astype(np.uint16)
+    structure = np.ones((3, 3)) if connectivity == 8 else None
+    expected = np.zeros(shape, np.int64)
+    for value in (1, 2):
+        pieces, count = ndimage.label(labels == value, structure)
+        expected = np.where(pieces > 0, pieces + expected.max(), expected)
+        assert count > 0
+    assert np.array_equal(connected_pieces(labels, connectivity=connectivity), remap_consecutive(expected))
+
+
+def test_pieces_of_background_and_of_no_pixels():
+    assert connected_pieces(np.zeros((2, 3), np.uint8)).tolist() == [[0, 0, 0], [0, 0, 0]]
+    assert connected_pieces(np.zeros((0, 3), np.uint8)).shape == (0, 3)
+
+
+def test_pieces_refuse_what_is_no_label_image():
+    with pytest.raises(UsageError, match=r"float64 of shape \(2, 2\), expected integers"):
+        connected_pieces(np.ones((2, 2)))
+    with pytest.raises(UsageError, match="connectivity is 6, expected 4 or 8"):
+        connected_pieces(np.ones((2, 2), int), connectivity=6)
+
+
+@pytest.mark.parametrize("scale", [1, 10**12])
+def test_remap_numbers_by_first_appearance(scale):
+    labels = np.array([[0, 9, 4], [9, 0, 1]], np.int64) * scale
+    result = remap_consecutive(labels)
+    assert result.tolist() == [[0, 1, 2], [1, 0, 3]]
+    assert result.dtype == np.int32
+
+
+def test_remap_takes_unsigned_values_beyond_int64():
+    assert remap_consecutive(np.array([[2**64 - 1, 0, 2**63]], np.uint64)).tolist() == [[1, 0, 2]]
+
+
+def test_remap_does_not_depend_on_the_numbers():
+    labels = np.random.default_rng(0).integers(0, 50, (40, 40))
+    numbers = np.random.default_rng(1).permutation(np.arange(1, 51)) * 100_000
+    permuted = np.where(labels > 0, numbers[labels - 1], 0)
+    assert np.array_equal(remap_consecutive(permuted), remap_consecutive(labels))
+
+
+def test_remap_refuses_negative_values():
+    with pytest.raises(UsageError, match="negative value -1"):
+        remap_consecutive(np.array([[-1, 2]]))
