@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instseg.embeddings import Embeddings
-from instseg.modes import NOISE, find_instances
+from instseg.modes import find_instances
 from instseg.regions import connected_pieces, remap_consecutive
 from instseg.settings import ClusterSettings
 
@@ -92,10 +92,10 @@ def density_clusters(points: NDArray[np.float32], settings: ClusterSettings) -> 
         # More start worker processes and gain nothing.
         core_dist_n_jobs=1,
     )
-    found = clusterer.fit_predict(np.concatenate([points, far])).astype(np.int32)
+    found: NDArray[np.int32] = clusterer.fit_predict(np.concatenate([points, far])).astype(np.int32)
     labels, group = found[:-count], found[-1]
     # The group's number is nobody's; it has none where all points are noise.
-    return np.where(labels > group, labels - 1, labels) if group >= 0 else labels
+    return np.where(labels > group, labels - 1, labels).astype(np.int32) if group >= 0 else labels
 
 
 def grow(labels: NDArray[np.int32], mask: NDArray[np.bool_]) -> NDArray[np.int32]:

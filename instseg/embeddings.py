@@ -6,8 +6,8 @@ Any program can write one; `numpy.savez` is enough. Keys:
 format        integer, 1: the version of this layout
 embeddings    float (H, W, D): a vector for every pixel
 foreground    float (H, W) in 0..1: probability that the pixel belongs to an object
-seeds         optional float (H, W) in 0..1: how near the pixel is to its object's centre
-bandwidth     optional float (H, W), above 0: the size of the pixel's object, in the embeddings' units
+seeds         optional float (H, W) in 0..1: how well the pixel represents its object
+bandwidth     optional float (H, W), above 0: distance in embedding space at which membership is one half
 settings      optional text: the clustering settings the model was tuned to, as a JSON object
 ============  ====================================================================================
 
@@ -61,9 +61,9 @@ class Embeddings:
     foreground : (H, W) float32
         Probability that the pixel belongs to an object, 0..1.
     seeds : (H, W) float32 or None
-        How near the pixel is to its object's centre, 0..1.
+        How well the pixel represents its object, 0..1.
     bandwidth : (H, W) float32 or None
-        Above 0, in the units of `embeddings`.
+        Distance in embedding space at which membership in the pixel's object is one half, above 0.
     settings : ClusterSettings or None
         Those that the model was tuned to.
 

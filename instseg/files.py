@@ -51,7 +51,8 @@ def require_target(path: Path, *suffixes: str) -> None:
         If it is a folder, its folder does not exist or is not writable, or its suffix is another one.
     """
     if suffixes and path.suffix.lower() not in suffixes:
-        raise InstsegError(f"cannot write {path}: expected a name that ends in {' or '.join(suffixes)}; choose such a name")
+        endings = " or ".join(suffixes)
+        raise InstsegError(f"cannot write {path}: expected a name that ends in {endings}; choose such a name")
     if path.is_dir():
         raise InstsegError(f"cannot write {path}: it is a folder; give a file name")
     if not path.parent.is_dir():

@@ -18,6 +18,7 @@ import logging
 import math
 import struct
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,6 +48,8 @@ _MAX_PNG_LABEL = 65_535
 _MAX_INT32 = 2**31 - 1
 # imagecodecs' level for pictures and labels: higher ones cost time and save next to nothing.
 _PNG_LEVEL = 3
+# Bits per value of PNG's colour types: gray, RGB, palette, gray with alpha, RGB with alpha.
+_PNG_BITS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 
 # Without a handler of its own, tifffile's remarks on damaged files would reach stderr.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -399,7 +402,7 @@ def _png_header(path: Path) -> ImageHeader:
     if len(start) < 26 or start[12:16] != b"IHDR":
         raise ValueError("no header")
     width, height, bits, colour_type = struct.unpack(">IIBB", start[16:26])
-    if bits not in (1, 2, 4, 8, 16) or colour_type not in (0, 2, 3, 4, 6):
+    if bits not in _PNG_BITS.get(colour_type, ()):
         raise ValueError("impossible header")
     return ImageHeader(
         format="PNG",
@@ -480,7 +483,7 @@ def _decode(path: Path, found: ImageHeader) -> list[NDArray[Any]]:
     """Read every plane as (H, W, samples), in colours where the file has a palette."""
     with _decoding(path):
         if found.format == "PNG":
-            pixels = imagecodecs.png_decode(path.read_bytes())
+            pixels = imagecodecs.png_decode(_plain_png(path.read_bytes(), found))
             return [pixels.reshape(found.height, found.width, -1)]
         if found.format == "TIFF":
             with tifffile.TiffFile(path) as tiff:
@@ -489,6 +492,78 @@ def _decode(path: Path, found: ImageHeader) -> list[NDArray[Any]]:
             upright = ImageOps.exif_transpose(picture)
             pixels = np.asarray(upright.convert("RGB") if found.colour == "palette" else upright)
             return [pixels.reshape(found.height, found.width, -1)]
+
+
+def _plain_png(content: bytes, found: ImageHeader) -> bytes:
+    """Rebuild a PNG of nothing but what its pixels need, its rows unpacked and of the right length.
+
+    libpng, behind imagecodecs, writes its remarks on anything else straight to
+    stderr: on colour profiles, which many programs get wrong, on surplus data,
+    on colours outside the palette.
+    """
+    parts = _png_chunks(content)
+    head = parts[b"IHDR"]
+    if len(head) != 13 or head[10:12] != b"\0\0" or head[12] > 1:
+        raise ValueError("impossible header")
+    length = _png_rows_length(found, interlaced=head[12] == 1)
+    rows = _inflate(parts.get(b"IDAT", b""), length)
+    if len(rows) < length:
+        raise ValueError("rows are missing")
+    plain = [(b"IHDR", head)]
+    entries = 2**found.bits if found.colour == "palette" else 0
+    if entries:
+        plain.append((b"PLTE", parts[b"PLTE"][: 3 * entries].ljust(3 * entries, b"\0")))
+    transparent = parts.get(b"tRNS", b"")
+    if 0 < len(transparent) <= entries:
+        plain.append((b"tRNS", transparent))
+    elif not (entries or found.alpha) and len(transparent) == 2 * found.channels:
+        samples = np.frombuffer(transparent, ">u2") & (2**found.bits - 1)
+        plain.append((b"tRNS", samples.astype(">u2").tobytes()))
+    plain += [(b"IDAT", zlib.compress(rows, 0)), (b"IEND", b"")]
+    chunks = ((struct.pack(">I", len(data)), name, data, _crc(name, data)) for name, data in plain)
+    return b"".join([content[:8], *(part for chunk in chunks for part in chunk)])
+
+
+def _inflate(data: bytes, length: int) -> bytes:
+    """Unpack the first `length` bytes of a zlib stream, fewer if it holds fewer."""
+    try:
+        return bytes(imagecodecs.deflate_decode(data, out=length))
+    except imagecodecs.DeflateError:  # Surplus data, which this decoder refuses, or damage.
+        unpack = zlib.decompressobj()
+        rows = unpack.decompress(data, length)
+        unpack.decompress(unpack.unconsumed_tail, 1)  # Goes on to the checksum.
+        return rows
+
+
+def _png_chunks(content: bytes) -> dict[bytes, bytes]:
+    """Return the data of the chunks that pixels need, by name; those of one name joined."""
+    parts: dict[bytes, list[bytes]] = {}
+    place, name = 8, b""
+    while place < len(content) and name != b"IEND":
+        length, name = struct.unpack_from(">I4s", content, place)
+        data = content[place + 8 : place + 8 + length]
+        if name in (b"IHDR", b"PLTE", b"tRNS", b"IDAT"):
+            if content[place + 8 + length : place + 12 + length] != _crc(name, data):
+                raise ValueError(f"{name.decode()} is cut off or changed")
+            parts.setdefault(name, []).append(data)
+        place += 12 + length
+    return {name: b"".join(data) for name, data in parts.items()}
+
+
+def _crc(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", zlib.crc32(data, zlib.crc32(name)))
+
+
+def _png_rows_length(found: ImageHeader, *, interlaced: bool) -> int:
+    """Return the bytes of all rows, each with the one that names its filter."""
+    whole = ((0, 0, 1, 1),)
+    adam7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+    length = 0
+    for left, top, across, down in adam7 if interlaced else whole:
+        columns, rows = -((left - found.width) // across), -((top - found.height) // down)
+        if columns > 0 and rows > 0:
+            length += rows * (1 + (columns * found.bits * found.channels + 7) // 8)
+    return length
 
 
 def _tiff_decode(series: Any) -> Iterator[NDArray[Any]]:
@@ -568,8 +643,8 @@ def _require_label_header(path: Path, found: ImageHeader) -> None:
     if found.alpha:
         raise ImageFileError(path, "it has an alpha channel, expected gray labels", gray)
     if found.colour != "gray" or found.channels != 1:
-        name = "RGB" if found.colour == "rgb" else found.colour
-        what = f"it has {found.channels} channels ({name}), expected gray labels"
+        name = {"gray": "", "rgb": " (RGB)"}.get(found.colour, f" ({found.colour})")
+        what = f"it has {found.channels} channels{name}, expected gray labels"
         raise ImageFileError(path, what, gray)
     if np.dtype(found.dtype).kind not in "iub":
         raise ImageFileError(

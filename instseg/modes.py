@@ -6,6 +6,7 @@ the most a member of, each mode having a reach of its own (the idea of Neven et
 al. 2019, 1906.11109, without its loop over instances).
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -105,7 +106,8 @@ def flatness(foreground: NDArray[np.bool_], points: NDArray[np.float32], bandwid
     # A missing neighbour counts as a change of one bandwidth, so that maxima lie inside.
     change = np.where(foreground, across + (4 - steps) * bandwidth, 4 * bandwidth)
     smooth = ndimage.uniform_filter(change, _WINDOW, mode="nearest")
-    return np.exp(-smooth / (4 * bandwidth)).astype(np.float32)
+    flat: NDArray[np.float32] = np.exp(-smooth / (4 * bandwidth)).astype(np.float32)
+    return flat
 
 
 def _neighbour_changes(
@@ -145,7 +147,8 @@ def _peaks(values: NDArray[np.float32], among: NDArray[np.bool_]) -> NDArray[np.
     from scipy import ndimage
 
     highest = ndimage.maximum_filter(values, _WINDOW, mode="nearest")
-    return (values == highest) & among
+    peaks: NDArray[np.bool_] = (values == highest) & among
+    return peaks
 
 
 def _merge(seeds: Modes) -> Modes:
@@ -190,13 +193,22 @@ def _refine(points: NDArray[np.float32], bandwidth: NDArray[np.float32], modes: 
 
 
 def _assign(points: NDArray[np.float32], modes: Modes, threshold: float) -> NDArray[np.int32]:
+    """Give each point to the mode that it is the most a member of, or to none below the threshold."""
     from scipy.spatial import KDTree
 
-    neighbours = min(_NEIGHBOURS, len(modes.centres))
-    distance, index = KDTree(modes.centres).query(points, k=neighbours)
-    distance, index = distance.reshape(-1, neighbours), index.reshape(-1, neighbours)
-    scaled = distance / modes.bandwidth[index]
+    count = len(modes.centres)
+    # Membership, as in training, is 2 to the minus square of the distance in bandwidths. Nothing beyond the farthest
+    # reach can be a member, and not to look there is most of the speed.
+    farthest = math.sqrt(-math.log2(threshold))
+    distance, index = KDTree(modes.centres).query(
+        points,
+        # Asked for a list of neighbours, it returns (P, k) for a single one, too.
+        k=range(1, min(_NEIGHBOURS, count) + 1),
+        distance_upper_bound=farthest * float(modes.bandwidth.max()) * (1 + 1e-6),
+    )
+    # Missing neighbours have an infinite distance and the index `count`.
+    scaled = distance / np.append(modes.bandwidth, np.float32(1))[index]
     best = np.argmin(scaled, axis=1)[:, None]
     nearest = np.take_along_axis(scaled, best, 1)[:, 0]
-    label = np.take_along_axis(index, best, 1)[:, 0].astype(np.int32)
-    return np.where(np.exp2(-np.square(nearest)) >= threshold, label, NOISE).astype(np.int32)
+    label = np.take_along_axis(index, best, 1)[:, 0]
+    return np.where(nearest <= farthest, label, NOISE).astype(np.int32)

@@ -101,16 +101,8 @@ class _Layers:
         x = self.convolution(x, x.shape[-1])
         # Small first weights: offsets, seeds and bandwidths begin near their neutral values.
         x = keras.layers.Conv2D(4 * maps, 1, kernel_initializer=self._initializer(0.01), name=f"{name}_subpixels")(x)
-        return DepthToSpace(name=name)(x)
-
-
-@keras.saving.register_keras_serializable("instseg")
-class DepthToSpace(keras.layers.Layer):
-    """(B, H, W, 4 R) to (B, 2 H, 2 W, R)."""
-
-    def call(self, x: Any) -> Any:
-        """Rearrange."""
-        return tf.nn.depth_to_space(x, 2)
+        # (B, H, W, 4 R) to (B, 2 H, 2 W, R).
+        return keras.layers.Lambda(lambda cells: tf.nn.depth_to_space(cells, 2), name=name)(x)
 
 
 def read_outputs(raw: Any, settings: ModelSettings) -> Outputs:

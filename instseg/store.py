@@ -178,7 +178,7 @@ def _link(target: str, link: Path) -> None:
     with suppress(FileNotFoundError):
         temporary.unlink()
     temporary.symlink_to(target)
-    os.replace(temporary, link)
+    temporary.replace(link)
 
 
 def _remove_leftovers(generations: Path) -> None:

@@ -1,7 +1,7 @@
 """The training: batches in, generations of a model directory out, events on the way."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ from instseg.store import commit, damaged, read_settings, require_writable
 
 _CHECKPOINT = "checkpoint/state"
 _VALIDATION_IMAGES = 20
-_ROW_EVERY = 25
 _WORKERS = 2
 _AHEAD = 4
 _AP_AT = (0.5, 0.75)
@@ -228,7 +227,7 @@ def _save(
     return Saved(iteration=iteration, scores=scores)
 
 
-def validate(model: Model, samples: "list[Sample] | tuple[Sample, ...] | Any") -> dict[str, float]:
+def validate(model: Model, samples: Sequence[Sample]) -> dict[str, float]:
     """Return the mean AP over (up to 20 of the) samples, from real clustering, by threshold: 'AP50', 'AP75'."""
     chosen = samples[:: max(1, -(-len(samples) // _VALIDATION_IMAGES))]
     scores = average([score(sample.labels, model.predict(sample.image), _AP_AT) for sample in chosen])

@@ -290,6 +290,43 @@ def test_png_with_a_flipped_bit_is_refused(tmp_path, png):
     assert "it is damaged or cut off (" in error_of(read_image, tmp_path / "b.png")
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (8, 9), (17, 13)])
+def test_interlaced_png(tmp_path, bits, shape):
+    """Adam7 by hand: each pass is a small image of unfiltered rows."""
+    values = np.random.default_rng(0).integers(0, 2**bits, shape)
+    rows = b""
+    for left, top, across, down in [
+        (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2),
+    ]:  # fmt: skip
+        for row in values[top::down, left::across]:
+            if row.size:
+                text = "".join(f"{value:0{bits}b}" for value in row)
+                text = text.ljust(-(-len(text) // 8) * 8, "0")
+                rows += b"\0" + bytes(int(text[i : i + 8], 2) for i in range(0, len(text), 8))
+    content = bytearray(raw_png(shape[1], shape[0], bits, 0, rows))
+    content[28] = 1
+    content[29:33] = struct.pack(">I", zlib.crc32(bytes(content[12:29])))
+    (tmp_path / "a.png").write_bytes(content)
+    assert np.array_equal(read_image(tmp_path / "a.png")[..., 0], values * (255 // (2**bits - 1)))
+
+
+def test_remarks_on_sloppy_pngs_do_not_reach_the_terminal(tmp_path, capfd):
+    path = tmp_path / "a.png"
+    profile = (b"iCCP", b"x\0\0" + zlib.compress(b"wrong"))
+    path.write_bytes(raw_png(3, 1, 8, 0, b"\0\1\2\3" * 3, profile, (b"PLTE", b"123"), (b"tRNS", b"1")))
+    assert read_image(path).tolist() == [[[1], [2], [3]]]
+    path.write_bytes(raw_png(2, 1, 8, 3, b"\0\0\7", (b"PLTE", b"\1\2\3")))
+    assert read_image(path).tolist() == [[[1, 2, 3], [0, 0, 0]]]
+    path.write_bytes(path.read_bytes() + b"more")
+    assert read_image(path).shape == (1, 2, 3)
+    path.write_bytes(raw_png(2, 1, 8, 3, b"\0\0\7"))
+    assert "damaged" in error_of(read_image, path)
+    path.write_bytes(raw_png(2, 2, 8, 0, b"\0\0\7"))
+    assert "damaged or cut off (rows are missing)" in error_of(read_image, path)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_headers_that_claim_too_much_are_refused(tmp_path):
     huge = tmp_path / "huge.png"
     huge.write_bytes(raw_png(100_000, 100_000, 16, 0, b""))

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from instseg.cli import terminal
 from instseg.cli.options import Given, settings_options
 from instseg.settings import ClusterSettings
 
@@ -34,6 +35,7 @@ def cluster(
     require_target(out, *LABEL_SUFFIXES)
     maps = read_embeddings(embeddings)
     base = maps.settings or settings_given
-    labels = group(maps, dataclasses.replace(base, **clustering))
+    with terminal.waiting("Clustering"):
+        labels = group(maps, dataclasses.replace(base, **clustering))
     write_labels(out, labels)
     typer.echo(f"{out}: {int(labels.max(initial=0))} instances")

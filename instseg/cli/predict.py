@@ -28,9 +28,7 @@ def predict(
     out_dir: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder for the labels of many images, named like these.")
     ] = None,
-    file_format: Annotated[
-        Literal["png", "tif"], typer.Option("--format", help="Of the labels in --out-dir.")
-    ] = "png",
+    file_format: Annotated[Literal["png", "tif"], typer.Option("--format", help="Of the labels in --out-dir.")] = "png",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that --out-dir holds.")] = False,
     planes: Annotated[
         bool, typer.Option("--planes", help="Take a stack's planes as images: NAME-0000, NAME-0001, ... in --out-dir.")
@@ -39,10 +37,10 @@ def predict(
         Path | None, typer.Option(metavar="FILE", help="Also write the embeddings (.npz); with --out-dir a folder.")
     ] = None,
     embeddings_picture: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also draw the embedding channels (.png); with --out-dir a folder.")
+        Path | None, typer.Option(metavar="FILE", help="Also draw the embeddings (.png); with --out-dir a folder.")
     ] = None,
     overlay: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also draw outlines on the image (.png); with --out-dir a folder.")
+        Path | None, typer.Option(metavar="FILE", help="Also draw the outlines (.png); with --out-dir a folder.")
     ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of TensorFlow.", show_default="all cores")] = None,
     *,
@@ -82,7 +80,9 @@ def predict(
     settings = dataclasses.replace(loaded.clustering, **clustering)
     if out is not None:
         image = _read(files[0])
-        typer.echo(f"{out}: {_segment(loaded, image, settings, targets, '')} instances")
+        with terminal.waiting("Segmenting"):
+            instances = _segment(loaded, image, settings, targets, "")
+        typer.echo(f"{out}: {instances} instances")
     else:
         _segment_all(loaded, files, planes, settings, targets)
 
@@ -134,15 +134,17 @@ class _ManyImages:
         names = [file.stem for file in files]
         doubled = sorted({name for name in names if names.count(name) > 1})
         if doubled:
-            raise UsageError(f"{len(doubled)} image names occur twice ({', '.join(doubled[:3])}); segment their folders apart")
+            shown = ", ".join(doubled[:3])
+            raise UsageError(f"{len(doubled)} image names occur twice ({shown}); segment their folders apart")
         folders = [self._folder, *(folder for folder in self._extras.values() if folder is not None)]
         if len(set(folders)) < len(folders):
-            raise UsageError("labels, embeddings and pictures would have the same names; give each its own folder")
+            raise UsageError("labels, embeddings and pictures cannot share a folder; give each its own")
         for folder in folders:
-            taken = [] if overwrite else [path for path in make_folder(folder).iterdir() if not path.name.startswith(".")]
-            if taken:
-                raise InstsegError(f"{folder} already holds {len(taken)} files; add --overwrite, or give another folder")
-            make_folder(folder)
+            taken = [path for path in make_folder(folder).iterdir() if not path.name.startswith(".")]
+            if taken and not overwrite:
+                raise InstsegError(
+                    f"{folder} holds {len(taken)} files; add --overwrite, or give another folder"
+                )
 
 
 def _read(file: Path) -> Any:
@@ -170,9 +172,7 @@ def _segment(model: "Model", image: Any, settings: ClusterSettings, targets: _Ta
     return int(labels.max(initial=0))
 
 
-def _segment_all(
-    model: "Model", files: list[Path], planes: bool, settings: ClusterSettings, targets: _Targets
-) -> None:
+def _segment_all(model: "Model", files: list[Path], planes: bool, settings: ClusterSettings, targets: _Targets) -> None:
     """Segment image after image; one that cannot be read costs no other."""
     failures: list[str] = []
     done = instances = 0

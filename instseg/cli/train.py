@@ -28,7 +28,9 @@ _PLAIN_LINE_EVERY = 20.0
 
 @settings_options(training=TrainSettings, model=ModelSettings, metric=MetricLossSettings)
 def train(
-    model_dir: Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="Where the model is kept.", show_default=False)],
+    model_dir: Annotated[
+        Path, typer.Argument(metavar="MODEL_DIR", help="Where the model is kept.", show_default=False)
+    ],
     data: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Folder with images/ and labels/.", show_default="endlessly generated discs"),
@@ -38,7 +40,7 @@ def train(
         typer.Option(metavar="DIR", help="Such a folder to validate on.", show_default="a share of --data"),
     ] = None,
     connected_components: Annotated[
-        bool, typer.Option("--connected-components", help="Take binary masks as labels, each connected piece an instance.")
+        bool, typer.Option("--connected-components", help="Make each connected piece of a binary mask an instance.")
     ] = False,
     resume: Annotated[
         bool | None,
@@ -48,9 +50,7 @@ def train(
         Path | None,
         typer.Option(metavar="DIR", help="Where curves and pictures go.", show_default="MODEL_DIR/report"),
     ] = None,
-    threads: Annotated[
-        int | None, typer.Option(help="Threads of TensorFlow.", show_default="all cores")
-    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of TensorFlow.", show_default="all cores")] = None,
     *,
     training: Given,
     model: Given,
@@ -76,7 +76,7 @@ def train(
         before, iteration = stored_plan(model_dir)
         plan, prepared = _prepare_resume(before, wish, model_dir)
         if iteration >= plan.train.iterations:
-            terminal.note(f"{model_dir} is trained for {iteration:,} iterations; --iterations with a larger number goes on")
+            terminal.note(f"{model_dir} has its {iteration:,} iterations; give more by --iterations to go on")
             return
     else:
         plan, prepared = _prepare_fresh(wish)
@@ -189,9 +189,7 @@ def _clustering(model: ModelSettings, metric: MetricLossSettings) -> ClusterSett
     return ClusterSettings()
 
 
-def _run(
-    model_dir: Path, plan: "Plan", prepared: "TrainingData", first: int, report: Path, resuming: bool
-) -> None:
+def _run(model_dir: Path, plan: "Plan", prepared: "TrainingData", first: int, report: Path, resuming: bool) -> None:
     from instseg.train import Saved
     from instseg.train import train as learn
 
@@ -271,7 +269,14 @@ class _PlainLines:
 @contextmanager
 def _bar(total: int, first: int) -> Iterator[Any]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     from instseg.train import Saved
 

@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 Image = NDArray[np.float32]
 Labels = NDArray[np.int32]
+Positions = NDArray[np.floating]
 
 
 def augment(rng: np.random.Generator, image: Image, labels: Labels) -> tuple[Image, Labels]:
@@ -48,13 +49,13 @@ def _blur(rng: np.random.Generator, image: Image) -> Image:
 
 
 def _relight(rng: np.random.Generator, image: Image) -> Image:
-    """Apply gamma, a gain that slopes over the patch, an offset, and rarely an inversion of nothing else."""
+    """Apply gamma, a gain and an offset by channel, and a slope of the light over the patch."""
     channels = image.shape[2]
     if rng.random() < 0.5:
         image = np.sign(image) * np.abs(image) ** np.float32(rng.uniform(0.7, 1.4))
-    gain = rng.uniform(0.7, 1.3, channels).astype(np.float32)
-    offset = rng.uniform(-0.15, 0.15, channels).astype(np.float32)
-    image = image * gain + offset
+    gain = rng.uniform(0.7, 1.3, (channels,))
+    offset = rng.uniform(-0.15, 0.15, (channels,))
+    image = image * gain.astype(np.float32) + offset.astype(np.float32)
     if rng.random() < 0.3:
         slope = rng.uniform(-0.3, 0.3, 2)
         ramp_rows = np.linspace(-slope[0], slope[0], image.shape[0], dtype=np.float32)
@@ -123,30 +124,30 @@ def cut(image: Image, labels: Labels, window: tuple[float, float, float], patch_
     """
     row, column, side = window
     step = side / patch_size
-    centres = (np.arange(patch_size) + 0.5) * step - 0.5
+    centres: Positions = (np.arange(patch_size) + 0.5) * step - 0.5
     rows, columns = row + centres, column + centres
     return _bilinear(image, rows, columns), _nearest(labels, rows, columns)
 
 
-def _axis(positions: NDArray[np.float64], length: int) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+def _axis(positions: Positions, length: int) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
     index = np.floor(positions + 0.5).astype(np.intp)
     return np.clip(index, 0, length - 1), (index >= 0) & (index < length)
 
 
-def _nearest(labels: Labels, rows: NDArray[np.float64], columns: NDArray[np.float64]) -> Labels:
+def _nearest(labels: Labels, rows: Positions, columns: Positions) -> Labels:
     row_index, row_inside = _axis(rows, labels.shape[0])
     column_index, column_inside = _axis(columns, labels.shape[1])
     taken = labels[row_index[:, None], column_index[None, :]]
     return taken * (row_inside[:, None] & column_inside[None, :])
 
 
-def _bilinear(image: Image, rows: NDArray[np.float64], columns: NDArray[np.float64]) -> Image:
+def _bilinear(image: Image, rows: Positions, columns: Positions) -> Image:
     """Interpolate along rows, then along columns: two gathers an axis, which is faster than a general affine map."""
     along_rows = _interpolate(image, rows, axis=0)
     return _interpolate(along_rows, columns, axis=1)
 
 
-def _interpolate(image: Image, positions: NDArray[np.float64], axis: int) -> Image:
+def _interpolate(image: Image, positions: Positions, axis: int) -> Image:
     length = image.shape[axis]
     _, inside = _axis(positions, length)
     lower = np.clip(np.floor(positions), 0, length - 1)
@@ -156,4 +157,5 @@ def _interpolate(image: Image, positions: NDArray[np.float64], axis: int) -> Ima
     weight = np.clip(positions - lower, 0, 1).astype(np.float32).reshape(shape)
     low = np.take(image, lower.astype(np.intp), axis)
     high = np.take(image, upper.astype(np.intp), axis)
-    return (low + weight * (high - low)) * inside.reshape(shape).astype(np.float32)
+    between: Image = low + weight * (high - low)
+    return between * inside.reshape(shape).astype(np.float32)

@@ -12,8 +12,11 @@ from instseg.settings import DiscSettings
 _WHITE = 65_535.0
 
 
+_DEFAULTS = DiscSettings()
+
+
 def draw_discs(
-    rng: np.random.Generator, settings: DiscSettings = DiscSettings()
+    rng: np.random.Generator, settings: DiscSettings = _DEFAULTS
 ) -> tuple[NDArray[np.uint16], NDArray[np.int32]]:
     """Draw one image of discs and its labels.
 
@@ -69,7 +72,9 @@ def draw_discs(
 def _stretch(image: NDArray[np.float32]) -> NDArray[np.uint16]:
     low, high = float(image.min()), float(image.max())
     scale = _WHITE / (high - low) if high > low else 0.0
-    return np.rint((image - np.float32(low)) * np.float32(scale)).astype(np.uint16)
+    stretched = (image - np.float32(low)) * np.float32(scale)
+    whole: NDArray[np.uint16] = np.rint(stretched).astype(np.uint16)
+    return whole
 
 
 def _consecutive(labels: NDArray[np.int32]) -> NDArray[np.int32]:
