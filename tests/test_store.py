@@ -228,7 +228,7 @@ def found(folder):
     return number
 
 root = Path(sys.argv[1])
-for before in (0, 1, 3):
+for before in (0, 2):
     base = root / f"base{before}"
     base.mkdir()
     for number in range(1, before + 1):

@@ -1,0 +1,178 @@
+"""The SavedModel: any size of image, both signatures, opened without our code, every weight stored once."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from instseg.export import Serving
+from instseg.images import percentiles
+from instseg.network import build_network, read_outputs
+from instseg.settings import ModelSettings
+
+# (batch, height, width): multiples of nothing, smaller than the stride, one pixel.
+SIZES = [(1, 1, 1), (2, 1, 5), (1, 3, 2), (1, 17, 33), (2, 8, 12)]
+SETTINGS = {
+    "gray-overlap": ModelSettings(embeddings=3, widths=(8, 12), diameter=10.0),
+    "rgb-metric": ModelSettings(channels=3, embeddings=2, loss="metric", widths=(8, 12)),
+}
+
+
+class Exported:
+    """A network whose weights show in its outputs, and the SavedModel that was written of it."""
+
+    def __init__(self, settings, folder):
+        self.settings = settings
+        self.folder = folder
+        self.network = build_network(settings)
+        rng = np.random.default_rng(0)
+        for variable in self.network.variables:
+            size = 0.3 / np.sqrt(np.prod(variable.shape[:-1]))
+            variable.assign(variable.numpy() + rng.uniform(-size, size, variable.shape))
+        self.serving = Serving(self.network, settings)
+        self.serving.save(folder)
+
+
+@pytest.fixture(scope="module")
+def all_exported(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exported")
+    return {name: Exported(settings, folder / name) for name, settings in SETTINGS.items()}
+
+
+@pytest.fixture(params=SETTINGS)
+def exported(request, all_exported):
+    return all_exported[request.param]
+
+
+def draw(settings, size, seed=1):
+    """Images of integers 0..255, and their percentiles as NumPy has them, (B, C) each."""
+    shape = (*size, settings.channels)
+    images = np.random.default_rng(seed).integers(0, 256, shape).astype(np.float32)
+    low, high = np.percentile(images, [1, 99.8], axis=(1, 2)).astype(np.float32)
+    return images, low, high
+
+
+def assert_same(found, expected):
+    assert set(found) == set(expected)
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_maps_of_any_size_have_their_shapes_and_ranges(exported, size):
+    maps = exported.serving.embed_raw(draw(exported.settings, size)[0])
+    expected = {"embeddings": (*size, exported.settings.embeddings), "foreground": size}
+    if exported.settings.loss == "overlap":
+        expected |= {"seeds": size, "bandwidth": size}
+    assert {name: tuple(value.shape) for name, value in maps.items()} == expected
+    for name, value in maps.items():
+        assert value.dtype == tf.float32
+        assert np.isfinite(value).all()
+        if name in ("foreground", "seeds"):
+            assert np.min(value) >= 0
+            assert np.max(value) <= 1
+        if name == "bandwidth":
+            assert np.min(value) > 0
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_percentiles_are_those_of_numpy(exported, size):
+    images, low, high = draw(exported.settings, size)
+    assert_same(exported.serving.embed_raw(images), exported.serving.embed(images, low, high))
+
+
+def test_percentiles_are_those_of_reading(exported):
+    images, low, high = draw(exported.settings, (1, 17, 33))
+    np.testing.assert_allclose(percentiles(images[0]), [low[0], high[0]], rtol=1e-6)
+    np.testing.assert_allclose(percentiles(images[0].astype(np.uint8)), [low[0], high[0]], rtol=1e-6)
+
+
+def test_maps_are_the_networks_outputs(exported):
+    images, low, high = draw(exported.settings, (2, 8, 12))
+    normalised = (images - low[:, None, None]) / (high - low)[:, None, None]
+    outputs = read_outputs(exported.network(normalised, training=False), exported.settings)
+    logits = np.asarray(outputs.class_logits)
+    expected = {
+        "embeddings": outputs.embeddings,
+        "foreground": 1 / (1 + np.exp(logits[..., 0] - logits[..., 1])),
+    }
+    if exported.settings.loss == "overlap":
+        expected["seeds"] = 1 / (1 + np.exp(-np.asarray(outputs.seed_logits)))
+        expected["bandwidth"] = outputs.bandwidth
+    assert_same(exported.serving.embed(images, low, high), expected)
+
+
+@pytest.mark.parametrize("size", [(1, 1, 1), (1, 1, 5), (1, 2, 3), (2, 17, 33)])
+def test_padding_mirrors_and_keeps_the_upper_left(exported, size):
+    images, low, high = draw(exported.settings, size)
+    far = [(0, -length % 4) for length in size[1:]]
+    mirrored = np.pad(images, [(0, 0), *far, (0, 0)], mode="reflect")
+    found = exported.serving.embed(images, low, high)
+    whole = exported.serving.embed(mirrored, low, high)
+    assert_same(found, {name: value[:, : size[1], : size[2]] for name, value in whole.items()})
+
+
+def test_images_of_a_batch_have_their_own_percentiles(exported):
+    images = np.concatenate([draw(exported.settings, (1, 9, 7))[0] * scale for scale in (1, 100)])
+    both = exported.serving.embed_raw(images)
+    for number in range(2):
+        alone = exported.serving.embed_raw(images[number : number + 1])
+        assert_same({name: value[number : number + 1] for name, value in both.items()}, alone)
+
+
+def test_units_of_the_image_do_not_matter(exported):
+    images = draw(exported.settings, (1, 9, 7))[0]
+    assert_same(exported.serving.embed_raw(images * 257 + 1000), exported.serving.embed_raw(images))
+
+
+def test_a_constant_image_gives_what_a_black_one_gives(exported):
+    shape = (1, 5, 6, exported.settings.channels)
+    black = exported.serving.embed_raw(np.zeros(shape, np.float32))
+    assert_same(exported.serving.embed_raw(np.full(shape, 1000, np.float32)), black)
+    assert all(np.isfinite(value).all() for value in black.values())
+
+
+def test_each_weight_is_stored_once(exported):
+    parameters = sum(int(np.prod(variable.shape)) for variable in exported.network.variables)
+    stored = sum(path.stat().st_size for path in (exported.folder / "variables").iterdir())
+    # Beside the weights: their names and the graph of objects.
+    assert 4 * parameters < stored < 4 * parameters + 150 * len(exported.network.variables) + 4096
+
+
+PLAIN = """
+import sys
+import numpy as np
+import tensorflow as tf
+
+for name, channels in (("gray-overlap", 1), ("rgb-metric", 3)):
+    model = tf.saved_model.load(f"{sys.argv[1]}/{name}")
+    assert sorted(model.signatures) == ["serving_default", "with_percentiles"], list(model.signatures)
+    given = dict(np.load(f"{sys.argv[1]}/{name}.npz"))
+    levels = {"low": tf.constant(given.pop("low")), "high": tf.constant(given.pop("high"))}
+    image = tf.constant(given["image"])
+    found = {"raw." + key: value for key, value in model.signatures["serving_default"](image=image).items()}
+    with_levels = model.signatures["with_percentiles"](image=image, **levels)
+    found |= {"with." + key: value for key, value in with_levels.items()}
+    np.savez(f"{sys.argv[1]}/{name}.out.npz", **{key: value.numpy() for key, value in found.items()})
+assert not any(name.startswith("instseg") for name in sys.modules), "our code was needed"
+"""
+
+
+def test_plain_tensorflow_opens_it(all_exported, tmp_path):
+    for name, exported in all_exported.items():
+        (tmp_path / name).symlink_to(exported.folder)
+        images, low, high = draw(exported.settings, (2, 17, 33))
+        np.savez(tmp_path / f"{name}.npz", image=images, low=low, high=high)
+    ended = subprocess.run(
+        [sys.executable, "-c", PLAIN, str(tmp_path)], capture_output=True, text=True, cwd=tmp_path, timeout=120
+    )
+    assert ended.returncode == 0, ended.stderr
+    for name, exported in all_exported.items():
+        images, low, high = draw(exported.settings, (2, 17, 33))
+        expected = exported.serving.embed(images, low, high)
+        found = dict(np.load(tmp_path / f"{name}.out.npz"))
+        for signature in ("raw", "with"):
+            maps = {key.removeprefix(f"{signature}."): value for key, value in found.items() if signature in key}
+            assert_same(maps, expected)

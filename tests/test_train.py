@@ -1,0 +1,444 @@
+"""Tiny trainings: they learn, repeat, stop, go on, survive being killed, and leave models that predict."""
+
+import csv
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import instseg
+from instseg.data.discs import draw_discs
+from instseg.data.patches import Batch
+from instseg.data.training import TrainingData, disc_data
+from instseg.errors import InstsegError, UsageError
+from instseg.metrics import score
+from instseg.predict import load
+from instseg.settings import ClusterSettings
+from instseg.train import Saved, Step, stored_plan, train, validate
+
+
+@pytest.fixture(scope="session")
+def run(tiny_discs):
+    """A function that trains on small discs and returns the events."""
+
+    def run(folder, plan, **options):
+        return list(train(folder, plan, disc_data(plan.train, tiny_discs), **options))
+
+    return run
+
+
+@pytest.fixture
+def copied(tiny_model, tmp_path):
+    """A copy of the tiny model that may be changed."""
+    return shutil.copytree(tiny_model, tmp_path / "copied", symlinks=True)
+
+
+def steps(events):
+    return [event for event in events if isinstance(event, Step)]
+
+
+def saves(events):
+    return [event for event in events if isinstance(event, Saved)]
+
+
+def losses(events):
+    return [step.losses for step in steps(events)]
+
+
+def weights(folder):
+    """All that a training goes on from: network, average and optimiser."""
+    reader = tf.train.load_checkpoint(str(folder / "current" / "checkpoint" / "state"))
+    names = sorted(name for name in reader.get_variable_to_shape_map() if name.endswith("VARIABLE_VALUE"))
+    assert len(names) > 10
+    return {name: reader.get_tensor(name) for name in names}
+
+
+def assert_same_weights(one, other):
+    first, second = weights(one), weights(other)
+    assert set(first) == set(second)
+    for name, value in first.items():
+        np.testing.assert_array_equal(value, second[name], err_msg=name)
+
+
+def table(folder):
+    with (folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
+        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+
+
+def disc_image(discs, seed=3):
+    return draw_discs(np.random.default_rng(seed), discs)
+
+
+# One training of 30 steps, saved at 10, 20 and 30, and the same in two parts: what both leave is compared below.
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory, tiny_plan, run):
+    """Folder, plan, report and events of 30 iterations."""
+    folder = tmp_path_factory.mktemp("whole")
+    plan = tiny_plan(30, validation_every=10)
+    events = run(folder / "model", plan, report=folder / "report")
+    return folder / "model", plan, folder / "report", events
+
+
+@pytest.fixture(scope="session")
+def in_parts(tmp_path_factory, whole, run):
+    """Folder, report and the two lists of events of the same 30 iterations, stopped after 12 and resumed."""
+    folder = tmp_path_factory.mktemp("parts")
+    _, plan, _, _ = whole
+    asked = iter(range(1, 100))
+    first = run(folder / "model", plan, report=folder / "report", stop=lambda: next(asked) == 12)
+    second = run(folder / "model", plan, report=folder / "report", resume=True)
+    return folder / "model", folder / "report", first, second
+
+
+def test_the_loss_falls(whole):
+    *_, events = whole
+    totals = [one["loss"] for one in losses(events)]
+    assert np.mean(totals[-5:]) < 0.6 * np.mean(totals[:5])
+
+
+def test_every_step_and_every_save_is_told(whole):
+    *_, events = whole
+    assert [step.iteration for step in steps(events)] == list(range(1, 31))
+    order = [(type(event).__name__, event.iteration) for event in events if event.iteration in (9, 10, 20, 30)]
+    assert order == [
+        ("Step", 9),
+        *(pair for iteration in (10, 20, 30) for pair in (("Step", iteration), ("Saved", iteration))),
+    ]
+    for step in steps(events):
+        assert list(step.losses) == ["loss", "embedding", "bandwidth", "seed", "semantic"]
+        parts = list(step.losses.values())
+        assert parts[0] == pytest.approx(sum(parts[1:]), rel=1e-5)
+        assert step.images_per_second > 0
+        assert 0 <= step.waiting <= 1
+    for saved in saves(events):
+        assert list(saved.scores) == ["AP50", "AP75"]
+        assert all(0 <= value <= 1 for value in saved.scores.values())
+
+
+def test_stop_saves_and_ends(in_parts):
+    _, _, first, _ = in_parts
+    assert [step.iteration for step in steps(first)] == list(range(1, 13))
+    assert [saved.iteration for saved in saves(first)] == [10, 12]
+    assert isinstance(first[-1], Saved)
+
+
+def test_the_same_seed_gives_the_same_losses(whole, in_parts):
+    *_, events = whole
+    _, _, first, _ = in_parts
+    assert losses(first) == losses(events)[:12]
+
+
+def test_resumed_training_is_the_uninterrupted_one(whole, in_parts):
+    folder, _, _, events = whole
+    resumed, _, _, second = in_parts
+    assert [step.iteration for step in steps(second)] == list(range(13, 31))
+    assert losses(second) == losses(events)[12:]
+    assert saves(second)[-1].scores == saves(events)[-1].scores
+    assert_same_weights(folder, resumed)
+
+
+def test_the_plan_is_stored(whole, in_parts):
+    folder, plan, _, _ = whole
+    assert stored_plan(folder) == (plan, 30)
+    assert stored_plan(in_parts[0]) == (plan, 30)
+
+
+def test_the_report_has_a_table_and_pictures(whole):
+    _, _, report, events = whole
+    files = {path.name for path in report.iterdir() if path.is_file()}
+    pictures = {f"{kind}-{number}.png" for kind in ("validation", "embeddings") for number in (0, 1)}
+    assert files == {"metrics.csv", "curves.png", *pictures}
+    rows = table(report)
+    assert [row["iteration"] for row in rows if "AP50" in row] == [10, 20, 30]
+    figures = [row for row in rows if "loss" in row]
+    assert [row["iteration"] for row in figures] == [10, 20, 25, 30]
+    totals = [one["loss"] for one in losses(events)]
+    expected = [np.mean(totals[start:end]) for start, end in pairwise([0, 10, 20, 25, 30])]
+    np.testing.assert_allclose([row["loss"] for row in figures], expected, rtol=1e-4)
+    for row in figures:
+        assert row["learning_rate"] > 0
+        assert row["images_per_second"] > 0
+    for row, saved in zip([row for row in rows if "AP50" in row], saves(events), strict=True):
+        assert {name: row[name] for name in saved.scores} == pytest.approx(saved.scores, rel=1e-4)
+
+
+def test_the_table_goes_on_without_doubles_after_a_resume(in_parts):
+    _, report, _, _ = in_parts
+    rows = table(report)
+    assert [row["iteration"] for row in rows if "AP50" in row] == [10, 12, 20, 30]
+    assert [row["iteration"] for row in rows if "loss" in row] == [10, 12, 20, 25, 30]
+    assert [row["iteration"] for row in rows] == sorted(row["iteration"] for row in rows)
+
+
+def test_a_damaged_table_is_told(copied, tiny_plan, tmp_path, run):
+    report = tmp_path / "report"
+    report.mkdir()
+    (report / "metrics.csv").write_text("iteration,loss\n1,none\n")
+    with pytest.raises(InstsegError, match=r"cannot read .*metrics.csv"):
+        run(copied, tiny_plan(61), resume=True, report=report)
+
+
+def test_nothing_is_left_to_do_for_a_finished_training(tiny_model, copied, tiny_plan, run):
+    assert run(copied, tiny_plan(60), resume=True) == []
+    assert_same_weights(tiny_model, copied)
+
+
+# What goes wrong
+
+
+class Poisoned:
+    """Batches whose images are not a number from the third on."""
+
+    def __init__(self, patches):
+        self.patches = patches
+
+    def batch(self, number):
+        images, labels = self.patches.batch(number)
+        return Batch(images * np.float32(np.nan), labels) if number >= 2 else Batch(images, labels)
+
+
+def test_a_loss_that_is_no_number_ends_it_and_keeps_the_last_model(tmp_path, tiny_plan, tiny_discs):
+    plan = tiny_plan(10, validation_every=2)
+    data = disc_data(plan.train, tiny_discs)
+    poisoned = TrainingData(
+        patches=Poisoned(data.patches),
+        validation=data.validation,
+        channels=1,
+        diameter=data.diameter,
+        description=data.description,
+    )
+    events = []
+    with pytest.raises(InstsegError, match="the loss became nan at iteration 3; .* lower --learning-rate"):
+        events.extend(iter_into(events, train(tmp_path / "model", plan, poisoned)))
+    assert [type(event) for event in events] == [Step, Step, Saved]
+    assert stored_plan(tmp_path / "model")[1] == 2
+    assert np.isfinite(load(tmp_path / "model").embed(disc_image(tiny_discs)[0]).embeddings).all()
+    assert all(np.isfinite(value).all() for value in weights(tmp_path / "model").values())
+
+
+def iter_into(events, source):
+    """Collect what a generator yields before it raises."""
+    for event in source:
+        events.append(event)
+    return []
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut off"])
+def test_a_damaged_checkpoint_is_told(copied, tiny_plan, run, damage):
+    for file in (copied / "current" / "checkpoint").iterdir():
+        if damage == "missing":
+            file.unlink()
+        else:
+            file.write_bytes(b"" if damage == "empty" else file.read_bytes()[:100])
+    with pytest.raises(InstsegError, match="is damaged"):
+        run(copied, tiny_plan(61), resume=True)
+
+
+def test_a_checkpoint_of_another_network_is_told(copied, tiny_plan, run):
+    with pytest.raises(InstsegError, match="is damaged"):
+        run(copied, tiny_plan(61, channels=3), resume=True)
+
+
+def test_resuming_nothing_is_told(tmp_path, tiny_plan, run):
+    with pytest.raises(InstsegError, match="holds no instseg model"):
+        run(tmp_path / "model", tiny_plan(1), resume=True)
+
+
+@pytest.mark.parametrize("damage", ["settings", "model settings", "saved_model.pb", "variables"])
+def test_a_damaged_model_is_told(copied, damage):
+    generation = copied / "current"
+    if damage == "settings":
+        (generation / "instseg.json").write_text('{"format": 1}')
+    if damage == "model settings":
+        text = (generation / "instseg.json").read_text()
+        (generation / "instseg.json").write_text(text.replace('"embeddings": 4', '"embeddings": "four"'))
+    if damage == "saved_model.pb":
+        (generation / "saved_model.pb").write_bytes(b"nothing")
+    if damage == "variables":
+        shutil.rmtree(generation / "variables")
+    with pytest.raises(InstsegError, match="is damaged"):
+        load(copied)
+
+
+# A training that is killed while it saves: after the SavedModel is written and before its checkpoint is, and
+# when all is written but not yet linked.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from instseg.runtime import load_tensorflow
+load_tensorflow()
+from instseg.data.training import disc_data
+from instseg.settings import DiscSettings
+from instseg.train import stored_plan, train
+import dataclasses
+
+folder = Path(sys.argv[1])
+
+def hook(event, arguments):
+    if (event, Path(os.fsdecode(arguments[0])).name if arguments and isinstance(arguments[0], (str, bytes, os.PathLike))
+        else "") == ("os.mkdir", "checkpoint"):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+plan, done = stored_plan(folder)
+plan = dataclasses.replace(plan, train=dataclasses.replace(plan.train, iterations=done + 1))
+sys.addaudithook(hook)
+for event in train(folder, plan, disc_data(plan.train, DiscSettings(size=64, min_discs=3, max_discs=6)), resume=True):
+    print(event)
+"""
+
+
+def test_a_training_killed_while_it_saves_leaves_the_model_before(tiny_model, copied, tiny_plan, run, tiny_discs):
+    ended = subprocess.run([sys.executable, "-c", KILLED, str(copied)], capture_output=True, text=True, timeout=120)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    partial = copied / "generations" / "000002.partial"
+    assert (partial / "saved_model.pb").is_file()
+    assert stored_plan(copied) == stored_plan(tiny_model)
+    assert_same_weights(copied, tiny_model)
+    image, _ = disc_image(tiny_discs)
+    np.testing.assert_array_equal(load(copied).predict(image), load(tiny_model).predict(image))
+    assert sorted(tf.saved_model.load(str(copied)).signatures) == ["serving_default", "with_percentiles"]
+    run(copied, tiny_plan(61), resume=True)
+    assert stored_plan(copied)[1] == 61
+    assert sorted(path.name for path in (copied / "generations").iterdir()) == ["000001", "000002"]
+
+
+# Prediction
+
+
+def test_the_tiny_model_finds_discs(tiny_model, tiny_discs):
+    model = instseg.load(tiny_model)
+    image, labels = disc_image(tiny_discs)
+    found = model.predict(image)
+    assert found.shape == (64, 64)
+    assert found.dtype == np.int32
+    assert set(np.unique(found)) == set(range(found.max() + 1))
+    assert score(labels, found, (0.5,)).ap[0] > 0.5
+
+
+def test_validation_scores_are_those_of_predictions(tiny_model, tiny_discs, tiny_plan):
+    model = load(str(tiny_model))
+    samples = disc_data(tiny_plan(1).train, tiny_discs).validation
+    expected = np.mean([score(one.labels, model.predict(one.image), (0.5, 0.75)).ap for one in samples], axis=0)
+    assert validate(model, samples) == pytest.approx({"AP50": expected[0], "AP75": expected[1]})
+
+
+def test_settings_come_back(tiny_model, tiny_plan):
+    model = load(tiny_model)
+    assert model.settings == tiny_plan(60).model
+    assert model.clustering == ClusterSettings()
+    assert model.embed(np.eye(8)).settings == model.clustering
+
+
+def test_types_and_shapes_of_the_same_image_give_the_same_labels(tiny_model, tiny_discs):
+    model = load(tiny_model)
+    image = (disc_image(tiny_discs)[0] >> 8).astype(np.uint8)
+    expected = model.predict(image)
+    assert expected.max() >= 2
+    same = [
+        image[..., None],
+        image.astype(np.uint16) * 257,
+        image.astype(np.float32),
+        image.astype(np.float32)[..., None] / 255,
+        image.astype(np.float64),
+        image.astype(np.int32) - 100,
+        np.asfortranarray(image),
+    ]
+    for other in same:
+        np.testing.assert_array_equal(model.predict(other), expected)
+
+
+def test_a_mask_is_an_image_too(tiny_model, tiny_discs):
+    mask = disc_image(tiny_discs)[1] > 0
+    np.testing.assert_array_equal(load(tiny_model).predict(mask), load(tiny_model).predict(mask.astype(np.uint8)))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (17, 33)])
+def test_images_of_any_size_are_predicted(tiny_model, shape):
+    image = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
+    labels = load(tiny_model).predict(image)
+    assert labels.shape == shape
+    assert labels.dtype == np.int32
+
+
+def test_a_constant_image_is_predicted(tiny_model):
+    assert load(tiny_model).predict(np.full((20, 20), 7, np.uint8)).shape == (20, 20)
+
+
+@pytest.mark.parametrize(
+    ("image", "error", "message"),
+    [
+        (np.zeros((4, 5, 3)), InstsegError, "the image has 3 channels, the model takes 1 channel"),
+        (np.zeros((2, 4, 5, 1)), UsageError, r"shape \(2, 4, 5, 1\), expected \(H, W\) or \(H, W, C\)"),
+        (np.zeros(4), UsageError, r"shape \(4,\)"),
+        (np.zeros((0, 4)), UsageError, r"shape \(0, 4, 1\)"),
+        (np.array([[1, np.nan]]), UsageError, "NaN"),
+        (np.array([[1, np.inf]], np.float32), UsageError, "NaN or infinite"),
+        (np.array([["a", "b"]]), UsageError, "expected numbers"),
+        (np.array([[1j]]), UsageError, "expected numbers"),
+    ],
+)
+def test_images_that_do_not_fit_are_told(tiny_model, image, error, message):
+    with pytest.raises(InstsegError, match=message) as caught:
+        load(tiny_model).predict(image)
+    assert type(caught.value) is error
+
+
+def test_other_clustering_settings_can_be_asked_for(tiny_model, tiny_discs):
+    model = load(tiny_model)
+    image, _ = disc_image(tiny_discs)
+    assert model.predict(image, ClusterSettings(min_size=64 * 64)).max() == 0
+    assert model.predict(image).max() > 0
+
+
+# The other loss, colour, and what is in memory against what is on disc.
+
+
+def test_the_metric_loss_trains_on_colour_and_the_loaded_model_is_the_one_in_memory(
+    tmp_path, tiny_plan, tiny_discs, monkeypatch
+):
+    import importlib
+
+    module = importlib.import_module("instseg.train")
+    made = []
+
+    class Kept(module.Serving):
+        def __init__(self, *args):
+            super().__init__(*args)
+            made.append(self)
+
+    monkeypatch.setattr(module, "Serving", Kept)
+    plan = tiny_plan(30, loss="metric", channels=3)
+    gray = disc_data(plan.train, tiny_discs)
+
+    class Coloured:
+        def batch(self, number):
+            images, labels = gray.patches.batch(number)
+            return Batch(np.repeat(images, 3, axis=-1), labels)
+
+    data = TrainingData(patches=Coloured(), validation=[], channels=3, diameter=19.0, description={})
+    monkeypatch.setattr(module, "validate", lambda model, samples: {})
+    events = list(train(tmp_path / "model", plan, data))
+    totals = [one["loss"] for one in losses(events)]
+    assert list(losses(events)[0]) == ["loss", "embedding", "semantic"]
+    assert np.mean(totals[-5:]) < 0.8 * np.mean(totals[:5])
+    image = np.stack([disc_image(tiny_discs)[0]] * 3, axis=-1)[:61, :47]
+    loaded = load(tmp_path / "model")
+    in_memory = instseg.Model(made[0].embed, plan.model, plan.clustering)
+    one, other = loaded.embed(image), in_memory.embed(image)
+    np.testing.assert_allclose(one.embeddings, other.embeddings, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(one.foreground, other.foreground, rtol=1e-5, atol=1e-5)
+    assert one.seeds is None
+    assert one.bandwidth is None
+    labels = loaded.predict(image)
+    assert labels.shape == (61, 47)
+    np.testing.assert_array_equal(labels, in_memory.predict(image))
+    with pytest.raises(InstsegError, match="the image has 1 channel .*, the model takes 3 channels"):
+        loaded.predict(image[..., 0])
