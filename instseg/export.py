@@ -7,9 +7,8 @@ import keras
 import tensorflow as tf
 
 from instseg.network import read_outputs, stride
+from instseg.normalisation import HIGH_PERCENTILE, LOW_PERCENTILE
 from instseg.settings import ModelSettings
-
-LOW_PERCENTILE, HIGH_PERCENTILE = 1.0, 99.8
 
 
 class Serving(tf.Module):  # type: ignore[misc]
@@ -78,7 +77,7 @@ def _pad(images: Any, multiple: int, axis: int) -> Any:
 
 
 def _percentiles(images: Any) -> tuple[Any, Any]:
-    """Return (B, C) low and high percentiles with linear interpolation, as `instseg.images.percentiles` does."""
+    """Return (B, C) low and high percentiles with linear interpolation, as `instseg.normalisation.percentiles` does."""
     shape = tf.shape(images)
     ordered = tf.sort(tf.reshape(images, (shape[0], shape[1] * shape[2], shape[3])), axis=1)
     last = tf.cast(shape[1] * shape[2] - 1, tf.float64)

@@ -1,27 +1,5 @@
-"""Reading and writing images and labels. Every check of one picture file lives here.
+"""Reading and writing images and labels. Every check of what one picture file holds lives here."""
 
-A file is told by its first bytes, never by its name. What is read:
-
-========  ==========================================================================
-PNG       1 to 16 bit, gray, RGB, palette; through imagecodecs, since Pillow silently
-          cuts 16-bit RGB down to 8 bit
-TIFF      any compression, 8 to 64 bit integers, floats, 1-bit, stacks; tifffile
-JPEG      8 bit, turned upright by its EXIF orientation; images only, never labels
-BMP       as Pillow reads it
-========  ==========================================================================
-
-A file's header is judged before its pixels take memory, and nothing that
-Pillow, tifffile or imagecodecs warn or log reaches the terminal.
-"""
-
-import logging
-import math
-import struct
-import warnings
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +7,11 @@ import imagecodecs
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from PIL import ImageOps
-from PIL.BmpImagePlugin import BmpImageFile
-from PIL.ImageFile import ImageFile
-from PIL.JpegImagePlugin import JpegImageFile
 
+from instseg.decoding import ImageFileError, ImageHeader, decode, header, size_text
 from instseg.errors import InstsegError, UsageError
 from instseg.files import replacing
 from instseg.regions import connected_pieces, remap_consecutive
-
-MAX_PIXELS = 500_000_000
-"""Most pixels (height x width x planes) that are read; three times as many values, all channels counted."""
 
 LABEL_SUFFIXES = (".png", ".tif", ".tiff")
 """What the name of a file of labels ends in."""
@@ -48,95 +20,6 @@ _MAX_PNG_LABEL = 65_535
 _MAX_INT32 = 2**31 - 1
 # imagecodecs' level for pictures and labels: higher ones cost time and save next to nothing.
 _PNG_LEVEL = 3
-# Bits per value of PNG's colour types: gray, RGB, palette, gray with alpha, RGB with alpha.
-_PNG_BITS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
-
-# Without a handler of its own, tifffile's remarks on damaged files would reach stderr.
-logging.getLogger("tifffile").addHandler(logging.NullHandler())
-
-
-class ImageFileError(InstsegError):
-    """A file that cannot be used as an image or as labels.
-
-    Attributes
-    ----------
-    path : Path
-    what : str
-        What is wrong, without the file's name.
-    advice : str
-        What to do.
-    """
-
-    def __init__(self, path: Path, what: str, advice: str) -> None:
-        super().__init__(f"cannot read {path}: {what}; {advice}")
-        self.path, self.what, self.advice = path, what, advice
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageHeader:
-    """What a file says of itself before its pixels are read.
-
-    Attributes
-    ----------
-    format : str
-        'PNG', 'TIFF', 'JPEG' or 'BMP'.
-    height, width : int
-        Of one plane in pixels, EXIF orientation applied.
-    channels : int
-        Values per pixel as stored: an alpha channel counts, a palette image has 1.
-    bits : int
-        Per value, as stored.
-    dtype : str
-        NumPy's name of the stored values' type; 1-bit images are 'bool'.
-    planes : int
-        Images in the file, 1 unless it is a TIFF stack.
-    colour : str
-        'gray' (any number of channels), 'rgb', 'palette', or the name of a colour space that is not read.
-    alpha : bool
-        Whether the last channel is transparency.
-    white_is_zero : bool
-        Whether a gray TIFF of 8 bit or more calls its 0 white. `read_image` turns it over, `read_labels` does not.
-    """
-
-    format: str
-    height: int
-    width: int
-    channels: int
-    bits: int
-    dtype: str
-    planes: int = 1
-    colour: str = "gray"
-    alpha: bool = False
-    white_is_zero: bool = False
-
-
-def header(path: Path) -> ImageHeader:
-    """Read what a file says of itself, without its pixels.
-
-    Raises
-    ------
-    ImageFileError
-        If the file is missing, empty, a folder, no known image, damaged or claims more than `MAX_PIXELS`.
-    """
-    kind = _format(path)
-    with _decoding(path):
-        if kind == "PNG":
-            found = _png_header(path)
-        elif kind == "TIFF":
-            with tifffile.TiffFile(path) as tiff:
-                found = _tiff_header(tiff)
-        else:
-            with _pillow_file(path, kind) as picture:
-                found = _pillow_header(picture, kind)
-    if min(found.height, found.width, found.channels, found.planes) < 1:
-        raise ImageFileError(path, "it holds no pixels", "export it again")
-    pixels = found.height * found.width * found.planes
-    if pixels > MAX_PIXELS or pixels * found.channels > 3 * MAX_PIXELS:
-        size = f"{found.planes} x {found.height} x {found.width}" if found.planes > 1 else _size(found)
-        channels = f" of {found.channels} channels" if found.channels > 1 else ""
-        what = f"it claims {size} pixels{channels}, more than the {MAX_PIXELS:,} pixels that are read"
-        raise ImageFileError(path, what, "cut it into tiles")
-    return found
 
 
 def read_image(path: Path) -> NDArray[Any]:
@@ -161,7 +44,7 @@ def read_image(path: Path) -> NDArray[Any]:
     """
     found = header(path)
     if found.planes > 1:
-        what = f"it is a stack of {found.planes} planes of {_size(found)} pixels, expected one image"
+        what = f"it is a stack of {found.planes} planes of {size_text(found)} pixels, expected one image"
         raise ImageFileError(path, what, "give --planes to take every plane as an image, or save the planes one by one")
     return read_planes(path)[0]
 
@@ -182,7 +65,7 @@ def read_planes(path: Path) -> list[NDArray[Any]]:
     found = header(path)
     if found.colour not in ("gray", "rgb", "palette"):
         raise ImageFileError(path, f"its colours are {found.colour}, expected gray or RGB", "convert it to RGB")
-    return [_as_image(path, plane, found) for plane in _decode(path, found)]
+    return [_as_image(path, plane, found) for plane in decode(path, found)]
 
 
 def read_labels(path: Path, *, connected_components: bool = False) -> NDArray[np.int32]:
@@ -216,7 +99,7 @@ def read_labels(path: Path, *, connected_components: bool = False) -> NDArray[np
     """
     found = header(path)
     _require_label_header(path, found)
-    labels = np.asarray(_decode(path, found)[0])
+    labels = np.asarray(decode(path, found)[0])
     if labels.shape[-1] != 1:
         raise ImageFileError(path, "it has transparency, expected labels", "save it without an alpha channel")
     labels = labels[..., 0]
@@ -301,291 +184,6 @@ def write_picture(path: Path, picture: NDArray[np.uint8] | NDArray[np.uint16]) -
     _write_png(path, picture)
 
 
-def percentiles(
-    image: NDArray[Any], low: float = 1.0, high: float = 99.8
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return two percentiles of each channel, over all pixels.
-
-    Equal to `numpy.percentile` with linear interpolation; 8- and 16-bit
-    images are counted rather than sorted.
-
-    Parameters
-    ----------
-    image : (H, W, C) uint8, uint16 or float
-    low, high : float
-        Percentiles, 0..100.
-
-    Returns
-    -------
-    low, high : (C,) float32
-        In the image's units.
-
-    Raises
-    ------
-    UsageError
-        If `image` is not 3-D or empty, or a percentile is outside 0..100.
-    """
-    if image.ndim != 3 or image.size == 0:
-        raise UsageError(f"the image is of shape {image.shape}, expected (H, W, C)")
-    if not (0 <= low <= 100 and 0 <= high <= 100):
-        raise UsageError(f"the percentiles are {low} and {high}, expected 0 to 100")
-    counted = image.dtype in (np.uint8, np.uint16)
-    of_channel = _counted_percentiles if counted else _sorted_percentiles
-    pairs = [of_channel(image[..., channel].ravel(), low, high) for channel in range(image.shape[2])]
-    found = np.array(pairs, np.float32)
-    return found[:, 0].copy(), found[:, 1].copy()
-
-
-def _counted_percentiles(values: NDArray[Any], low: float, high: float) -> list[float]:
-    counts = np.zeros(1 << (8 * values.dtype.itemsize), np.int64)
-    # In parts, as counting takes a copy of 8 bytes per value.
-    for start in range(0, values.size, 1 << 22):
-        counts += np.bincount(values[start : start + (1 << 22)], minlength=counts.size)
-    ranks = np.cumsum(counts)
-    found = []
-    for percentile in (low, high):
-        position = (values.size - 1) * (percentile / 100)
-        index = min(math.floor(position), values.size - 1)
-        share = position - index
-        below, above = (int(v) for v in np.searchsorted(ranks, [index, min(index + 1, values.size - 1)], "right"))
-        # NumPy's own interpolation, from the nearer end.
-        found.append(below + (above - below) * share if share < 0.5 else above - (above - below) * (1 - share))
-    return found
-
-
-def _sorted_percentiles(values: NDArray[Any], low: float, high: float) -> list[float]:
-    return [float(value) for value in np.percentile(values, [low, high])]
-
-
-@contextmanager
-def _decoding(path: Path) -> Iterator[None]:
-    """Turn whatever a decoder raises into one line."""
-    again = "copy or export it again"
-    try:
-        yield
-    except InstsegError:
-        raise
-    except MemoryError as error:
-        raise ImageFileError(path, "there is not enough memory for it", "cut it into tiles") from error
-    except Exception as error:  # On damaged files the decoders raise anything from KeyError to their own types.
-        if isinstance(error, OSError) and error.errno is not None:
-            raise ImageFileError(path, str(error.strerror), "check the permissions and the disc") from error
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ImageFileError(path, f"it is damaged or cut off ({reason})", again) from error
-
-
-def _format(path: Path) -> str:
-    """Tell a file's format by its first bytes."""
-    if path.is_dir():
-        raise ImageFileError(path, "it is a folder, expected an image file", "give the files in it")
-    if not path.is_file():
-        what = "it is no regular file" if path.exists() else "there is no such file"
-        raise ImageFileError(path, what, "check the name")
-    with _decoding(path), path.open("rb") as file:
-        start = file.read(8)
-    if not start:
-        raise ImageFileError(path, "the file is empty", "copy or export it again")
-    if start == b"\x89PNG\r\n\x1a\n":
-        return "PNG"
-    if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        return "TIFF"
-    if start[:3] == b"\xff\xd8\xff":
-        return "JPEG"
-    if start[:2] == b"BM":
-        return "BMP"
-    raise ImageFileError(path, "its content is no PNG, TIFF, JPEG or BMP", "convert it to PNG or TIFF")
-
-
-def _png_header(path: Path) -> ImageHeader:
-    with path.open("rb") as file:
-        start = file.read(26)
-    if len(start) < 26 or start[12:16] != b"IHDR":
-        raise ValueError("no header")
-    width, height, bits, colour_type = struct.unpack(">IIBB", start[16:26])
-    if bits not in _PNG_BITS.get(colour_type, ()):
-        raise ValueError("impossible header")
-    return ImageHeader(
-        format="PNG",
-        height=height,
-        width=width,
-        channels={0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour_type],
-        bits=bits,
-        dtype={1: "bool", 16: "uint16"}.get(bits, "uint8"),
-        colour={0: "gray", 3: "palette", 4: "gray"}.get(colour_type, "rgb"),
-        alpha=colour_type in (4, 6),
-    )
-
-
-@contextmanager
-def _pillow_file(path: Path, kind: str) -> Iterator[ImageFile]:
-    # The format's own class rather than Image.open: no check against Pillow's global limit, no warnings.
-    with path.open("rb") as file, JpegImageFile(file) if kind == "JPEG" else BmpImageFile(file) as picture:
-        yield picture
-
-
-def _pillow_header(picture: ImageFile, kind: str) -> ImageHeader:
-    width, height = picture.size
-    with warnings.catch_warnings(action="ignore"):
-        turned = picture.getexif().get(0x0112) in (5, 6, 7, 8)
-    mode = picture.mode
-    return ImageHeader(
-        format=kind,
-        height=width if turned else height,
-        width=height if turned else width,
-        channels=len(picture.getbands()),
-        bits=1 if mode == "1" else 8,
-        dtype="bool" if mode == "1" else "uint8",
-        colour={"1": "gray", "L": "gray", "RGB": "rgb", "RGBA": "rgb", "P": "palette"}.get(mode, mode),
-        alpha=mode == "RGBA",
-    )
-
-
-def _tiff_header(tiff: Any) -> ImageHeader:
-    first = tiff.series[0]
-    page, sizes = first.keyframe, dict(zip(first.axes, first.shape, strict=True))
-    channels = sizes[axis] if (axis := _channel_axis(first.axes)) else 1
-    extra = tuple(int(sample) for sample in page.extrasamples)
-    colour = _tiff_colour(page)
-    return ImageHeader(
-        format="TIFF",
-        height=sizes["Y"],
-        width=sizes["X"],
-        channels=channels,
-        bits=int(np.max(page.bitspersample)),
-        dtype=str(first.dtype),
-        planes=sum(_tiff_planes(series.axes, series.shape) for series in tiff.series),
-        colour=colour,
-        # Many writers leave the fourth sample of RGB unspecified, and mean transparency.
-        alpha=len(extra) == 1 and (extra[0] in (1, 2) or colour == "rgb"),
-        white_is_zero=int(page.photometric) == 0 and first.dtype != bool,
-    )
-
-
-def _tiff_colour(page: Any) -> str:
-    photometric = int(page.photometric)
-    if photometric == 6 and int(page.compression) in (6, 7):
-        return "rgb"  # JPEG's YCbCr, which the decoder turns into RGB.
-    names = {0: "gray", 1: "gray", 2: "rgb", 3: "palette"}
-    return names.get(photometric) or str(getattr(page.photometric, "name", photometric))
-
-
-def _channel_axis(axes: str) -> str:
-    """Return the axis that holds a pixel's values: samples, else what the file declares as channels."""
-    return "S" if "S" in axes else "C" if "C" in axes else ""
-
-
-def _tiff_planes(axes: str, shape: tuple[int, ...]) -> int:
-    channel = _channel_axis(axes)
-    return math.prod(size for axis, size in zip(axes, shape, strict=True) if axis not in ("Y", "X", channel))
-
-
-def _decode(path: Path, found: ImageHeader) -> list[NDArray[Any]]:
-    """Read every plane as (H, W, samples), in colours where the file has a palette."""
-    with _decoding(path):
-        if found.format == "PNG":
-            pixels = imagecodecs.png_decode(_plain_png(path.read_bytes(), found))
-            return [pixels.reshape(found.height, found.width, -1)]
-        if found.format == "TIFF":
-            with tifffile.TiffFile(path) as tiff:
-                return [plane for series in tiff.series for plane in _tiff_decode(series)]
-        with _pillow_file(path, found.format) as picture, warnings.catch_warnings(action="ignore"):
-            upright = ImageOps.exif_transpose(picture)
-            pixels = np.asarray(upright.convert("RGB") if found.colour == "palette" else upright)
-            return [pixels.reshape(found.height, found.width, -1)]
-
-
-def _plain_png(content: bytes, found: ImageHeader) -> bytes:
-    """Rebuild a PNG of nothing but what its pixels need, its rows unpacked and of the right length.
-
-    libpng, behind imagecodecs, writes its remarks on anything else straight to
-    stderr: on colour profiles, which many programs get wrong, on surplus data,
-    on colours outside the palette.
-    """
-    parts = _png_chunks(content)
-    head = parts[b"IHDR"]
-    if len(head) != 13 or head[10:12] != b"\0\0" or head[12] > 1:
-        raise ValueError("impossible header")
-    length = _png_rows_length(found, interlaced=head[12] == 1)
-    rows = _inflate(parts.get(b"IDAT", b""), length)
-    if len(rows) < length:
-        raise ValueError("rows are missing")
-    plain = [(b"IHDR", head)]
-    entries = 2**found.bits if found.colour == "palette" else 0
-    if entries:
-        plain.append((b"PLTE", parts[b"PLTE"][: 3 * entries].ljust(3 * entries, b"\0")))
-    transparent = parts.get(b"tRNS", b"")
-    if 0 < len(transparent) <= entries:
-        plain.append((b"tRNS", transparent))
-    elif not (entries or found.alpha) and len(transparent) == 2 * found.channels:
-        samples = np.frombuffer(transparent, ">u2") & (2**found.bits - 1)
-        plain.append((b"tRNS", samples.astype(">u2").tobytes()))
-    plain += [(b"IDAT", zlib.compress(rows, 0)), (b"IEND", b"")]
-    chunks = ((struct.pack(">I", len(data)), name, data, _crc(name, data)) for name, data in plain)
-    return b"".join([content[:8], *(part for chunk in chunks for part in chunk)])
-
-
-def _inflate(data: bytes, length: int) -> bytes:
-    """Unpack the first `length` bytes of a zlib stream, fewer if it holds fewer."""
-    try:
-        return bytes(imagecodecs.deflate_decode(data, out=length))
-    except imagecodecs.DeflateError:  # Surplus data, which this decoder refuses, or damage.
-        unpack = zlib.decompressobj()
-        rows = unpack.decompress(data, length)
-        unpack.decompress(unpack.unconsumed_tail, 1)  # Goes on to the checksum.
-        return rows
-
-
-def _png_chunks(content: bytes) -> dict[bytes, bytes]:
-    """Return the data of the chunks that pixels need, by name; those of one name joined."""
-    parts: dict[bytes, list[bytes]] = {}
-    place, name = 8, b""
-    while place < len(content) and name != b"IEND":
-        length, name = struct.unpack_from(">I4s", content, place)
-        data = content[place + 8 : place + 8 + length]
-        if name in (b"IHDR", b"PLTE", b"tRNS", b"IDAT"):
-            if content[place + 8 + length : place + 12 + length] != _crc(name, data):
-                raise ValueError(f"{name.decode()} is cut off or changed")
-            parts.setdefault(name, []).append(data)
-        place += 12 + length
-    return {name: b"".join(data) for name, data in parts.items()}
-
-
-def _crc(name: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", zlib.crc32(data, zlib.crc32(name)))
-
-
-def _png_rows_length(found: ImageHeader, *, interlaced: bool) -> int:
-    """Return the bytes of all rows, each with the one that names its filter."""
-    whole = ((0, 0, 1, 1),)
-    adam7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-    length = 0
-    for left, top, across, down in adam7 if interlaced else whole:
-        columns, rows = -((left - found.width) // across), -((top - found.height) // down)
-        if columns > 0 and rows > 0:
-            length += rows * (1 + (columns * found.bits * found.channels + 7) // 8)
-    return length
-
-
-def _tiff_decode(series: Any) -> Iterator[NDArray[Any]]:
-    page, axes = series.keyframe, series.axes
-    channel = _channel_axis(axes)
-    pixels = np.asarray(series.asarray()).reshape(series.shape)
-    pixels = pixels if channel else pixels[..., None]
-    axes, channel = (axes, channel) if channel else (axes + "S", "S")
-    pixels = np.moveaxis(pixels, [axes.index(axis) for axis in ("Y", "X", channel)], (-3, -2, -1))
-    for plane in pixels.reshape(-1, *pixels.shape[-3:]):
-        if _tiff_colour(page) == "palette" and page.colormap is not None:
-            yield _tiff_colours(page.colormap)[plane[..., 0]]
-        else:
-            yield plane
-
-
-def _tiff_colours(colormap: Any) -> NDArray[np.uint8]:
-    """Return a TIFF's palette as (values, 3): 16 bit by the standard, 8 bit by some writers' habit."""
-    colours = np.asarray(colormap).T
-    return (colours >> 8 if colours.max() > 255 else colours).astype(np.uint8)
-
-
 def _as_image(path: Path, pixels: NDArray[Any], found: ImageHeader) -> NDArray[Any]:
     """Make a decoded plane (H, W, C) uint8, uint16 or float32 without alpha."""
     # PNG's transparent colours come decoded as a further channel.
@@ -635,7 +233,7 @@ def _require_label_header(path: Path, found: ImageHeader) -> None:
     if found.format == "JPEG":
         raise ImageFileError(path, "it is a JPEG, which does not keep labels' values", gray)
     if found.planes > 1:
-        what = f"it is a stack of {found.planes} planes of {_size(found)} pixels, expected one label image"
+        what = f"it is a stack of {found.planes} planes of {size_text(found)} pixels, expected one label image"
         raise ImageFileError(path, what, "save the planes one by one")
     if found.colour == "palette":
         indices = "save the palette's indices as gray (numpy.asarray(PIL.Image.open(FILE)) gives them)"
@@ -669,7 +267,3 @@ def _refuse_mask(path: Path, labels: NDArray[np.integer]) -> None:
 def _write_png(path: Path, pixels: NDArray[Any]) -> None:
     with replacing(path) as temporary:
         temporary.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(pixels), level=_PNG_LEVEL))
-
-
-def _size(found: ImageHeader) -> str:
-    return f"{found.height} x {found.width}"

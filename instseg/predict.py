@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from instseg.cluster import cluster
 from instseg.embeddings import Embeddings
 from instseg.errors import InstsegError, UsageError
-from instseg.images import percentiles
+from instseg.normalisation import percentiles
 from instseg.runtime import load_tensorflow
 from instseg.settings import ClusterSettings, ModelSettings
 from instseg.store import damaged, read_settings

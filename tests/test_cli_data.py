@@ -8,8 +8,9 @@ from typer.testing import CliRunner
 
 from instseg.cli.data import app
 from instseg.data.discs import draw_discs
+from instseg.decoding import header
 from instseg.errors import InstsegError, UsageError
-from instseg.images import header, read_image, read_labels, write_labels
+from instseg.images import read_image, read_labels, write_labels
 from instseg.settings import DiscSettings
 
 SMALL = ["--size", "32", "--min-discs", "2", "--max-discs", "4"]

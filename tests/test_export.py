@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 from instseg.export import Serving
-from instseg.images import percentiles
 from instseg.network import build_network, read_outputs
+from instseg.normalisation import percentiles
 from instseg.settings import ModelSettings
 
 # (batch, height, width): multiples of nothing, smaller than the stride, one pixel.

@@ -1,7 +1,6 @@
 """Tiny trainings: they learn, repeat, stop, go on, survive being killed, and leave models that predict."""
 
 import csv
-import os
 import shutil
 import signal
 import subprocess

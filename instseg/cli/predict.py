@@ -142,9 +142,7 @@ class _ManyImages:
         for folder in folders:
             taken = [path for path in make_folder(folder).iterdir() if not path.name.startswith(".")]
             if taken and not overwrite:
-                raise InstsegError(
-                    f"{folder} holds {len(taken)} files; add --overwrite, or give another folder"
-                )
+                raise InstsegError(f"{folder} holds {len(taken)} files; add --overwrite, or give another folder")
 
 
 def _read(file: Path) -> Any:

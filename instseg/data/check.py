@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instseg.data.folder import Pair, match_folder
+from instseg.decoding import ImageFileError
 from instseg.errors import InstsegError
-from instseg.images import ImageFileError, read_image, read_labels
+from instseg.images import read_image, read_labels
 from instseg.regions import connected_pieces, remap_consecutive
 
 Severity = Literal["error", "warning"]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from instseg.data.augment import augment, cut, random_window
 from instseg.data.discs import draw_discs
-from instseg.images import percentiles
+from instseg.normalisation import normalise, percentiles
 from instseg.settings import DiscSettings
 
 # Patches cut from one generated image: drawing costs less than the step that learns from it.
@@ -62,25 +62,6 @@ def make_sample(image: NDArray[np.generic], labels: NDArray[np.int32]) -> Sample
     """Put an image, (H, W) or (H, W, C), with its labels and its percentiles."""
     image = image if image.ndim == 3 else image[..., None]
     return Sample(image, labels, *percentiles(image))  # type: ignore[arg-type]
-
-
-def normalise(image: NDArray[np.generic], low: NDArray[np.float32], high: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Map `low` to 0 and `high` to 1, channel by channel; a constant channel becomes 0.
-
-    Parameters
-    ----------
-    image : (..., C) of numbers
-        As it was read.
-    low, high : (C,) float32
-        Percentiles of the whole image.
-
-    Returns
-    -------
-    (..., C) float32
-    """
-    extent = high - low
-    scale = np.where(extent > 0, 1 / np.where(extent > 0, extent, 1), 0).astype(np.float32)
-    return (image.astype(np.float32) - low) * scale
 
 
 class DiscPatches:
