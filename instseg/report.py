@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from instseg.charts import curves
 from instseg.data.patches import Sample
 from instseg.errors import InstsegError
 from instseg.files import make_folder, replacing
@@ -16,7 +17,6 @@ from instseg.images import write_picture
 from instseg.predict import Model
 from instseg.render import (
     Picture,
-    curves,
     embeddings_picture,
     foreground_picture,
     label_colours,

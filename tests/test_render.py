@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from instseg import render
+from instseg import charts, render
 
 DARK = [18, 18, 22]
 DARK_VIOLET, YELLOW = [68, 1, 84], [253, 231, 37]  # the ends of viridis
@@ -207,7 +207,7 @@ BLUE, ORANGE = (0, 114, 178), (213, 94, 0)
     ],
 )
 def test_curves_of_anything(series: dict[str, list[tuple[float, float]]], log_y: bool) -> None:
-    picture = render.curves(series, title="Loss", x_label="iteration", log_y=log_y)
+    picture = charts.curves(series, title="Loss", x_label="iteration", log_y=log_y)
     assert_picture(picture, (540, 960))
     assert (picture[0] == 255).all()
     assert picture.min() < 100  # the title at least
@@ -215,16 +215,16 @@ def test_curves_of_anything(series: dict[str, list[tuple[float, float]]], log_y:
 
 def test_curves_draws_each_line_in_its_ink() -> None:
     falling, rising = [(0, 9.0), (10, 1.0)], [(0, 1.0), (10, 9.0)]
-    both = render.curves({"a": falling, "b": rising}, title="", x_label="")
+    both = charts.curves({"a": falling, "b": rising}, title="", x_label="")
     assert coloured(both, BLUE) > 500
     assert coloured(both, ORANGE) > 500
-    assert coloured(render.curves({"a": falling}, title="", x_label=""), ORANGE) == 0
+    assert coloured(charts.curves({"a": falling}, title="", x_label=""), ORANGE) == 0
 
 
 def test_curves_leaves_a_gap_where_values_are_missing() -> None:
     whole = [(float(x), 1.0 + x) for x in range(11)]
     gap = [(x, math.nan if 3 <= x <= 7 else y) for x, y in whole]
-    with_gap, without = (render.curves({"a": points}, title="", x_label="") for points in (gap, whole))
+    with_gap, without = (charts.curves({"a": points}, title="", x_label="") for points in (gap, whole))
     assert coloured(with_gap, BLUE) < 0.7 * coloured(without, BLUE)
 
 
@@ -234,7 +234,7 @@ def test_curves_leaves_a_gap_where_values_are_missing() -> None:
         lambda: render.label_colours(LABELS),
         lambda: render.overlay(LABELS, LABELS),
         lambda: render.embeddings_picture(np.dstack([LABELS, LABELS.T]).astype(float), LABELS > 0),
-        lambda: render.curves({"a": [(0, 1.0), (1, 2.0)]}, title="t", x_label="x"),
+        lambda: charts.curves({"a": [(0, 1.0), (1, 2.0)]}, title="t", x_label="x"),
     ],
 )
 def test_the_same_input_gives_the_same_picture(draw: Callable[[], np.ndarray]) -> None:
