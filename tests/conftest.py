@@ -7,8 +7,8 @@ from instseg.settings import DiscSettings, ModelSettings, TrainSettings
 
 @pytest.fixture(scope="session")
 def tiny_discs():
-    """Settings of images of 64 x 64 pixels with a few discs."""
-    return DiscSettings(size=64, min_discs=3, max_discs=6)
+    """Settings of images of 64 x 64 pixels with a few discs; a training shows more of them."""
+    return DiscSettings(size=64, min_discs=2, max_discs=3)
 
 
 @pytest.fixture(scope="session")
@@ -27,13 +27,19 @@ def tiny_plan():
 
 
 @pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory, tiny_plan, tiny_discs):
-    """The directory of a model that was trained for 60 iterations on small discs; copy it before you change it."""
+def tiny_training(tmp_path_factory, tiny_plan, tiny_discs):
+    """A training of 60 iterations on small discs: its folder, with `model` and `report`, its plan and its events."""
     from instseg.data.training import disc_data
     from instseg.train import train
 
-    folder = tmp_path_factory.mktemp("tiny") / "model"
+    folder = tmp_path_factory.mktemp("tiny")
     plan = tiny_plan(60)
-    for _ in train(folder, plan, disc_data(plan.train, tiny_discs)):
-        pass
-    return folder
+    events = list(train(folder / "model", plan, disc_data(plan.train, tiny_discs), report=folder / "report"))
+    return folder, plan, events
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_training):
+    """The directory of the model that `tiny_training` left; copy it before you change it."""
+    folder, _, _ = tiny_training
+    return folder / "model"

@@ -1,5 +1,6 @@
 """From labelled images to batches: windows, cuts, augmentation, the same batch for the same number, and the split."""
 
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -8,10 +9,11 @@ import pytest
 from instseg.data.augment import augment, cut, random_window
 from instseg.data.discs import draw_discs
 from instseg.data.folder import Pair
-from instseg.data.patches import DiscPatches, SamplePatches, make_sample, normalise
+from instseg.data.patches import DiscPatches, SamplePatches, make_sample
 from instseg.data.training import disc_data, folder_data, split
 from instseg.errors import InstsegError
 from instseg.images import write_labels, write_picture
+from instseg.normalisation import normalise
 from instseg.settings import DiscSettings, TrainSettings
 
 DISCS = DiscSettings(size=48, min_discs=3, max_discs=6)
@@ -313,12 +315,28 @@ def squares(*sides):
 
 def test_the_diameter_is_that_of_the_median_instance(tmp_path):
     # Areas 4, 9 and 25 in one image, 9 and 16 in the other: the median is 9.
-    folder = write_folder(tmp_path / "data", [squares(2, 3, 5), squares(3, 4)])
+    # Numbers may have gaps.
+    gaps = np.array([0, 2, 40, 30_000], np.int32)
+    folder = write_folder(tmp_path / "data", [gaps[squares(2, 3, 5)], squares(3, 4)])
     data = folder_data(folder, SETTINGS, validation=folder)
     assert data.diameter == pytest.approx(2 * np.sqrt(9 / np.pi))
     assert data.channels == 1
     assert data.description == {"kind": "folder", "training_images": 2, "validation_images": ["0", "1"]}
     assert same(data.patches.batch(3), folder_data(folder, SETTINGS, validation=folder).patches.batch(3))
+
+
+def test_memory_does_not_grow_with_the_numbers_of_labels(tmp_path):
+    folder = write_folder(tmp_path / "data", [])
+    labels = squares(2, 3)
+    labels[labels == 2] = 20_000_000
+    write_picture(folder / "images" / "0.png", np.zeros((16, 16), np.uint8))
+    write_labels(folder / "labels" / "0.tif", labels)
+    tracemalloc.start()
+    data = folder_data(folder, SETTINGS)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert data.diameter == pytest.approx(2 * np.sqrt(6.5 / np.pi))
+    assert most < 20_000_000
 
 
 def test_pieces_of_masks_are_instances_when_asked_for(tmp_path):

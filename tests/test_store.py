@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -263,3 +264,43 @@ def test_killed_at_any_step_the_last_complete_generation_is_whole(tmp_path):
         [sys.executable, "-c", KILLED_EVERYWHERE, str(tmp_path), tests], capture_output=True, text=True, timeout=120
     )
     assert ended.returncode == 0, ended.stderr
+
+
+# The same with the files of a real model, for which TensorFlow is not needed while they are saved.
+KILLED_AT = """
+import os, shutil, signal, sys
+from pathlib import Path
+from instseg.store import commit, require_writable
+
+folder, event_name, part = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+
+def kill(event, arguments):
+    if event == event_name and any(part in str(argument) for argument in arguments):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(kill)
+require_writable(folder)
+copied = folder / "generations" / "000001"
+commit(folder, {"number": 2}, lambda new: shutil.copytree(copied, new, dirs_exist_ok=True))
+"""
+
+
+@pytest.mark.parametrize(
+    ("event", "part", "number"),
+    [
+        ("open", "000002.partial/variables", 1),
+        ("os.rename", "000002.partial", 1),
+        ("os.symlink", ".current.new", 1),
+        ("os.rename", ".current.new", 1),
+        ("os.scandir", "nowhere", 2),
+    ],
+)
+def test_tensorflow_opens_a_model_whose_saving_was_killed(tiny_model, tmp_path, event, part, number):
+    import tensorflow as tf
+
+    folder = shutil.copytree(tiny_model, tmp_path / "model", symlinks=True)
+    ended = subprocess.run([sys.executable, "-c", KILLED_AT, str(folder), event, part], capture_output=True, timeout=60)
+    assert ended.returncode == (-signal.SIGKILL if number == 1 else 0), ended.stderr
+    assert current_generation(folder).name == f"{number:06d}"
+    assert sorted(tf.saved_model.load(str(folder)).signatures) == ["serving_default", "with_percentiles"]
+    assert read_settings(folder)[1].get("number", 1) == number

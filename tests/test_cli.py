@@ -1,0 +1,864 @@
+import functools
+import json
+import os
+import re
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+from typer.testing import CliRunner
+
+import instseg
+from instseg.cli import app
+from instseg.data.discs import draw_discs
+from instseg.images import header, read_image, read_labels, write_labels, write_picture
+from instseg.settings import DiscSettings, ModelSettings
+
+SMALL_NET = (8, 8)
+# What TensorFlow and a terminal's state would add to a subprocess's output.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("TF_", "COLUMNS", "FORCE_"))}
+
+
+@pytest.fixture(autouse=True)
+def in_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def small_net(monkeypatch):
+    monkeypatch.setattr("instseg.cli.train.ModelSettings", functools.partial(ModelSettings, widths=SMALL_NET))
+
+
+@pytest.fixture
+def model(tiny_model):
+    """The tiny model under a short name."""
+    Path("model").symlink_to(tiny_model)
+    return Path("model")
+
+
+@pytest.fixture
+def copied(tiny_model):
+    """A copy of the tiny model without links, free to be damaged."""
+    return Path(shutil.copytree(tiny_model / "current", "model"))
+
+
+def run(*arguments):
+    """Call the command in this process; a traceback fails the test."""
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+def process(*arguments, small=False):
+    """Start the command as a program; a small network needs the settings changed in that process."""
+    command = [sys.executable, "-m", "instseg"]
+    if small:
+        change = (
+            "import functools, instseg.cli.train as train, instseg.settings as settings;"
+            f"train.ModelSettings = functools.partial(settings.ModelSettings, widths={SMALL_NET});"
+            "from instseg.cli import main; main()"
+        )
+        command = [sys.executable, "-c", change]
+    return subprocess.Popen(
+        [*command, *(str(argument) for argument in arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+    )
+
+
+def finish(started):
+    stdout, stderr = started.communicate(timeout=120)
+    return started.returncode, stdout, stderr
+
+
+def refused(result, code=1, lines=1):
+    """The last line of a refusal: one line on stderr, nothing on stdout."""
+    assert (result.exit_code, result.stdout) == (code, "")
+    said = result.stderr.splitlines()
+    assert len(said) == lines
+    assert all(line.startswith("instseg: ") for line in said)
+    return said[-1].removeprefix("instseg: ")
+
+
+def misused(result):
+    """What Typer itself refuses, unfolded from its box."""
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "Traceback" not in result.stderr
+    return " ".join(re.sub("[─│╭╮╰╯]", " ", result.stderr).split())
+
+
+def files():
+    return sorted(path.as_posix() for path in Path().rglob("*") if path.is_file())
+
+
+def disc_image(seed=0, size=48):
+    return draw_discs(np.random.default_rng(seed), DiscSettings(size=size, min_discs=3, max_discs=5))
+
+
+def make_image(path="image.png", **options):
+    write_picture(Path(path), disc_image(**options)[0])
+    return Path(path)
+
+
+def make_data(folder="data", count=3, size=48):
+    folder = Path(folder)
+    for kind in ("images", "labels"):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+    for index in range(count):
+        image, labels = disc_image(index, size)
+        write_picture(folder / "images" / f"{index}.png", image)
+        write_labels(folder / "labels" / f"{index}.png", labels)
+    return folder
+
+
+def write_png(path, pixels):
+    Path(path).write_bytes(imagecodecs.png_encode(np.ascontiguousarray(pixels)))
+
+
+def write_huge_png(path):
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    size = struct.pack(">IIBBBBB", 40_000, 25_000, 8, 0, 0, 0, 0)
+    parts = (chunk(b"IHDR", size), chunk(b"IDAT", zlib.compress(b"\0")), chunk(b"IEND", b""))
+    Path(path).write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+
+
+def make_npz(path="maps.npz", **changes):
+    """Embeddings of two objects side by side; members set to None are left out."""
+    values = np.repeat(np.float32([0, 9]), 8)[None, :, None] + np.zeros((16, 16, 2), np.float32)
+    seeds = np.full((16, 16), 0.1, np.float32)
+    seeds[8, [4, 12]] = 0.9
+    members = {
+        "format": np.array(1),
+        "embeddings": values,
+        "foreground": np.ones((16, 16), np.float32),
+        "seeds": seeds,
+        "bandwidth": np.full((16, 16), 2, np.float32),
+    } | changes
+    np.savez(path, **{name: value for name, value in members.items() if value is not None})
+    return Path(path)
+
+
+# The command itself
+
+
+def test_version_and_module():
+    code, stdout, stderr = finish(process("--version"))
+    assert (code, stdout, stderr) == (0, f"instseg {instseg.__version__}\n", "")
+
+
+def test_help_names_the_commands():
+    text = run("--help").stdout
+    assert all(name in text for name in ("train", "predict", "cluster", "data"))
+
+
+@pytest.mark.parametrize("command", ["train", "predict", "cluster", "data generate", "data check"])
+def test_every_command_has_help(command):
+    result = run(*command.split(), "--help")
+    assert result.exit_code == 0
+    assert result.stderr == ""
+    assert "Usage" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("segment", "No such command 'segment'"),
+        ("train", "Missing argument 'MODEL_DIR'"),
+        ("predict", "Missing argument 'MODEL'"),
+        ("predict model", "Missing argument 'IMAGE...'"),
+        ("cluster", "Missing argument 'EMB.npz'"),
+        ("cluster maps.npz more.npz", "unexpected extra argument"),
+        ("train model --speed 3", "No such option: --speed"),
+        ("train model --iterations many", "Invalid value for '--iterations'"),
+        ("train model --loss best", "Invalid value for '--loss'"),
+        ("cluster maps.npz --noise keep", "Invalid value for '--noise'"),
+        ("predict model a.png --out-dir d --format gif", "Invalid value for '--format'"),
+    ],
+)
+def test_wrong_usage_exits_with_2(arguments, message):
+    assert message in misused(run(*arguments.split()))
+    assert files() == []
+
+
+IMPORTED = """
+import sys
+from instseg.cli import main
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+heavy = ("tensorflow", "keras", "scipy", "hdbscan", "sklearn", "numpy")
+print("\\nloaded:", *(name for name in heavy if name in sys.modules))
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "never"),
+    [
+        ("--help", {"tensorflow", "keras", "scipy", "hdbscan", "sklearn", "numpy"}),
+        ("--version", {"tensorflow", "keras", "scipy", "hdbscan", "sklearn", "numpy"}),
+        ("train --help", {"tensorflow", "keras"}),
+        ("predict --help", {"tensorflow", "keras"}),
+        ("cluster --help", {"tensorflow", "keras"}),
+        ("data generate --size 32 --max-discs 25", {"tensorflow", "keras", "hdbscan", "sklearn"}),
+        ("cluster maps.npz", {"tensorflow", "keras", "hdbscan", "sklearn"}),
+        ("cluster maps.npz --method hdbscan", {"tensorflow", "keras"}),
+    ],
+)
+def test_commands_start_without_what_they_do_not_need(arguments, never):
+    if "maps.npz" in arguments:
+        make_npz()
+    command = [sys.executable, "-c", IMPORTED, *arguments.split()]
+    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
+    assert (done.returncode, done.stderr) == (0, "")
+    loaded = set(done.stdout.splitlines()[-1].removeprefix("loaded:").split())
+    assert not loaded & never
+
+
+def test_the_same_seed_gives_the_same_bytes():
+    small = ("--size", 32, "--max-discs", 25, "--count", 2, "--seed", 7)
+    assert run("data", "generate", "--out", "a", *small).exit_code == 0
+    assert run("data", "generate", "--out", "b", *small).exit_code == 0
+    written = sorted(path.relative_to("a") for path in Path("a").rglob("*.png"))
+    assert len(written) == 5
+    assert all((Path("a") / name).read_bytes() == (Path("b") / name).read_bytes() for name in written)
+
+
+# Numbers out of bounds
+
+CLUSTERING = (
+    ("--foreground-threshold", ("0", "1", "-0.5", "nan"), "above 0 and below 1"),
+    ("--seed-threshold", ("0", "1", "nan"), "above 0 and below 1"),
+    ("--membership-threshold", ("0", "1", "inf"), "above 0 and below 1"),
+    ("--bandwidth", ("0", "-1", "nan", "inf"), "a number above 0"),
+    ("--min-size", ("0", "-3"), "a number above 0"),
+    ("--min-cluster-size", ("0", "1", "-5"), "at least 2 pixels"),
+    ("--min-samples", ("0", "-1"), "a number above 0"),
+    ("--position-weight", ("-1", "nan", "inf"), "0 or a number above 0"),
+)
+TRAINING = (
+    ("--iterations", ("0", "-1"), "a number above 0"),
+    ("--batch-size", ("0", "-1"), "a number above 0"),
+    ("--patch-size", ("0", "-16"), "a number above 0"),
+    ("--patch-size", ("100",), "a multiple of 16"),
+    ("--learning-rate", ("0", "-1", "nan", "inf"), "a number above 0"),
+    ("--validation-share", ("0", "1", "-0.1", "nan"), "above 0 and below 1"),
+    ("--validation-every", ("0", "-1"), "a number above 0"),
+    ("--seed", ("-1",), "0 or a number above 0"),
+    ("--embeddings", ("0", "-1"), "a number above 0"),
+    ("--embeddings", ("257",), "at most 256 dimensions"),
+    ("--embeddings", ("1",), "at least 2 for --loss overlap"),
+    ("--threads", ("0", "-1"), "a number above 0"),
+)
+METRIC = (
+    ("--push-margin", ("-1", "nan"), "0 or a number above 0"),
+    ("--pull-margin", ("-1", "inf"), "0 or a number above 0"),
+    ("--push-weight", ("-1",), "0 or a number above 0"),
+    ("--pull-weight", ("-1",), "0 or a number above 0"),
+    ("--regularization-weight", ("-1",), "0 or a number above 0"),
+    ("--ignore-label", ("-1",), "0 or a number above 0"),
+)
+DISCS = (
+    ("--size", ("0", "-1"), "a number above 0"),
+    ("--size", ("40000",), "at most 32768 pixels"),
+    ("--min-discs", ("-1",), "0 or a number above 0"),
+    ("--max-discs", ("3",), "at least --min-discs"),
+    ("--noise", ("-0.1", "1.5", "nan"), "a share from 0 to 1"),
+)
+
+
+def cases(*table):
+    return [(option, value, expected) for option, values, expected in table for value in values]
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "value", "expected"),
+    [
+        *(("cluster maps.npz", *case) for case in cases(*CLUSTERING)),
+        *(("predict model image.png --out labels.png", *case) for case in cases(*CLUSTERING[:2])),
+        ("predict model image.png --out labels.png", "--threads", "0", "a number above 0"),
+        *(("train model", *case) for case in cases(*TRAINING)),
+        *(("train model --loss metric", *case) for case in cases(*METRIC)),
+        *(("data generate", *case) for case in cases(*DISCS)),
+        ("data check data", "--patch-size", "20", "a multiple of 16"),
+    ],
+)
+def test_numbers_out_of_bounds(command, option, value, expected):
+    said = refused(run(*command.split(), option, value), code=2)
+    assert re.match(rf"{option} is {re.escape(value)}(\.0)?, expected {expected}", said)
+    assert files() == []
+
+
+@pytest.mark.parametrize("option", ["--count", "--seed"])
+def test_numbers_that_typer_bounds(option):
+    assert f"Invalid value for '{option}'" in misused(run("data", "generate", option, "-1"))
+    assert files() == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "--bandwidth 1e-300",
+        "--bandwidth 1e300",
+        "--position-weight 1e300",
+        "--method hdbscan --min-cluster-size 1000000000000000",
+        "--method hdbscan --min-samples 1000000000000000",
+    ],
+)
+def test_extreme_numbers_end_in_labels_or_in_one_line(arguments):
+    result = run("cluster", make_npz(), *arguments.split())
+    if result.exit_code:
+        assert "memory" not in refused(result, code=2)
+    else:
+        assert result.stderr == ""
+
+
+# cluster
+
+
+def test_cluster_writes_labels():
+    result = run("cluster", make_npz())
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "labels.png: 2 instances\n", "")
+    assert header(Path("labels.png")).bits == 16
+    assert read_labels(Path("labels.png")).tolist() == [[1] * 8 + [2] * 8] * 16
+    assert files() == ["labels.png", "maps.npz"]
+    # A second time it is replaced.
+    assert run("cluster", "maps.npz", "--foreground-threshold", "0.9", "--min-size", 300).exit_code == 0
+    assert read_labels(Path("labels.png")).max() == 0
+
+
+def test_options_replace_the_settings_of_the_file():
+    make_npz(settings=np.array(json.dumps({"min_size": 300})))
+    assert run("cluster", "maps.npz").stdout == "labels.png: 0 instances\n"
+    assert run("cluster", "maps.npz", "--min-size", 5).stdout == "labels.png: 2 instances\n"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"embeddings": None}, "'embeddings'"),
+        ({"foreground": None}, "'foreground'"),
+        ({"format": np.array(99)}, "it is of format 99, this version reads up to 1; update instseg"),
+        ({"embeddings": np.zeros((16, 16), np.float32)}, "'embeddings' is of shape (16, 16), expected (height, width"),
+        ({"foreground": np.zeros((4, 4), np.float32)}, "'foreground' is of shape (4, 4), expected (16, 16)"),
+        ({"embeddings": np.full((16, 16, 2), np.nan, np.float32)}, "'embeddings' holds NaN or infinite values"),
+        ({"foreground": np.full((16, 16), 2, np.float32)}, "'foreground' goes from 2 to 2, expected 0 to 1"),
+        ({"embeddings": np.zeros((16, 16, 2), np.int32)}, "'embeddings' is int32, expected floats"),
+        ({"embeddings": np.array([{"a": 1}], object)}, "'embeddings' holds pickled objects, which are never read"),
+    ],
+)
+def test_cluster_refuses_wrong_members(changes, message):
+    said = refused(run("cluster", make_npz(**changes)))
+    assert said.startswith("cannot read maps.npz: ")
+    assert message in said
+    assert files() == ["maps.npz"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "there is no such file; check the name"),
+        (b"", "the file is empty; write it again"),
+        (b"PK\3\4 no archive", "it is no .npz file, or one cut off"),
+        (b"\x89PNG\r\n\x1a\n", "it is no .npz file, or one cut off"),
+    ],
+)
+def test_cluster_refuses_files_that_are_no_embeddings(content, message):
+    if content is not None:
+        Path("maps.npz").write_bytes(content)
+    assert message in refused(run("cluster", "maps.npz"))
+    assert not Path("labels.png").exists()
+
+
+def test_cluster_refuses_a_file_cut_off_and_a_folder():
+    path = make_npz()
+    path.write_bytes(path.read_bytes()[:-200])
+    assert "cut off" in refused(run("cluster", path))
+    assert "it is a folder, expected a .npz file" in refused(run("cluster", "."))
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("missing/labels.png", "the folder missing does not exist; create it first"),
+        ("maps.npz/labels.png", "the folder maps.npz does not exist; create it first"),
+        ("labels.jpg", "expected a name that ends in .png or .tif or .tiff; choose such a name"),
+        ("folder.png", "it is a folder; give a file name"),
+    ],
+)
+def test_cluster_refuses_targets_that_cannot_be(out, message):
+    make_npz()
+    Path("folder.png").mkdir()
+    assert refused(run("cluster", "maps.npz", "--out", out)) == f"cannot write {out}: {message}"
+    assert files() == ["maps.npz"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_cluster_refuses_a_folder_that_is_not_writable():
+    make_npz()
+    Path("closed").mkdir(mode=0o500)
+    assert "the folder closed is not writable" in refused(run("cluster", "maps.npz", "--out", "closed/labels.png"))
+
+
+def test_more_instances_than_a_png_holds():
+    foreground = np.zeros((512, 512), np.float32)
+    foreground[::2, ::2] = 1
+    seeds = np.zeros_like(foreground)
+    seeds[0, 0] = 1
+    embeddings = np.zeros((512, 512, 1), np.float32)
+    make_npz(embeddings=embeddings, foreground=foreground, seeds=seeds, bandwidth=None)
+    options = ("cluster", "maps.npz", "--min-size", 1, "--bandwidth", 1)
+    said = refused(run(*options))
+    assert said == (
+        "cannot write labels.png: label 65536 does not fit into 16-bit PNG (up to 65535); write labels.tif instead"
+    )
+    assert files() == ["maps.npz"]
+    assert run(*options, "--out", "labels.tif").stdout == "labels.tif: 65536 instances\n"
+    assert tifffile.imread("labels.tif").max() == 65_536
+
+
+# predict
+
+
+def test_predict_starts_quietly_and_writes_labels(model):
+    make_image()
+    code, stdout, stderr = finish(process("predict", model, "image.png", "--out", "labels.png"))
+    assert (code, stderr) == (0, "")
+    labels = read_labels(Path("labels.png"))
+    assert stdout == f"labels.png: {labels.max()} instances\n"
+    assert labels.shape == (48, 48)
+    assert run("predict", model, "image.png", "--out", "again.tif").exit_code == 0
+    assert np.array_equal(tifffile.imread("again.tif"), labels)
+
+
+@pytest.mark.parametrize("options", [(), ("--method", "hdbscan", "--min-size", 3), ("--position-weight", 0.5)])
+def test_predict_with_embeddings_then_cluster_gives_the_same_bytes(model, options):
+    make_image()
+    result = run("predict", model, "image.png", "--out", "a.png", "--embeddings", "maps.npz", *options)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert run("cluster", "maps.npz", "--out", "b.png").exit_code == 0
+    assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
+    assert read_labels(Path("a.png")).max() > 0
+
+
+def test_predict_draws_pictures(model):
+    make_image()
+    pictures = ("--overlay", "overlay.png", "--embeddings-picture", "embeddings.png")
+    assert run("predict", model, "image.png", "--out", "labels.png", *pictures).exit_code == 0
+    assert read_image(Path("overlay.png")).shape == (48, 48, 3)
+    assert files() == ["embeddings.png", "image.png", "labels.png", "overlay.png"]
+
+
+def test_predict_takes_folders(model):
+    data = make_data(count=2)
+    result = run("predict", model, data / "images", "--out-dir", "out", "--format", "tif", "--overlay", "overlays")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert re.fullmatch(r"2 images, \d+ instances\n", result.stdout)
+    written = ["out/0.tif", "out/1.tif", "overlays/0.png", "overlays/1.png"]
+    assert [name for name in files() if name.startswith("o")] == written
+
+
+def test_predict_replaces_results_only_when_asked(model):
+    make_image()
+    Path("out").mkdir()
+    Path("out/image.png").write_bytes(b"mine")
+    said = refused(run("predict", model, "image.png", "--out-dir", "out"))
+    assert said == "out holds 1 files; add --overwrite, or give another folder"
+    assert Path("out/image.png").read_bytes() == b"mine"
+    assert run("predict", model, "image.png", "--out-dir", "out", "--overwrite").exit_code == 0
+    assert read_labels(Path("out/image.png")).shape == (48, 48)
+    # One named file is replaced without asking.
+    assert run("predict", model, "image.png", "--out", "out/image.png").exit_code == 0
+
+
+def test_predict_goes_on_after_an_image_that_cannot_be_read(model):
+    Path("in").mkdir()
+    make_image("in/a.png")
+    Path("in/b.png").write_text("not an image")
+    result = run("predict", model, "in", "--out-dir", "out")
+    assert result.exit_code == 1
+    assert result.stdout.startswith("1 images, ")
+    first, last = result.stderr.splitlines()
+    assert "in/b.png: its content is no PNG, TIFF, JPEG or BMP; convert it to PNG or TIFF" in first
+    assert last == "instseg: 1 of 2 files could not be segmented"
+    assert files() == ["in/a.png", "in/b.png", "out/a.png"]
+
+
+def test_predict_takes_a_stack_by_its_planes(model):
+    image = disc_image()[0]
+    tifffile.imwrite("stack.tif", np.stack([image, image[::-1]]), photometric="minisblack")
+    said = refused(run("predict", model, "stack.tif", "--out", "labels.png"))
+    assert "it is a stack of 2 planes of 48 x 48 pixels, expected one image; give --planes" in said
+    said = refused(run("predict", model, "stack.tif", "--out", "labels.png", "--planes"), code=2)
+    assert said == "--out is for one image, --planes gives many; give --out-dir DIR"
+    assert run("predict", model, "stack.tif", "--out-dir", "out", "--planes").exit_code == 0
+    assert files() == ["out/stack-0000.png", "out/stack-0001.png", "stack.tif"]
+
+
+def test_predict_wants_one_kind_of_target():
+    make_image("a.png")
+    make_image("b.png")
+    either = "expected either --out FILE for one image or --out-dir DIR for many; give one of them"
+    assert refused(run("predict", "model", "a.png"), code=2) == either
+    assert refused(run("predict", "model", "a.png", "--out", "l.png", "--out-dir", "out"), code=2) == either
+    said = refused(run("predict", "model", "a.png", "b.png", "--out", "l.png"), code=2)
+    assert said == "--out is for one image, but 2 were found; give --out-dir DIR"
+    said = refused(run("predict", "model", "a.png", "--out-dir", "out", "--overlay", "out"), code=2)
+    assert said == "labels, embeddings and pictures cannot share a folder; give each its own"
+    Path("more").mkdir()
+    make_image("more/a.png")
+    said = refused(run("predict", "model", "a.png", "more", "--out-dir", "out"), code=2)
+    assert said == "1 image names occur twice (a); segment their folders apart"
+    assert files() == ["a.png", "b.png", "more/a.png"]
+
+
+def test_predict_never_writes_two_results_to_one_file(model):
+    make_image()
+    refused(run("predict", model, "image.png", "--out", "same.png", "--overlay", "same.png"), code=2)
+    assert files() == ["image.png"]
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (("--out", "missing/l.png"), "cannot write missing/l.png: the folder missing does not exist; create it first"),
+        (("--out", "l.bmp"), "cannot write l.bmp: expected a name that ends in .png or .tif or .tiff"),
+        (("--out", "l.png", "--overlay", "o.jpg"), "cannot write o.jpg: expected a name that ends in .png"),
+        (("--out", "l.png", "--embeddings", "e.png"), "cannot write e.png: expected a name that ends in .npz"),
+        (("--out-dir", "image.png"), "cannot use image.png as a folder: it is a file"),
+        (("--out-dir", "image.png/out"), "cannot create the folder image.png/out: Not a directory; choose another"),
+    ],
+)
+def test_predict_refuses_targets_before_the_model_is_read(target, message):
+    make_image()
+    assert refused(run("predict", "model", "image.png", *target)).startswith(message)
+    assert files() == ["image.png"]
+
+
+def test_predict_refuses_images_that_are_not_there():
+    Path("empty").mkdir()
+    kinds = "expected files named *.png, *.tif, *.tiff, *.jpg, *.jpeg, *.bmp"
+    for name, message in (
+        ("none.png", "there is no file or folder none.png; check the name"),
+        ("empty", f"the folder empty holds no image; {kinds}"),
+        ("none*.png", f"no image matches none*.png; {kinds}"),
+    ):
+        assert refused(run("predict", "model", name, "--out", "labels.png")) == message
+
+
+def rgb(pixels):
+    return np.stack([pixels] * 3, axis=-1)
+
+
+def write_bad_image(kind, path):
+    image = disc_image()[0]
+    if kind == "rgb16":
+        write_png(path, rgb(image))
+    elif kind == "alpha":
+        write_png(path, np.concatenate([rgb(image), image[..., None]], axis=-1))
+    elif kind == "cmyk":
+        Image.fromarray(rgb((image >> 8).astype(np.uint8))).convert("CMYK").save(path, "TIFF")
+    elif kind == "cut":
+        write_picture(path, image)
+        path.write_bytes(path.read_bytes()[:900])
+    elif kind == "renamed":
+        path.write_text("not an image at all")
+    elif kind == "nan":
+        tifffile.imwrite(path, np.full((8, 8), np.nan, np.float32))
+    elif kind == "empty":
+        path.touch()
+    else:
+        write_huge_png(path)
+
+
+BAD_IMAGES = {
+    "alpha": "it has transparent pixels (",
+    "cmyk": "its colours are SEPARATED, expected gray or RGB; convert it to RGB",
+    "cut": "it is damaged or cut off (",
+    "renamed": "its content is no PNG, TIFF, JPEG or BMP; convert it to PNG or TIFF",
+    "nan": "it has values that are NaN, infinite",
+    "empty": "the file is empty; copy or export it again",
+    "huge": "it claims 25000 x 40000 pixels, more than the 500,000,000 pixels that are read; cut it into tiles",
+}
+
+
+@pytest.mark.parametrize("kind", BAD_IMAGES)
+def test_predict_refuses_bad_images(model, kind):
+    write_bad_image(kind, Path("bad.png"))
+    said = refused(run("predict", model, "bad.png", "--out", "labels.png"))
+    assert said.startswith(f"cannot read bad.png: {BAD_IMAGES[kind]}")
+    assert files() == ["bad.png"]
+
+
+def test_predict_refuses_other_channels_than_the_model_takes(model):
+    write_bad_image("rgb16", Path("rgb.png"))
+    said = refused(run("predict", model, "rgb.png", "--out", "labels.png"))
+    assert said == (
+        "the image has 3 channels, the model takes 1 channel (gray); convert the image, or train a model on such images"
+    )
+    assert files() == ["rgb.png"]
+
+
+def test_predict_refuses_what_is_no_model():
+    make_image()
+    Path("folder").mkdir()
+    for name, message in (
+        ("none", "there is no model none; train one with: instseg train none"),
+        ("image.png", "image.png is a file, expected a model directory; give the directory that train wrote"),
+        ("folder", "folder holds no instseg model (instseg.json is missing); give a directory that train wrote"),
+    ):
+        assert refused(run("predict", name, "image.png", "--out", "labels.png")) == message
+    assert files() == ["image.png"]
+
+
+def cut(path, size):
+    path.write_bytes(path.read_bytes()[:size])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda model: cut(model / "saved_model.pb", 1000),
+        lambda model: cut(model / "saved_model.pb", 0),
+        lambda model: (model / "saved_model.pb").unlink(),
+        lambda model: shutil.rmtree(model / "variables"),
+        lambda model: cut(next((model / "variables").glob("*.index")), 50),
+        lambda model: cut(next((model / "variables").glob("*.data*")), 500),
+        lambda model: (model / "instseg.json").write_text("{"),
+        lambda model: (model / "instseg.json").write_text("[]"),
+        lambda model: (model / "instseg.json").write_text('{"format": 1}'),
+        lambda model: (model / "instseg.json").write_bytes(b"\xff\xfe\0"),
+    ],
+    ids=["pb-cut", "pb-empty", "pb-gone", "variables-gone", "index-cut", "data-cut", "json", "list", "keys", "bytes"],
+)
+def test_predict_refuses_damaged_models(copied, damage):
+    make_image()
+    damage(copied)
+    said = refused(run("predict", copied, "image.png", "--out", "labels.png"))
+    assert re.fullmatch(r"the model model is damaged \(.+\); copy or train it again", said)
+    assert not Path("labels.png").exists()
+
+
+def test_predict_refuses_a_model_of_another_format(copied):
+    make_image()
+    text = (copied / "instseg.json").read_text().replace('"format": 1', '"format": 2')
+    (copied / "instseg.json").write_text(text)
+    said = refused(run("predict", copied, "image.png", "--out", "labels.png"))
+    assert said == "the model model has format 2, this version reads 1; install the version that wrote it"
+
+
+# train: what is refused
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda data: shutil.rmtree(data), "cannot use data as data: there is no such folder; give a folder that"),
+        (
+            lambda data: shutil.rmtree(data / "labels"),
+            "the folder data/labels is missing; put the labels into data/labels",
+        ),
+        (lambda data: [path.unlink() for path in (data / "images").iterdir()], "the folder data/images holds no image"),
+        (lambda data: (data / "labels/1.png").unlink(), "cannot use data: 1 images without labels (1.png): add"),
+        (lambda data: (data / "images/1.png").unlink(), "cannot use data: 1 labels without an image (1.png): add"),
+        (
+            lambda data: write_labels(data / "labels/1.png", np.eye(30, dtype=np.int32)),
+            "data/images/1.png is 48 x 48 pixels and data/labels/1.png is 30 x 30, expected equal sizes; export the",
+        ),
+        (
+            lambda data: [write_labels(path, np.zeros((48, 48), int)) for path in (data / "labels").iterdir()],
+            "no label in data holds an instance, expected some pixels above 0; check the label images",
+        ),
+        (
+            lambda data: write_bad_image("rgb16", data / "images/1.png"),
+            "the images differ in channels: ",
+        ),
+        (lambda data: write_bad_image("huge", data / "images/1.png"), "it claims 25000 x 40000 pixels, more than"),
+        (lambda data: write_bad_image("alpha", data / "images/1.png"), "it has transparent pixels"),
+        (lambda data: write_bad_image("cut", data / "images/1.png"), "it is damaged or cut off"),
+        (lambda data: write_bad_image("cut", data / "labels/1.png"), "it is damaged or cut off"),
+        (lambda data: write_bad_image("renamed", data / "labels/1.png"), "its content is no PNG, TIFF, JPEG or BMP"),
+        (lambda data: write_bad_image("rgb16", data / "labels/1.png"), "it has 3 channels (RGB), expected gray labels"),
+        (
+            lambda data: Image.fromarray(np.eye(48, dtype=np.uint8)).convert("P").save(data / "labels/1.png"),
+            "it is a palette image, expected gray labels",
+        ),
+        (
+            lambda data: tifffile.imwrite(data / "labels/1.png", np.eye(48, dtype=np.float32)),
+            "its values are float32, expected integer labels; save them as 32-bit integers",
+        ),
+        (
+            lambda data: write_png(data / "labels/1.png", np.eye(48, dtype=np.uint8) * 255),
+            "it looks like a binary mask (255 is its only value besides 0, in 1 pieces), expected a number for each "
+            "instance; number the instances, or give --connected-components",
+        ),
+    ],
+    ids=[
+        "no-folder",
+        "no-labels-folder",
+        "no-images",
+        "image-alone",
+        "label-alone",
+        "sizes",
+        "no-instance",
+        "channels",
+        "huge",
+        "alpha",
+        "image-cut",
+        "label-cut",
+        "label-renamed",
+        "label-rgb",
+        "label-palette",
+        "label-float",
+        "label-binary",
+    ],
+)
+def test_train_refuses_data_that_it_cannot_use(spoil, message):
+    data = make_data()
+    spoil(data)
+    assert message in refused(run("train", "model", "--data", data))
+    assert not Path("model").exists()
+
+
+def test_train_counts_files_without_partners_and_shows_a_few():
+    data = make_data(count=6)
+    for index in range(5):
+        (data / f"labels/{index}.png").unlink()
+    said = refused(run("train", "model", "--data", data))
+    assert said == (
+        "cannot use data: 5 images without labels (0.png, 1.png, 2.png, ...): add their labels or remove them"
+    )
+
+
+def test_train_refuses_contradictions():
+    said = refused(run("train", "model", "--push-margin", 1, "--loss", "overlap"), code=2)
+    assert said == "--push-margin belong to --loss metric; add it, or leave them out"
+    said = refused(run("train", "model", "--push-margin", 1, "--ignore-label", 0), code=2)
+    assert said == "--push-margin, --ignore-label belong to --loss metric; add it, or leave them out"
+    said = refused(run("train", "model", "--val", "val"), code=2)
+    assert said == "--val is given without --data; give both, or neither to train on generated discs"
+    assert files() == []
+
+
+def test_train_refuses_places_where_no_model_can_be():
+    data = make_data(count=1)
+    quick = ("--data", data, "--iterations", 1)
+    Path("file").touch()
+    said = refused(run("train", "file", *quick))
+    assert said == "file is a file, expected a model directory; give the directory that train wrote"
+    assert "cannot create the folder file/model/generations: Not a directory" in refused(
+        run("train", "file/model", *quick)
+    )
+    said = refused(run("train", data, *quick))
+    assert said == "cannot train into data: it holds other files (images, labels); give a new directory"
+
+
+def test_train_goes_on_or_begins_anew_only_when_asked(model):
+    before = sorted(path.name for path in (model / "generations").iterdir())
+    said = refused(run("train", model), code=2)
+    assert said == "model already holds a model; add --resume to go on with it, or --fresh to replace it"
+    assert sorted(path.name for path in (model / "generations").iterdir()) == before
+
+
+def test_resume_wants_a_model(copied):
+    Path("folder").mkdir()
+    assert refused(run("train", "none", "--resume")) == "there is no model none; train one with: instseg train none"
+    assert "folder holds no instseg model" in refused(run("train", "folder", "--resume"))
+    (copied / "instseg.json").write_text("{")
+    assert "the model model is damaged (" in refused(run("train", copied, "--resume"))
+    assert not Path("none").exists()
+
+
+def test_resume_refuses_a_model_that_does_not_say_what_it_learned_from(copied):
+    """As models that were trained from Python may be."""
+    stored = json.loads((copied / "instseg.json").read_text())
+    stored["data"] = {}
+    (copied / "instseg.json").write_text(json.dumps(stored))
+    refused(run("train", copied, "--resume", "--iterations", 1000))
+
+
+# train: what works
+
+EASY = ("--batch-size", 1, "--patch-size", 64, "--validation-every", 1000)
+
+
+def test_train_pads_small_images_and_reads_16_bit_rgb_and_binary_masks(small_net):
+    data = make_data(count=2)
+    for index in range(2):
+        image = read_image(data / f"images/{index}.png")[..., 0]
+        write_png(data / f"images/{index}.png", rgb(image))
+        write_labels(data / f"labels/{index}.png", (read_labels(data / f"labels/{index}.png") > 0) * 255)
+    assert "--connected-components" in refused(run("train", "model", "--data", data, *EASY))
+    result = run("train", "model", "--data", data, "--iterations", 2, "--connected-components", *EASY)
+    assert result.exit_code == 0
+    assert re.fullmatch(r"model: 2 iterations, AP50 \d\.\d{3}, AP75 \d\.\d{3} on 1 validation images\n", result.stdout)
+    assert result.stderr.endswith("Segment images with: instseg predict model IMAGE --out labels.png\n")
+    written = set(files())
+    assert {"model/instseg.json", "model/saved_model.pb", "model/report/curves.png"} <= written
+    assert not [name for name in written if "partial" in name]
+    stored = json.loads(Path("model/instseg.json").read_text())
+    assert (stored["model"]["channels"], stored["iteration"]) == (3, 2)
+    result = run("predict", "model", data / "images", "--out-dir", "out")
+    assert (result.exit_code, result.stderr) == (0, "")
+    make_image("gray.png")
+    assert "the image has 1 channel (gray), the model takes 3 channels" in refused(
+        run("predict", "model", "gray.png", "--out", "labels.png")
+    )
+
+    # Going on: with another number of iterations, and with nothing else that is different.
+    said = refused(run("train", "model", "--resume", "--batch-size", 2), code=2)
+    assert said.startswith("--batch-size is 2, but model was trained with 1; leave it out to go on, or give --fresh")
+    result = run("train", "model", "--resume")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == "model has its 2 iterations; give more by --iterations to go on\n"
+    said = refused(run("train", "model", "--resume", "--iterations", 3, "--data", make_data("gray")), code=2)
+    assert said.startswith("the images have 1 channels, but model was trained on 3; convert them, or train into a new")
+    result = run("train", "model", "--resume", "--iterations", 3)
+    assert (result.exit_code, result.stdout[:20]) == (0, "model: 3 iterations,")
+    # --fresh replaces it.
+    result = run("train", "model", "--fresh", "--data", "gray", "--iterations", 1, *EASY)
+    assert (result.exit_code, result.stdout[:20]) == (0, "model: 1 iterations,")
+    assert json.loads(Path("model/instseg.json").read_text())["model"]["channels"] == 1
+
+
+STEP = r"iteration \d+/\d+ loss \d+\.\d{4}( \w+ \d+\.\d{4})+ \d+\.\d images/s, \d+:\d\d left"
+SAVED = r"saved at iteration \d+: AP50 \d\.\d{3}, AP75 \d\.\d{3}"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_has_training_save_and_say_how_to_go_on(number):
+    data = make_data(count=2)
+    started = process("train", "model", "--data", data, "--iterations", 100_000, *EASY, small=True)
+    first = started.stderr.readline()
+    assert re.fullmatch(STEP + "\n", first)
+    started.send_signal(number)
+    code, stdout, stderr = finish(started)
+    assert code == 0
+    done = int(re.match(r"model: ([\d,]+) iterations, AP50", stdout)[1].replace(",", ""))
+    assert 1 <= done < 100_000
+    # Every line: nothing of TensorFlow's own is among them.
+    expected = (
+        rf"({STEP}\n)*"
+        rf"{number.name}: saving after this iteration; once more ends at once, unsaved\n"
+        rf"({STEP}\n)*{SAVED}\n"
+        r"Stopped before 100,000\. Go on with: instseg train model --resume --iterations 100000\n"
+    )
+    assert re.fullmatch(expected, stderr)
+    assert json.loads(Path("model/instseg.json").read_text())["iteration"] == done
+    make_image()
+    assert run("predict", "model", "image.png", "--out", "labels.png").exit_code == 0
+
+    result = run("train", "model", "--resume", "--iterations", done + 2)
+    assert result.exit_code == 0
+    assert result.stdout.startswith(f"model: {done + 2:,} iterations, ")
