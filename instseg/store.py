@@ -105,7 +105,9 @@ def require_writable(folder: Path) -> None:
     if folder.is_file():
         raise InstsegError(f"cannot train into {folder}: it is a file; give the name of a new directory")
     if folder.is_dir() and current_generation(folder) is None:
-        foreign = [path.name for path in folder.iterdir() if path.name not in (*_LINKED, _GENERATIONS, "report")]
+        # A hidden link is one of ours that a killed process left.
+        others = [path for path in folder.iterdir() if not (path.name.startswith(".") and path.is_symlink())]
+        foreign = [path.name for path in others if path.name not in (*_LINKED, _GENERATIONS, "report")]
         if foreign:
             shown = ", ".join(sorted(foreign)[:3])
             raise InstsegError(f"cannot train into {folder}: it holds other files ({shown}); give a new directory")
@@ -159,11 +161,13 @@ def commit(folder: Path, settings: dict[str, Any], write: Callable[[Path], None]
         (partial / SETTINGS_FILE).write_text(text + "\n", encoding="utf-8")
         _synchronise(partial)
         partial.rename(final)
+        _flush(generations)
         # Dangling until the first commit, and never touched again.
         for name in _LINKED:
             if not (folder / name).is_symlink():
                 _link(f"{_CURRENT}/{name}", folder / name)
         _link(f"{_GENERATIONS}/{final.name}", folder / _CURRENT)
+        _flush(folder)
     except OSError as error:
         raise InstsegError(
             f"cannot save the model in {folder}: {error.strerror or error}; check the permissions and the space"
@@ -187,7 +191,7 @@ def _remove_leftovers(generations: Path) -> None:
 
 
 def _remove_old(generations: Path, kept: set[str]) -> None:
-    complete = sorted(path for path in generations.iterdir() if path.name.isdigit())
+    complete = sorted((path for path in generations.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
     for path in complete[: -_KEPT or None]:
         if path.name not in kept:
             shutil.rmtree(path, ignore_errors=True)
@@ -196,8 +200,12 @@ def _remove_old(generations: Path, kept: set[str]) -> None:
 def _synchronise(folder: Path) -> None:
     """Have the disc hold what was written before a link points to it: power can fail, too."""
     for path in [*folder.rglob("*"), folder]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _flush(path)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

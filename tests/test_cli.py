@@ -785,7 +785,8 @@ def test_resume_refuses_a_model_that_does_not_say_what_it_learned_from(copied):
     stored = json.loads((copied / "instseg.json").read_text())
     stored["data"] = {}
     (copied / "instseg.json").write_text(json.dumps(stored))
-    refused(run("train", copied, "--resume", "--iterations", 1000))
+    said = refused(run("train", copied, "--resume", "--iterations", 1000), code=2)
+    assert "give --data DIR" in said
 
 
 # train: what works

@@ -153,5 +153,6 @@ def _common_channels(samples: dict[Pair, Sample]) -> int:
 
 
 def _diameter(labels: Sequence[NDArray[np.int32]]) -> float:
-    areas = np.concatenate([np.bincount(image.ravel())[1:] for image in labels])
-    return float(2 * np.sqrt(np.median(areas[areas > 0]) / np.pi))
+    # Counted by sorting: numbers of labels may be large.
+    areas = np.concatenate([np.unique_counts(image[image > 0]).counts for image in labels])
+    return float(2 * np.sqrt(np.median(areas) / np.pi))

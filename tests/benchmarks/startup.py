@@ -28,8 +28,8 @@ def main() -> None:
     instseg, python = [str(Path(sys.executable).with_name("instseg"))], [sys.executable, "-c"]
     with tempfile.TemporaryDirectory() as folder:
         maps = Path(folder) / "maps.npz"
-        square = np.ones((64, 64), np.float32)
-        write_embeddings(maps, Embeddings(embeddings=np.zeros((64, 64, 8), np.float32), foreground=square))
+        values = np.random.default_rng(0).standard_normal((64, 64, 8), np.float32)
+        write_embeddings(maps, Embeddings(embeddings=values, foreground=np.ones((64, 64), np.float32)))
         cluster = [*instseg, "cluster", str(maps), "--out", str(Path(folder) / "labels.png")]
         compare("instseg --help", [*instseg, "--help"], "import typer, rich", [*python, "import typer, rich"], options)
         compare("instseg cluster", cluster, "import tensorflow", [*python, "import tensorflow"], options)
