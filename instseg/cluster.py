@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instseg.embeddings import Embeddings
-from instseg.modes import find_instances
+from instseg.modes import NOISE, find_instances
 from instseg.regions import connected_pieces, remap_consecutive
 from instseg.settings import ClusterSettings
 
@@ -74,8 +74,8 @@ def density_clusters(points: NDArray[np.float32], settings: ClusterSettings) -> 
     """
     from hdbscan import HDBSCAN
 
-    if not len(points):
-        return np.zeros(0, np.int32)
+    if len(points) < settings.min_cluster_size or len(points) <= settings.min_samples:
+        return np.full(len(points), NOISE, np.int32)
     points = points.astype(np.float64)
     # HDBSCAN never returns all points as one cluster, so that an image of one object would be noise, and its
     # `allow_single_cluster` keeps only the densest core. Beside a group far away that object is one cluster of two.

@@ -40,6 +40,7 @@ FORMAT = 1
 MAX_BYTES = 2**34
 """Most bytes that one array of a file may claim."""
 
+_LARGEST = 1e15
 _ARRAYS = ("embeddings", "foreground", "seeds", "bandwidth")
 # Deflate packs at most 1,032 bytes into one; a member that claims more is not what it says.
 _DEFLATE_RATIO = 1_100
@@ -98,6 +99,13 @@ class Embeddings:
                 raise InstsegError(f"'{name}' goes from {array.min():g} to {array.max():g}, expected 0 to 1")
         if self.bandwidth is not None and not self.bandwidth.min() > 0:
             raise InstsegError(f"'bandwidth' goes down to {self.bandwidth.min():g}, expected values above 0")
+        # Squares of larger values overflow float32, those of smaller ones vanish.
+        if (extreme := max(float(self.embeddings.max()), -float(self.embeddings.min()))) > _LARGEST:
+            raise InstsegError(f"'embeddings' goes up to {extreme:g}, expected at most {_LARGEST:g}; scale them down")
+        if self.bandwidth is not None:
+            least, most = float(self.bandwidth.min()), float(self.bandwidth.max())
+            if least < 1 / _LARGEST or most > _LARGEST:
+                raise InstsegError(f"'bandwidth' goes from {least:g} to {most:g}, expected 1e-15 to 1e15; scale it")
 
 
 def write_embeddings(path: Path, embeddings: Embeddings) -> None:

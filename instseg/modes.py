@@ -18,6 +18,8 @@ from instseg.settings import ClusterSettings
 NOISE = -1
 # Seeds are sought as maxima in windows of this side: an instance of a few pixels still has one.
 _WINDOW = 5
+# Seeds that are compared with each other at once: their pairs take 8 MiB at most.
+_BATCH = 1024
 # Modes that a pixel is compared with: its own is the nearest but for large modes beside small ones.
 _NEIGHBOURS = 4
 # Embeddings that bring no bandwidth: neighbours within an object differ by noise, whose reach this covers.
@@ -67,7 +69,7 @@ def find_instances(
     seeds = maps.seeds
     threshold = settings.seed_threshold
     if seeds is None:
-        seeds, threshold = flatness(foreground, points, float(bandwidth[0]) if len(bandwidth) else 1.0), 0.0
+        seeds, threshold = flatness(foreground, points, float(np.median(bandwidth))), 0.0
     start = _peaks(np.where(foreground, seeds, -1.0), foreground & (seeds >= threshold))[foreground]
     if not start.any():
         return np.full(len(points), NOISE, np.int32)
@@ -97,8 +99,7 @@ def flatness(foreground: NDArray[np.bool_], points: NDArray[np.float32], bandwid
 
     steps = np.zeros(foreground.shape, np.float32)
     across = np.zeros(foreground.shape, np.float32)
-    for axis, (first, second, change) in enumerate(_neighbour_changes(foreground, points)):
-        del axis
+    for first, second, change in _neighbour_changes(foreground, points):
         across[first] += change
         across[second] += change
         steps[first] += 1
@@ -154,15 +155,44 @@ def _peaks(values: NDArray[np.float32], among: NDArray[np.bool_]) -> NDArray[np.
 def _merge(seeds: Modes) -> Modes:
     """Drop every seed within the reach of a better one that stays; seeds come best first.
 
-    The result is that of going through them one by one, found in a few rounds
-    over all at once: a seed stays if no undecided better one reaches it, and
-    what a seed that stays reaches is dropped.
+    The result is that of going through them one by one. Done batch by batch, as
+    pairs of seeds are a quadratic number where a plateau makes every pixel one.
+    """
+    kept = []
+    left = np.arange(len(seeds.centres))
+    while len(left):
+        batch, left = left[:_BATCH], left[_BATCH:]
+        chosen = batch[_stay(Modes(seeds.centres[batch], seeds.bandwidth[batch]))]
+        kept.append(chosen)
+        if len(left):
+            left = left[~_reached(seeds.centres[left], Modes(seeds.centres[chosen], seeds.bandwidth[chosen]))]
+    chosen = np.concatenate(kept)
+    return Modes(seeds.centres[chosen], seeds.bandwidth[chosen])
+
+
+def _reached(points: NDArray[np.float32], modes: Modes) -> NDArray[np.bool_]:
+    """Return which points (P, D) lie within the reach of any mode."""
+    from scipy.spatial import KDTree
+
+    lists = KDTree(points).query_ball_point(modes.centres, modes.bandwidth)
+    mode = np.repeat(np.arange(len(lists)), [len(found) for found in lists])
+    point = np.concatenate([np.asarray(found, np.intp) for found in lists])
+    # The tree counts what lies exactly at the reach as within.
+    inside = np.linalg.norm(points[point] - modes.centres[mode], axis=1) < modes.bandwidth[mode]
+    reached = np.zeros(len(points), bool)
+    reached[point[inside]] = True
+    return reached
+
+
+def _stay(seeds: Modes) -> NDArray[np.bool_]:
+    """Return which seeds stay, in a few rounds over all at once.
+
+    A seed stays if no undecided better one reaches it, and what a seed that stays reaches is dropped.
     """
     from scipy.spatial import KDTree
 
     count = len(seeds.centres)
-    tree = KDTree(seeds.centres)
-    pairs = tree.query_pairs(float(seeds.bandwidth.max()), output_type="ndarray")
+    pairs = KDTree(seeds.centres).query_pairs(float(seeds.bandwidth.max()), output_type="ndarray")
     better, worse = pairs.min(axis=1), pairs.max(axis=1)
     distance = np.linalg.norm(seeds.centres[better] - seeds.centres[worse], axis=1)
     reached = distance < seeds.bandwidth[better]
@@ -176,7 +206,7 @@ def _merge(seeds: Modes) -> Modes:
         kept |= stays
         undecided &= ~stays
         undecided[worse[stays[better]]] = False
-    return Modes(seeds.centres[kept], seeds.bandwidth[kept])
+    return kept
 
 
 def _refine(points: NDArray[np.float32], bandwidth: NDArray[np.float32], modes: Modes) -> Modes:

@@ -115,7 +115,7 @@ def load(folder: str | Path) -> Model:
         clustering = ClusterSettings.from_dict(stored["clustering"])
         restored = tf.saved_model.load(str(generation))
         signature = restored.signatures["with_percentiles"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, InstsegError, tf.errors.OpError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, InstsegError, tf.errors.OpError) as error:
         raise damaged(folder, error) from error
 
     def run(image: NDArray[np.float32], low: NDArray[np.float32], high: NDArray[np.float32]) -> Mapping[str, Any]:

@@ -216,6 +216,8 @@ class ClusterSettings(Settings):
             _require(0 < value < 1, name, value, "above 0 and below 1")
         if self.bandwidth is not None:
             _positive(self, "bandwidth")
+            _require(1e-6 <= self.bandwidth <= 1e6, "bandwidth", self.bandwidth, "0.000001 to 1000000")
         _positive(self, "min_size", "min_samples")
         _require(self.min_cluster_size >= 2, "min_cluster_size", self.min_cluster_size, "at least 2 pixels")
         _not_negative(self, "position_weight")
+        _require(self.position_weight <= 1e6, "position_weight", self.position_weight, "at most 1000000")

@@ -240,7 +240,7 @@ def _restore(folder: Path, learner: Learner) -> int:
         checkpoint = tf.train.Checkpoint(**learner.state())
         checkpoint.read(str(generation / _CHECKPOINT)).assert_consumed()
         return int(stored["iteration"])
-    except (OSError, ValueError, KeyError, AssertionError, tf.errors.OpError) as error:
+    except (OSError, ValueError, LookupError, AssertionError, tf.errors.OpError) as error:
         raise damaged(folder, error) from error
 
 

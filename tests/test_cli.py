@@ -21,6 +21,7 @@ import instseg
 from instseg.cli import app
 from instseg.data.discs import draw_discs
 from instseg.images import header, read_image, read_labels, write_labels, write_picture
+from instseg.runtime import _held_back
 from instseg.settings import DiscSettings, ModelSettings
 
 SMALL_NET = (8, 8)
@@ -863,3 +864,14 @@ def test_a_signal_has_training_save_and_say_how_to_go_on(number):
     result = run("train", "model", "--resume", "--iterations", done + 2)
     assert result.exit_code == 0
     assert result.stdout.startswith(f"model: {done + 2:,} iterations, ")
+
+
+def test_what_tensorflow_says_while_it_loads_is_shown_only_if_that_fails(capfd):
+    for error, shown in ((RuntimeError, "noise"), (KeyboardInterrupt, "")):
+        with pytest.raises(error), _held_back():
+            os.write(2, b"noise")
+            raise error
+        assert capfd.readouterr().err == shown
+    with _held_back():
+        os.write(2, b"noise")
+    assert capfd.readouterr().err == ""

@@ -31,6 +31,8 @@ app = typer.Typer(
     help="Instance segmentation with learned embeddings: images and labels in, one label per object out.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    # Rich's help pages cost more time than everything else that --help does.
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 

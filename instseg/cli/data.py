@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from instseg.data.check import Problem, Report
 
-app = typer.Typer(help="Make example data, or check your own.", no_args_is_help=True)
+app = typer.Typer(help="Make example data, or check your own.", no_args_is_help=True, rich_markup_mode=None)
 
 _MAX_COUNT = 10_000
 # The names that `generate` gives, and that `--overwrite` may therefore take away.

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import typer
 
-from instseg.settings import Settings
+from instseg.settings import MetricLossSettings, Settings
 
 Given = dict[str, Any]
 """The options of one settings class that the user gave, by field name."""
@@ -54,9 +54,7 @@ def _parameters(settings: type[Settings]) -> list[inspect.Parameter]:
                 _optional(hints[field.name]),
                 typer.Option(
                     "--" + field.name.replace("_", "-"),
-                    help=field.metadata["help"],
-                    show_default=False if field.default is None else f"{field.default}",
-                    rich_help_panel=_panel(settings),
+                    help=_help(settings, field),
                 ),
             ],
         )
@@ -71,9 +69,8 @@ def _optional(hint: Any) -> Any:
     return hint | None
 
 
-def _panel(settings: type[Settings]) -> str:
-    return {
-        "MetricLossSettings": "Options of --loss metric",
-        "ClusterSettings": "Clustering",
-        "DiscSettings": "Discs",
-    }.get(settings.__name__, "Training")
+def _help(settings: type[Settings], field: "dataclasses.Field[Any]") -> str:
+    """Describe an option. What it is when it is not given is written here, as its default for Typer is None."""
+    belongs = "With --loss metric: " if settings is MetricLossSettings else ""
+    default = "" if field.default is None else f"  [default: {field.default}]"
+    return f"{belongs}{field.metadata['help']}{default}"

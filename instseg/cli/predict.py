@@ -104,6 +104,9 @@ class _OneImage:
         for kind, path in extras.items():
             if path is not None:
                 require_target(path, ".npz" if kind == "npz" else ".png")
+        paths = [path.resolve() for path in (out, *extras.values()) if path is not None]
+        if len(set(paths)) < len(paths):
+            raise UsageError("labels, embeddings and pictures cannot share a file; give each its own name")
         self._out, self._extras = out, extras
 
     def labels(self, name: str) -> Path:

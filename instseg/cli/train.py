@@ -66,6 +66,9 @@ def train(
         raise UsageError("--val is given without --data; give both, or neither to train on generated discs")
     resuming = _resuming(model_dir, resume)
     wish = _Wish(data, val, connected_components, training, model, metric)
+    # Numbers out of their bounds are told before TensorFlow takes its seconds.
+    for settings, given in ((TrainSettings, training), (ModelSettings, model), (MetricLossSettings, metric)):
+        settings(**given)
     with terminal.waiting("Loading TensorFlow"):
         from instseg.runtime import load_tensorflow
 
@@ -142,7 +145,9 @@ def _prepare_resume(before: "Plan", wish: _Wish, model_dir: Path) -> "tuple[Plan
                     "leave it out to go on, or give --fresh to begin anew"
                 )
     training = dataclasses.replace(before.train, **wish.training)
-    source = dict(before.data["source"])
+    source = dict(before.data.get("source") or {})
+    if not source and wish.data is None:
+        raise UsageError(f"{model_dir} does not say what it was trained on; give --data DIR to go on")
     if wish.data is not None or wish.val is not None:
         if wish.data is None and source["data"] is None:
             raise UsageError("--val is given without --data; give both, or neither to train on generated discs")
@@ -271,37 +276,33 @@ class _PlainLines:
 
 @contextmanager
 def _bar(total: int, first: int) -> Iterator[Any]:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich.console import Console, Group
+    from rich.live import Live
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.text import Text
 
     from instseg.train import Saved
 
+    console = Console(stderr=True, highlight=False)
+    # Two lines, as one with everything does not fit into 80 columns.
     progress = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("Training"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[losses]}"),
         TextColumn("{task.fields[speed]}"),
-        TimeElapsedColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        TextColumn("left"),
     )
-    with progress:
-        task = progress.add_task("Training", total=total, completed=first, losses="", speed="")
+    losses = Text()
+    task = progress.add_task("", total=total, completed=first, speed="")
+    with Live(Group(progress, losses), console=console, refresh_per_second=4):
 
         def show(event: "Step | Saved") -> None:
             if isinstance(event, Saved):
-                progress.console.print(f"saved at iteration {event.iteration}: {_scores(event)}")
-            else:
-                speed = f"{event.images_per_second:.1f} images/s"
-                progress.update(task, completed=event.iteration, losses=_losses(event), speed=speed)
+                console.print(f"saved at iteration {event.iteration}: {_scores(event)}")
+                return
+            progress.update(task, completed=event.iteration, speed=f"{event.images_per_second:.1f} images/s")
+            losses.plain = _losses(event)
 
         yield show
 
