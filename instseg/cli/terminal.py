@@ -33,8 +33,11 @@ def counting(description: str) -> Iterator[Counter]:
     from rich.console import Console
     from rich.progress import Progress
 
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
     start = time.perf_counter()
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+    with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(description, visible=False)
 
         def count(done: int, total: int) -> None:
