@@ -169,7 +169,7 @@ class TrainSettings(Settings):
     iterations: int = _option(2500, "Optimiser steps in all, those before a --resume included.")
     batch_size: int = _option(8, "Patches in a step.")
     patch_size: int = _option(128, "Height and width of a patch in pixels, a multiple of 16.")
-    learning_rate: float = _option(1e-3, "Peak of the learning rate.")
+    learning_rate: float = _option(2e-3, "Peak of the learning rate.")
     weight_decay: float = 1e-4
     warmup: int = 100
     averaging: float = 0.995

@@ -1,6 +1,7 @@
 """`instseg train`."""
 
 import dataclasses
+import math
 import signal
 import sys
 import time
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 # Going on with other values of these is meaningful; all others belong to the model.
 _CHANGEABLE = ("iterations", "validation_every")
 _PLAIN_LINE_EVERY = 20.0
+# Of a typical object's area: 20 pixels for the example discs, where it gave an AP at IoU 0.5 of 0.983 for 0.981.
+_SMALLEST_SHARE = 0.07
 
 
 @settings_options(training=TrainSettings, model=ModelSettings, metric=MetricLossSettings)
@@ -188,13 +191,16 @@ def _load(source: dict[str, Any], training: TrainSettings) -> "TrainingData":
 
 def _clustering(model: ModelSettings, metric: MetricLossSettings) -> ClusterSettings:
     """Choose the clustering that fits what the embeddings were trained for."""
+    # Anything smaller is a splinter of an object rather than one.
+    min_size = max(1, round(_SMALLEST_SHARE * math.pi / 4 * model.diameter**2))
     if model.loss == "overlap" or metric.push_margin == 0:
-        return ClusterSettings()
+        return ClusterSettings(min_size=min_size)
     # Centroids are trained to lie a push margin apart, but the network sees equal objects far apart as the same:
     # with positions, an instance reaches as far as a typical radius. Of a short training on discs this gave
     # AP at IoU 0.5 of 0.95; without positions 0.43, and HDBSCAN 0.86.
     bandwidth = 0.4 * metric.push_margin
-    return ClusterSettings(bandwidth=bandwidth, position_weight=round(bandwidth / (model.diameter / 2), 5))
+    position_weight = round(bandwidth / (model.diameter / 2), 5)
+    return ClusterSettings(min_size=min_size, bandwidth=bandwidth, position_weight=position_weight)
 
 
 def _run(model_dir: Path, plan: "Plan", prepared: "TrainingData", first: int, report: Path, resuming: bool) -> None:
