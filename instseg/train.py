@@ -1,5 +1,6 @@
 """The training: batches in, generations of a model directory out, events on the way."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ _VALIDATION_IMAGES = 20
 _WORKERS = 2
 _AHEAD = 4
 _AP_AT = (0.5, 0.75)
+# Of a typical object's area: 20 pixels for the example discs, where it gave an AP at IoU 0.5 of 0.983 for 0.981.
+_SMALLEST_SHARE = 0.07
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +97,20 @@ class Plan:
             "clustering": self.clustering.to_dict(),
             "data": self.data,
         }
+
+
+def fitting_clustering(model: ModelSettings, metric: MetricLossSettings) -> ClusterSettings:
+    """Return the clustering settings that fit what the embeddings are trained for."""
+    # Anything smaller is a splinter of an object rather than one.
+    min_size = max(1, round(_SMALLEST_SHARE * math.pi / 4 * model.diameter**2))
+    if model.loss == "overlap" or metric.push_margin == 0:
+        return ClusterSettings(min_size=min_size)
+    # Centroids are trained to lie a push margin apart, but the network sees equal objects far apart as the same:
+    # with positions, an instance reaches as far as a typical radius. Of a short training on discs this gave
+    # AP at IoU 0.5 of 0.95; without positions 0.43, and HDBSCAN 0.86.
+    bandwidth = 0.4 * metric.push_margin
+    position_weight = round(bandwidth / (model.diameter / 2), 5)
+    return ClusterSettings(min_size=min_size, bandwidth=bandwidth, position_weight=position_weight)
 
 
 def stored_plan(folder: Path) -> tuple[Plan, int]:

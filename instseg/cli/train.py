@@ -1,7 +1,6 @@
 """`instseg train`."""
 
 import dataclasses
-import math
 import signal
 import sys
 import time
@@ -16,7 +15,7 @@ import typer
 from instseg.cli import terminal
 from instseg.cli.options import Given, settings_options
 from instseg.errors import UsageError
-from instseg.settings import ClusterSettings, MetricLossSettings, ModelSettings, TrainSettings
+from instseg.settings import MetricLossSettings, ModelSettings, TrainSettings
 
 if TYPE_CHECKING:
     from instseg.data.training import TrainingData
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 # Going on with other values of these is meaningful; all others belong to the model.
 _CHANGEABLE = ("iterations", "validation_every")
 _PLAIN_LINE_EVERY = 20.0
-# Of a typical object's area: 20 pixels for the example discs, where it gave an AP at IoU 0.5 of 0.983 for 0.981.
-_SMALLEST_SHARE = 0.07
 
 
 @settings_options(training=TrainSettings, model=ModelSettings, metric=MetricLossSettings)
@@ -115,7 +112,7 @@ def _resuming(model_dir: Path, resume: bool | None) -> bool:
 
 
 def _prepare_fresh(wish: _Wish) -> "tuple[Plan, TrainingData]":
-    from instseg.train import Plan
+    from instseg.train import Plan, fitting_clustering
 
     training = TrainSettings(**wish.training)
     loss = ModelSettings(**wish.model).loss
@@ -126,12 +123,11 @@ def _prepare_fresh(wish: _Wish) -> "tuple[Plan, TrainingData]":
     source = _source(wish.data, wish.val, wish.connected_components)
     prepared = _load(source, training)
     model = ModelSettings(**wish.model, channels=prepared.channels, diameter=round(prepared.diameter, 2))
-    clustering = _clustering(model, metric)
     plan = Plan(
         model=model,
         train=training,
         metric=metric,
-        clustering=clustering,
+        clustering=fitting_clustering(model, metric),
         data={**prepared.description, "source": source},
     )
     return plan, prepared
@@ -187,20 +183,6 @@ def _load(source: dict[str, Any], training: TrainSettings) -> "TrainingData":
             connected_components=source["connected_components"],
             count=count,
         )
-
-
-def _clustering(model: ModelSettings, metric: MetricLossSettings) -> ClusterSettings:
-    """Choose the clustering that fits what the embeddings were trained for."""
-    # Anything smaller is a splinter of an object rather than one.
-    min_size = max(1, round(_SMALLEST_SHARE * math.pi / 4 * model.diameter**2))
-    if model.loss == "overlap" or metric.push_margin == 0:
-        return ClusterSettings(min_size=min_size)
-    # Centroids are trained to lie a push margin apart, but the network sees equal objects far apart as the same:
-    # with positions, an instance reaches as far as a typical radius. Of a short training on discs this gave
-    # AP at IoU 0.5 of 0.95; without positions 0.43, and HDBSCAN 0.86.
-    bandwidth = 0.4 * metric.push_margin
-    position_weight = round(bandwidth / (model.diameter / 2), 5)
-    return ClusterSettings(min_size=min_size, bandwidth=bandwidth, position_weight=position_weight)
 
 
 def _run(model_dir: Path, plan: "Plan", prepared: "TrainingData", first: int, report: Path, resuming: bool) -> None:
@@ -273,10 +255,12 @@ class _PlainLines:
         if now >= self._next or event.iteration == self._total:
             self._next = now + _PLAIN_LINE_EVERY
             pace = (now - self._start) / (event.iteration - self._first)
-            left = pace * (self._total - event.iteration)
+            # The first step also builds the graph and says nothing of the pace.
+            known = event.iteration - self._first > 1
+            left = f", {_clock(pace * (self._total - event.iteration))} left" if known else ""
             terminal.note(
                 f"iteration {event.iteration}/{self._total} {_losses(event)} "
-                f"{event.images_per_second:.1f} images/s, {_clock(left)} left"
+                f"{event.images_per_second:.1f} images/s{left}"
             )
 
 
