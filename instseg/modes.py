@@ -74,7 +74,12 @@ def find_instances(
     if not start.any():
         return np.full(len(points), NOISE, np.int32)
     order = np.argsort(-seeds[foreground][start], kind="stable")
-    modes = _merge(Modes(points[start][order], bandwidth[start][order]))
+    # A pixel that is a member of a better seed's instance starts none of its own. With half a membership as the bound
+    # instead, pixels between two objects that might belong to either became a third: AP at IoU 0.5 on discs of 0.982
+    # for 0.991.
+    reach = _reach(settings.membership_threshold)
+    merged = _merge(Modes(points[start][order], bandwidth[start][order] * reach))
+    modes = Modes(merged.centres, merged.bandwidth / reach)
     return _assign(points, _refine(points, bandwidth, modes), settings.membership_threshold)
 
 
@@ -222,19 +227,23 @@ def _refine(points: NDArray[np.float32], bandwidth: NDArray[np.float32], modes: 
     return Modes(centres[present], spread[present].astype(np.float32))
 
 
+def _reach(membership: float) -> np.float32:
+    """Return the distance, in bandwidths, at which membership falls to a value: as in training, 2^(-distance^2)."""
+    return np.float32(math.sqrt(-math.log2(membership)))
+
+
 def _assign(points: NDArray[np.float32], modes: Modes, threshold: float) -> NDArray[np.int32]:
     """Give each point to the mode that it is the most a member of, or to none below the threshold."""
     from scipy.spatial import KDTree
 
     count = len(modes.centres)
-    # Membership, as in training, is 2 to the minus square of the distance in bandwidths. Nothing beyond the farthest
-    # reach can be a member, and not to look there is most of the speed.
-    farthest = math.sqrt(-math.log2(threshold))
+    # Nothing beyond the farthest reach can be a member, and not to look there is most of the speed.
+    farthest = _reach(threshold)
     distance, index = KDTree(modes.centres).query(
         points,
         # Asked for a list of neighbours, it returns (P, k) for a single one, too.
         k=range(1, min(_NEIGHBOURS, count) + 1),
-        distance_upper_bound=farthest * float(modes.bandwidth.max()) * (1 + 1e-6),
+        distance_upper_bound=float(farthest) * float(modes.bandwidth.max()) * (1 + 1e-6),
     )
     # Missing neighbours have an infinite distance and the index `count`.
     scaled = distance / np.append(modes.bandwidth, np.float32(1))[index]
