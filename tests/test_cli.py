@@ -483,6 +483,17 @@ def test_predict_replaces_results_only_when_asked(model):
     assert run("predict", model, "image.png", "--out", "out/image.png").exit_code == 0
 
 
+def test_predict_never_replaces_the_images(model):
+    make_image()
+    before = Path("image.png").read_bytes()
+    for options in (["--out", "image.png"], ["--out", "labels.png", "--overlay", "./image.png"]):
+        said = refused(run("predict", model, "image.png", *options), code=2)
+        assert said == "image.png is the image itself and would be replaced; give the results another name"
+    said = refused(run("predict", model, "image.png", "--out-dir", ".", "--overwrite"), code=2)
+    assert said == ". holds the images, which results could replace; give another folder"
+    assert Path("image.png").read_bytes() == before
+
+
 def test_predict_goes_on_after_an_image_that_cannot_be_read(model):
     Path("in").mkdir()
     make_image("in/a.png")

@@ -20,8 +20,8 @@ from instseg.data.training import TrainingData, disc_data
 from instseg.errors import InstsegError, UsageError
 from instseg.metrics import score
 from instseg.predict import load
-from instseg.settings import ClusterSettings
-from instseg.train import Saved, Step, stored_plan, train, validate
+from instseg.settings import ClusterSettings, MetricLossSettings, ModelSettings
+from instseg.train import Saved, Step, fitting_clustering, stored_plan, train, validate
 
 
 @pytest.fixture(scope="session")
@@ -413,3 +413,15 @@ def test_the_metric_loss_trains_on_colour_and_the_loaded_model_is_the_one_in_mem
     np.testing.assert_array_equal(labels, in_memory[0].predict(image))
     with pytest.raises(InstsegError, match="the image has 1 channel .*, the model takes 3 channels"):
         loaded.predict(image[..., 0])
+
+
+def test_the_clustering_fits_the_loss_and_the_size_of_objects():
+    discs = ModelSettings(diameter=20.0)
+    # 7 % of a disc of 20 pixels' diameter: 0.07 * pi * 10^2.
+    assert fitting_clustering(discs, MetricLossSettings()) == ClusterSettings(min_size=22)
+    plain = ModelSettings(diameter=20.0, loss="metric")
+    expected = ClusterSettings(min_size=22, bandwidth=0.0625, position_weight=0.00781)
+    assert fitting_clustering(plain, MetricLossSettings()) == expected
+    # Without a push margin nothing says how far instances reach: it is measured on the embeddings.
+    assert fitting_clustering(plain, MetricLossSettings(push_margin=0.0)).bandwidth is None
+    assert fitting_clustering(ModelSettings(diameter=1.0), MetricLossSettings()).min_size == 1

@@ -1,6 +1,7 @@
 """`instseg predict`."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
@@ -64,7 +65,7 @@ def predict(
             raise UsageError(f"--out is for one image, but {len(files)} were found; give --out-dir DIR")
         if planes:
             raise UsageError("--out is for one image, --planes gives many; give --out-dir DIR")
-        targets: _Targets = _OneImage(out, extras)
+        targets: _Targets = _OneImage(out, extras, files[0])
     else:
         targets = _ManyImages(out_dir or Path(), file_format, extras, files, overwrite)
     from instseg.store import read_settings
@@ -96,7 +97,7 @@ class _Targets(Protocol):
 
 
 class _OneImage:
-    def __init__(self, out: Path, extras: dict[str, Path | None]) -> None:
+    def __init__(self, out: Path, extras: dict[str, Path | None], image: Path) -> None:
         from instseg.files import require_target
         from instseg.images import LABEL_SUFFIXES
 
@@ -107,6 +108,8 @@ class _OneImage:
         paths = [path.resolve() for path in (out, *extras.values()) if path is not None]
         if len(set(paths)) < len(paths):
             raise UsageError("labels, embeddings and pictures cannot share a file; give each its own name")
+        if image.resolve() in paths:
+            raise UsageError(f"{image} is the image itself and would be replaced; give the results another name")
         self._out, self._extras = out, extras
 
     def labels(self, name: str) -> Path:
@@ -134,15 +137,17 @@ class _ManyImages:
         """See that names are unique and nothing is replaced unasked, and make the folders."""
         from instseg.files import make_folder
 
-        names = [file.stem for file in files]
-        doubled = sorted({name for name in names if names.count(name) > 1})
+        doubled = sorted(name for name, count in Counter(file.stem for file in files).items() if count > 1)
         if doubled:
             shown = ", ".join(doubled[:3])
             raise UsageError(f"{len(doubled)} image names occur twice ({shown}); segment their folders apart")
         folders = [self._folder, *(folder for folder in self._extras.values() if folder is not None)]
         if len(set(folders)) < len(folders):
             raise UsageError("labels, embeddings and pictures cannot share a folder; give each its own")
+        sources = {file.parent.resolve() for file in files}
         for folder in folders:
+            if folder.resolve() in sources:
+                raise UsageError(f"{folder} holds the images, which results could replace; give another folder")
             taken = [path for path in make_folder(folder).iterdir() if not path.name.startswith(".")]
             if taken and not overwrite:
                 raise InstsegError(f"{folder} holds {len(taken)} files; add --overwrite, or give another folder")
