@@ -145,7 +145,9 @@ def write_labels(path: Path, labels: NDArray[np.integer]) -> None:
     if suffix == ".png":
         if largest > _MAX_PNG_LABEL:
             what = f"label {largest} does not fit into 16-bit PNG (up to {_MAX_PNG_LABEL})"
-            raise InstsegError(f"cannot write {path}: {what}; write {path.with_suffix('.tif')} instead")
+            raise InstsegError(
+                f"cannot write {path}: {what}; write {path.with_suffix('.tif')} instead (with --out-dir: --format tif)"
+            )
         _write_png(path, labels.astype(np.uint16))
     elif suffix in (".tif", ".tiff"):
         if largest > 2**32 - 1:

@@ -84,7 +84,6 @@ class _Layers:
     """Layers with one seed each, drawn in the order of their making."""
 
     def __init__(self, seed: int) -> None:
-        self._seeds = keras.random.SeedGenerator(seed)
         self._next = seed * 1_000
 
     def _initializer(self, scale: float = 2.0) -> keras.initializers.Initializer:

@@ -62,7 +62,14 @@ class Model:
         """Return the embeddings and maps of one image; same parameters and errors as `predict`."""
         image = self._checked(image)
         low, high = percentiles(image)
-        maps = self._run(image.astype(np.float32)[None], low[None], high[None])
+        tf = load_tensorflow()
+        try:
+            maps = self._run(image.astype(np.float32)[None], low[None], high[None])
+        except tf.errors.ResourceExhaustedError as error:
+            size = f"{image.shape[0]} x {image.shape[1]}"
+            raise InstsegError(
+                f"there is not enough memory for {size} pixels at once; cut the image into tiles"
+            ) from error
         found = {name: np.asarray(value)[0] for name, value in maps.items()}
         return Embeddings(**found, settings=self.clustering)
 

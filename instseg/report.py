@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -61,7 +62,7 @@ class Report:
     def __init__(self, folder: Path, *, resume_at: int = 0) -> None:
         self._folder = make_folder(folder)
         self._table = folder / "metrics.csv"
-        self._rows = self._read(resume_at) if resume_at else []
+        self._rows = self._read(resume_at) if resume_at else self._clear()
         self._pending: list[Row] = []
         self._board = _board(folder / "tensorboard")
 
@@ -123,6 +124,14 @@ class Report:
             writer.writeheader()
             for row in self._rows:
                 writer.writerow({name: _short(value) for name, value in row.items()})
+
+    def _clear(self) -> list[dict[str, float]]:
+        """Remove what an earlier training left, which would be taken for this one's."""
+        shutil.rmtree(self._folder / "tensorboard", ignore_errors=True)
+        for pattern in ("validation-*.png", "embeddings-*.png"):
+            for picture in self._folder.glob(pattern):
+                picture.unlink()
+        return []
 
     def _read(self, until: int) -> list[dict[str, float]]:
         if not self._table.is_file():

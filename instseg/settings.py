@@ -34,13 +34,13 @@ def _require(condition: bool, name: str, value: object, expected: str) -> None:
 def _positive(settings: object, *names: str) -> None:
     for name in names:
         value = getattr(settings, name)
-        _require(math.isfinite(value) and value > 0, name, value, "a number above 0")
+        _require(0 < value < math.inf, name, value, "a number above 0")
 
 
 def _not_negative(settings: object, *names: str) -> None:
     for name in names:
         value = getattr(settings, name)
-        _require(math.isfinite(value) and value >= 0, name, value, "0 or a number above 0")
+        _require(0 <= value < math.inf, name, value, "0 or a number above 0")
 
 
 def _one_of(settings: object, name: str, choices: tuple[str, ...]) -> None:
@@ -119,6 +119,7 @@ class MetricLossSettings(Settings):
             _one_of(self, name, ("squared", "logcosh"))
         if self.ignore_label is not None:
             _not_negative(self, "ignore_label")
+            _require(self.ignore_label < 2**63, "ignore_label", self.ignore_label, "a number below 2^63")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +181,8 @@ class TrainSettings(Settings):
     def __post_init__(self) -> None:
         _positive(self, "iterations", "batch_size", "patch_size", "learning_rate", "validation_every")
         _not_negative(self, "weight_decay", "warmup", "seed")
+        for name in ("iterations", "batch_size", "patch_size", "validation_every", "seed"):
+            _require(getattr(self, name) < 2**31, name, getattr(self, name), "a number below 2147483648")
         _require(0 <= self.averaging < 1, "averaging", self.averaging, "at least 0 and below 1")
         _require(0 < self.validation_share < 1, "validation_share", self.validation_share, "above 0 and below 1")
         _require(self.patch_size % 16 == 0, "patch_size", self.patch_size, "a multiple of 16")

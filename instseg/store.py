@@ -15,11 +15,12 @@ killed at any instant, the directory holds the last complete generation, and
 files opens just as well; only training cannot go on in it.
 """
 
+import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -104,10 +105,9 @@ def require_writable(folder: Path) -> None:
     """
     if folder.is_file():
         raise InstsegError(f"cannot train into {folder}: it is a file; give the name of a new directory")
-    if folder.is_dir() and current_generation(folder) is None:
-        # A hidden link is one of ours that a killed process left.
-        others = [path for path in folder.iterdir() if not (path.name.startswith(".") and path.is_symlink())]
-        foreign = [path.name for path in others if path.name not in (*_LINKED, _GENERATIONS, "report")]
+    # A folder with generations is ours, also where a training was killed before its first save.
+    if folder.is_dir() and current_generation(folder) is None and not (folder / _GENERATIONS).is_dir():
+        foreign = [path.name for path in folder.iterdir() if not path.name.startswith(".") and path.name != "report"]
         if foreign:
             shown = ", ".join(sorted(foreign)[:3])
             raise InstsegError(f"cannot train into {folder}: it holds other files ({shown}); give a new directory")
@@ -124,6 +124,25 @@ def require_writable(folder: Path) -> None:
         raise InstsegError(
             f"cannot write links into {folder}: {error.strerror or error}; choose another place"
         ) from error
+
+
+@contextmanager
+def only_training(folder: Path) -> Iterator[None]:
+    """Keep a second training out of `folder` while the block runs; the lock goes with the process that holds it.
+
+    Raises
+    ------
+    InstsegError
+        If another training holds the folder.
+    """
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InstsegError(
+                f"another training is writing to {folder}; wait for it, or give another directory"
+            ) from error
+        yield
 
 
 def commit(folder: Path, settings: dict[str, Any], write: Callable[[Path], None]) -> Path:

@@ -20,7 +20,7 @@ from instseg.metrics import average, score
 from instseg.predict import Model
 from instseg.report import Report, Row
 from instseg.settings import ClusterSettings, MetricLossSettings, ModelSettings, TrainSettings
-from instseg.store import commit, damaged, read_settings, require_writable
+from instseg.store import commit, damaged, only_training, read_settings, require_writable
 
 _CHECKPOINT = "checkpoint/state"
 _VALIDATION_IMAGES = 20
@@ -124,7 +124,7 @@ def stored_plan(folder: Path) -> tuple[Plan, int]:
     _, stored = read_settings(folder)
     try:
         return Plan.from_dict(stored), int(stored["iteration"])
-    except (KeyError, TypeError, ValueError, InstsegError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, InstsegError) as error:
         raise damaged(folder, error) from error
 
 
@@ -167,6 +167,13 @@ def train(
         If the folder cannot be used, the state cannot be read, or the loss is no longer finite.
     """
     require_writable(folder)
+    with only_training(folder):
+        yield from _train(folder, plan, data, resume, report, stop)
+
+
+def _train(
+    folder: Path, plan: Plan, data: TrainingData, resume: bool, report: Path | None, stop: Callable[[], bool]
+) -> Iterator[Step | Saved]:
     learner = Learner(plan.model, plan.train, plan.metric)
     serving = Serving(learner.averaged, plan.model)
     first = _restore(folder, learner) if resume else 0
@@ -174,9 +181,15 @@ def train(
     clock = _Clock(plan.train.batch_size)
     batches = iter(_pipeline(data.patches, plan, first))
     for iteration in range(first, plan.train.iterations):
-        with clock.waiting():
-            images, labels = next(batches)
-        losses = learner.learn(Batch(images, labels), iteration)
+        try:
+            with clock.waiting():
+                images, labels = next(batches)
+            losses = learner.learn(Batch(images, labels), iteration)
+        except tf.errors.ResourceExhaustedError as error:
+            raise InstsegError(
+                f"there is not enough memory for {plan.train.batch_size} patches of {plan.train.patch_size} pixels; "
+                "lower --batch-size or --patch-size"
+            ) from error
         done = iteration + 1
         if not np.isfinite(losses["loss"]):
             raise InstsegError(
@@ -228,9 +241,13 @@ def _save(
     scores = validate(model, data.validation)
 
     def write(generation: Path) -> None:
-        serving.save(generation)
-        (generation / _CHECKPOINT).parent.mkdir()
-        tf.train.Checkpoint(**learner.state()).write(str(generation / _CHECKPOINT))
+        try:
+            serving.save(generation)
+            (generation / _CHECKPOINT).parent.mkdir()
+            tf.train.Checkpoint(**learner.state()).write(str(generation / _CHECKPOINT))
+        except tf.errors.OpError as error:
+            reason = error.message.splitlines()[0]
+            raise InstsegError(f"cannot save the model in {folder}: {reason}; check the space") from error
 
     settings = {
         **plan.to_dict(),

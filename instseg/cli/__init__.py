@@ -20,6 +20,12 @@ class _Group(TyperGroup):
         except InstsegError as error:
             terminal.complain(str(error))
             raise typer.Exit(error.exit_code) from error
+        except OSError as error:
+            # Paths that cannot even be looked at: names that are too long, folders that may not be entered.
+            if error.filename is None:
+                raise
+            terminal.complain(f"cannot use {error.filename}: {error.strerror}; check the name and the permissions")
+            raise typer.Exit(1) from error
         except MemoryError as error:
             terminal.complain("there is not enough memory for this; use smaller images, or fewer at a time")
             raise typer.Exit(1) from error

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import typer
 
-from instseg.settings import MetricLossSettings, Settings
+from instseg.settings import ClusterSettings, MetricLossSettings, Settings
 
 Given = dict[str, Any]
 """The options of one settings class that the user gave, by field name."""
@@ -72,5 +72,7 @@ def _optional(hint: Any) -> Any:
 def _help(settings: type[Settings], field: "dataclasses.Field[Any]") -> str:
     """Describe an option. What it is when it is not given is written here, as its default for Typer is None."""
     belongs = "With --loss metric: " if settings is MetricLossSettings else ""
-    default = "" if field.default is None else f"  [default: {field.default}]"
+    # What a model or a file was tuned to comes before the general defaults.
+    stored = "the stored one, else " if settings is ClusterSettings else ""
+    default = "" if field.default is None else f"  [default: {stored}{field.default}]"
     return f"{belongs}{field.metadata['help']}{default}"

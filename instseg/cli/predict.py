@@ -52,12 +52,13 @@ def predict(
     The clustering settings stored in the model apply; options replace them.
     """
     ClusterSettings(**clustering)
-    if threads is not None and threads < 1:
-        raise UsageError(f"--threads is {threads}, expected a number above 0")
+    terminal.require_threads(threads)
     if (out is None) == (out_dir is None):
         raise UsageError("expected either --out FILE for one image or --out-dir DIR for many; give one of them")
     from instseg.data.folder import find_images
+    from instseg.store import read_settings
 
+    read_settings(model)
     files = find_images(images)
     extras = {"npz": embeddings, "embeddings": embeddings_picture, "overlay": overlay}
     if out is not None:
@@ -68,9 +69,6 @@ def predict(
         targets: _Targets = _OneImage(out, extras, files[0])
     else:
         targets = _ManyImages(out_dir or Path(), file_format, extras, files, overwrite)
-    from instseg.store import read_settings
-
-    read_settings(model)
     with terminal.waiting("Loading TensorFlow"):
         from instseg.runtime import load_tensorflow
 
@@ -148,9 +146,12 @@ class _ManyImages:
         for folder in folders:
             if folder.resolve() in sources:
                 raise UsageError(f"{folder} holds the images, which results could replace; give another folder")
-            taken = [path for path in make_folder(folder).iterdir() if not path.name.startswith(".")]
+            found = folder.iterdir() if folder.is_dir() else ()
+            taken = [path for path in found if not path.name.startswith(".")]
             if taken and not overwrite:
                 raise InstsegError(f"{folder} holds {len(taken)} files; add --overwrite, or give another folder")
+        for folder in folders:
+            make_folder(folder)
 
 
 def _read(file: Path) -> Any:

@@ -6,10 +6,13 @@ from contextlib import contextmanager
 
 import typer
 
+from instseg.errors import UsageError
+
 Counter = Callable[[int, int], None]
 
 # Anything shorter needs no progress bar.
 _SHORT = 1.0
+_MOST_THREADS = 1024
 
 
 def complain(message: str) -> None:
@@ -20,6 +23,12 @@ def complain(message: str) -> None:
 def note(message: str) -> None:
     """Tell the user something on stderr that is no result."""
     typer.echo(message, err=True)
+
+
+def require_threads(threads: int | None) -> None:
+    """See that a number of threads is one that TensorFlow can be told."""
+    if threads is not None and not 1 <= threads <= _MOST_THREADS:
+        raise UsageError(f"--threads is {threads}, expected a number above 0 and up to {_MOST_THREADS}")
 
 
 @contextmanager

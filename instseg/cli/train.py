@@ -1,6 +1,7 @@
 """`instseg train`."""
 
 import dataclasses
+import shlex
 import signal
 import sys
 import time
@@ -60,8 +61,7 @@ def train(
 
     Ctrl-C saves the model after the running iteration; --resume goes on.
     """
-    if threads is not None and threads < 1:
-        raise UsageError(f"--threads is {threads}, expected a number above 0")
+    terminal.require_threads(threads)
     if val is not None and data is None and not resume:
         raise UsageError("--val is given without --data; give both, or neither to train on generated discs")
     resuming = _resuming(model_dir, resume)
@@ -147,10 +147,9 @@ def _prepare_resume(before: "Plan", wish: _Wish, model_dir: Path) -> "tuple[Plan
     source = dict(before.data.get("source") or {})
     if not source and wish.data is None:
         raise UsageError(f"{model_dir} does not say what it was trained on; give --data DIR to go on")
-    if wish.data is not None or wish.val is not None:
-        if wish.data is None and source["data"] is None:
-            raise UsageError("--val is given without --data; give both, or neither to train on generated discs")
-        source = _source(wish.data or Path(source["data"]), wish.val, wish.connected_components)
+    source |= {name: value for name, value in _source(wish.data, wish.val, wish.connected_components).items() if value}
+    if source["data"] is None and (source["val"] is not None or source["connected_components"]):
+        raise UsageError("--val and --connected-components go with --data; give it, too")
     prepared = _load(source, training)
     if prepared.channels != before.model.channels:
         raise UsageError(
@@ -163,8 +162,8 @@ def _prepare_resume(before: "Plan", wish: _Wish, model_dir: Path) -> "tuple[Plan
 def _source(data: Path | None, val: Path | None, connected_components: bool) -> dict[str, Any]:
     """Say where the data come from in a form that the model's settings file keeps for --resume."""
     return {
-        "data": None if data is None else str(data),
-        "val": None if val is None else str(val),
+        "data": None if data is None else str(data.resolve()),
+        "val": None if val is None else str(val.resolve()),
         "connected_components": connected_components,
     }
 
@@ -200,7 +199,10 @@ def _run(model_dir: Path, plan: "Plan", prepared: "TrainingData", first: int, re
     scores = ", ".join(f"{name} {value:.3f}" for name, value in saved.scores.items())
     typer.echo(f"{model_dir}: {saved.iteration:,} iterations, {scores} on {len(prepared.validation)} validation images")
     if saved.iteration < total:
-        terminal.note(f"Stopped before {total:,}. Go on with: instseg train {model_dir} --resume --iterations {total}")
+        where = shlex.quote(str(model_dir))
+        if report != model_dir / "report":
+            where += f" --report {shlex.quote(str(report))}"
+        terminal.note(f"Stopped before {total:,}. Go on with: instseg train {where} --resume --iterations {total}")
     else:
         terminal.note(f"Segment images with: instseg predict {model_dir} IMAGE --out labels.png")
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from instseg.data.augment import augment, cut, random_window
 from instseg.data.discs import draw_discs
+from instseg.data.streams import BATCHES, stream
 from instseg.normalisation import normalise, percentiles
 from instseg.settings import DiscSettings
 
@@ -75,7 +76,7 @@ class DiscPatches:
 
     def batch(self, number: int) -> Batch:
         """Draw images and cut each into a few patches."""
-        rng = np.random.default_rng([self._seed, number])
+        rng = stream(self._seed, BATCHES, number)
         patches: list[tuple[NDArray[np.float32], NDArray[np.int32]]] = []
         while len(patches) < self._batch_size:
             sample = make_sample(*draw_discs(rng, self._discs))
@@ -97,7 +98,7 @@ class SamplePatches:
 
     def batch(self, number: int) -> Batch:
         """Cut, zoom and augment patches of random images."""
-        rng = np.random.default_rng([self._seed, number])
+        rng = stream(self._seed, BATCHES, number)
         return _stack([self._patch(rng) for _ in range(self._batch_size)])
 
     def _patch(self, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
