@@ -61,6 +61,23 @@ def require_target(path: Path, *suffixes: str) -> None:
         raise InstsegError(f"cannot write {path}: the folder {path.parent} is not writable; choose another")
 
 
+def require_folder(path: Path) -> None:
+    """See that a folder is there or can be created, before the work whose results it is to hold.
+
+    Raises
+    ------
+    InstsegError
+        If it is a file, lies in one, or is or would be in a folder that is not writable.
+    """
+    if path.exists() and not path.is_dir():
+        raise InstsegError(f"cannot use {path} as a folder: it is a file; choose another name")
+    nearest = next(above for above in (path, *path.absolute().parents) if above.exists())
+    if not nearest.is_dir():
+        raise InstsegError(f"cannot create the folder {path}: {nearest.name} is a file; choose another")
+    if not os.access(nearest, os.W_OK):
+        raise InstsegError(f"cannot write into the folder {path}: {nearest} is not writable; choose another")
+
+
 def make_folder(path: Path) -> Path:
     """Create `path` and its parents where they are missing.
 
@@ -69,8 +86,7 @@ def make_folder(path: Path) -> Path:
     InstsegError
         If it is a file or cannot be created.
     """
-    if path.exists() and not path.is_dir():
-        raise InstsegError(f"cannot use {path} as a folder: it is a file; choose another name")
+    require_folder(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

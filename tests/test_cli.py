@@ -23,6 +23,7 @@ from instseg.data.discs import draw_discs
 from instseg.images import header, read_image, read_labels, write_labels, write_picture
 from instseg.runtime import _held_back
 from instseg.settings import DiscSettings, ModelSettings
+from instseg.store import only_training
 
 SMALL_NET = (8, 8)
 # What TensorFlow and a terminal's state would add to a subprocess's output.
@@ -236,6 +237,21 @@ def test_the_same_seed_gives_the_same_bytes():
     assert all((Path("a") / name).read_bytes() == (Path("b") / name).read_bytes() for name in written)
 
 
+def test_names_that_no_file_system_takes_end_in_one_line(model):
+    make_image()
+    long = "x" * 300
+    for arguments in (
+        ("data", "check", long),
+        ("train", long),
+        ("predict", long, "image.png", "--out", "labels.png"),
+        ("predict", model, "image.png", "--out-dir", long),
+        ("predict", model, "image.png", "--out", f"{long}.png"),
+        ("cluster", f"{long}.npz"),
+    ):
+        assert "File name too long" in refused(run(*arguments))
+    assert files() == ["image.png"]
+
+
 # Numbers out of bounds
 
 CLUSTERING = (
@@ -257,6 +273,7 @@ TRAINING = (
     ("--validation-share", ("0", "1", "-0.1", "nan"), "above 0 and below 1"),
     ("--validation-every", ("0", "-1"), "a number above 0"),
     ("--seed", ("-1",), "0 or a number above 0"),
+    ("--seed", ("3000000000",), "a number below 2147483648"),
     ("--embeddings", ("0", "-1"), "a number above 0"),
     ("--embeddings", ("257",), "at most 256 dimensions"),
     ("--embeddings", ("1",), "at least 2 for --loss overlap"),
@@ -422,7 +439,8 @@ def test_more_instances_than_a_png_holds():
     options = ("cluster", "maps.npz", "--min-size", 1, "--bandwidth", 1)
     said = refused(run(*options))
     assert said == (
-        "cannot write labels.png: label 65536 does not fit into 16-bit PNG (up to 65535); write labels.tif instead"
+        "cannot write labels.png: label 65536 does not fit into 16-bit PNG (up to 65535); "
+        "write labels.tif instead (with --out-dir: --format tif)"
     )
     assert files() == ["maps.npz"]
     assert run(*options, "--out", "labels.tif").stdout == "labels.tif: 65536 instances\n"
@@ -549,7 +567,7 @@ def test_predict_never_writes_two_results_to_one_file(model):
         (("--out", "l.png", "--overlay", "o.jpg"), "cannot write o.jpg: expected a name that ends in .png"),
         (("--out", "l.png", "--embeddings", "e.png"), "cannot write e.png: expected a name that ends in .npz"),
         (("--out-dir", "image.png"), "cannot use image.png as a folder: it is a file"),
-        (("--out-dir", "image.png/out"), "cannot create the folder image.png/out: Not a directory; choose another"),
+        (("--out-dir", "image.png/out"), "cannot create the folder image.png/out: image.png is a file; choose another"),
     ],
 )
 def test_predict_refuses_targets_before_the_model_is_read(target, message):
@@ -769,9 +787,8 @@ def test_train_refuses_places_where_no_model_can_be():
     Path("file").touch()
     said = refused(run("train", "file", *quick))
     assert said == "file is a file, expected a model directory; give the directory that train wrote"
-    assert "cannot create the folder file/model/generations: Not a directory" in refused(
-        run("train", "file/model", *quick)
-    )
+    said = refused(run("train", "file/model", *quick))
+    assert said == "cannot create the folder file/model/generations: file is a file; choose another"
     said = refused(run("train", data, *quick))
     assert said == "cannot train into data: it holds other files (images, labels); give a new directory"
 
@@ -799,6 +816,13 @@ def test_resume_refuses_a_model_that_does_not_say_what_it_learned_from(copied):
     (copied / "instseg.json").write_text(json.dumps(stored))
     said = refused(run("train", copied, "--resume", "--iterations", 1000), code=2)
     assert "give --data DIR" in said
+
+
+def test_a_second_training_stays_out_of_a_model_that_is_being_trained(tiny_model):
+    shutil.copytree(tiny_model, "model", symlinks=True)
+    with only_training(Path("model")):
+        said = refused(run("train", "model", "--fresh", "--iterations", 1))
+    assert said == "another training is writing to model; wait for it, or give another directory"
 
 
 # train: what works
@@ -843,6 +867,23 @@ def test_train_pads_small_images_and_reads_16_bit_rgb_and_binary_masks(small_net
     result = run("train", "model", "--fresh", "--data", "gray", "--iterations", 1, *EASY)
     assert (result.exit_code, result.stdout[:20]) == (0, "model: 1 iterations,")
     assert json.loads(Path("model/instseg.json").read_text())["model"]["channels"] == 1
+
+
+def test_resume_keeps_where_the_data_are_and_how_they_are_read(small_net, monkeypatch):
+    data, val = make_data(count=2), make_data("val", count=1)
+    for folder in (data, val):
+        for path in (folder / "labels").iterdir():
+            write_labels(path, (read_labels(path) > 0) * 255)
+    options = ("--data", data, "--val", val, "--connected-components")
+    assert run("train", "model", *options, "--iterations", 1, *EASY).exit_code == 0
+    # From another working directory as well.
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    result = run("train", "../model", "--resume", "--iterations", 2)
+    assert (result.exit_code, result.stdout[:23]) == (0, "../model: 2 iterations,")
+    stored = json.loads(Path("../model/instseg.json").read_text())["data"]
+    assert stored["validation_images"] == ["0"]
+    assert (stored["training_images"], stored["source"]["connected_components"]) == (2, True)
 
 
 STEP = r"iteration \d+/\d+ loss \d+\.\d{4}( \w+ \d+\.\d{4})+ \d+\.\d images/s(, \d+:\d\d left)?"

@@ -426,9 +426,7 @@ def test_labels_come_back(tmp_path, name):
 def test_labels_beyond_16_bit_go_to_tiff_only(tmp_path):
     labels = np.array([[0, 65_536]], np.int32)
     message = error_of(write_labels, tmp_path / "a.png", labels)
-    assert message.endswith(
-        f"label 65536 does not fit into 16-bit PNG (up to 65535); write {tmp_path / 'a.tif'} instead"
-    )
+    assert f"label 65536 does not fit into 16-bit PNG (up to 65535); write {tmp_path / 'a.tif'} instead" in message
     write_labels(tmp_path / "a.tif", labels)
     assert read_labels(tmp_path / "a.tif").tolist() == [[0, 65_536]]
     assert "does not fit into 32 bit" in error_of(write_labels, tmp_path / "a.tif", labels.astype(np.int64) << 20)

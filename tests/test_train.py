@@ -20,6 +20,7 @@ from instseg.data.training import TrainingData, disc_data
 from instseg.errors import InstsegError, UsageError
 from instseg.metrics import score
 from instseg.predict import load
+from instseg.report import Report
 from instseg.settings import ClusterSettings, MetricLossSettings, ModelSettings
 from instseg.train import Saved, Step, fitting_clustering, stored_plan, train, validate
 
@@ -169,6 +170,17 @@ def test_the_table_goes_on_without_doubles_after_a_resume(in_parts):
     assert [row["iteration"] for row in rows if "AP50" in row] == [12, 60]
     assert [row["iteration"] for row in rows if "loss" in row] == [12, 25, 50, 60]
     assert [row["iteration"] for row in rows] == sorted(row["iteration"] for row in rows)
+
+
+def test_a_fresh_training_leaves_nothing_of_an_earlier_report(tmp_path):
+    for name in ("validation-1.png", "embeddings-1.png", "tensorboard/events", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "metrics.csv").write_text("iteration,loss\n25,1.0\n")
+    report = Report(tmp_path)
+    assert not report._rows
+    assert {path.name for path in tmp_path.iterdir()} - {"tensorboard"} == {"metrics.csv", "notes.txt"}
+    assert not (tmp_path / "tensorboard" / "events").exists()
 
 
 def test_a_damaged_table_is_told(copied, tiny_plan, tmp_path, run):

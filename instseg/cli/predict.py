@@ -58,7 +58,6 @@ def predict(
     from instseg.data.folder import find_images
     from instseg.store import read_settings
 
-    read_settings(model)
     files = find_images(images)
     extras = {"npz": embeddings, "embeddings": embeddings_picture, "overlay": overlay}
     if out is not None:
@@ -69,6 +68,9 @@ def predict(
         targets: _Targets = _OneImage(out, extras, files[0])
     else:
         targets = _ManyImages(out_dir or Path(), file_format, extras, files, overwrite)
+    # A mistyped model is told at once, and leaves no empty folders.
+    read_settings(model)
+    targets.prepare()
     with terminal.waiting("Loading TensorFlow"):
         from instseg.runtime import load_tensorflow
 
@@ -87,7 +89,9 @@ def predict(
 
 
 class _Targets(Protocol):
-    """Where the results of an image go, by its name."""
+    """Where the results of an image go, by its name; refused when it is made if they cannot go there."""
+
+    def prepare(self) -> None: ...
 
     def labels(self, name: str) -> Path: ...
 
@@ -110,6 +114,9 @@ class _OneImage:
             raise UsageError(f"{image} is the image itself and would be replaced; give the results another name")
         self._out, self._extras = out, extras
 
+    def prepare(self) -> None:
+        """Nothing is missing: the folder of a single file is never made."""
+
     def labels(self, name: str) -> Path:
         return self._out
 
@@ -122,7 +129,15 @@ class _ManyImages:
         self, folder: Path, suffix: str, extras: dict[str, Path | None], files: list[Path], overwrite: bool
     ) -> None:
         self._folder, self._suffix, self._extras = folder, suffix, extras
+        self._folders = [folder, *(other for other in extras.values() if other is not None)]
         self._require_free(files, overwrite)
+
+    def prepare(self) -> None:
+        """Make the folders."""
+        from instseg.files import make_folder
+
+        for folder in self._folders:
+            make_folder(folder)
 
     def labels(self, name: str) -> Path:
         return self._folder / f"{name}.{self._suffix}"
@@ -132,26 +147,24 @@ class _ManyImages:
         return None if folder is None else folder / f"{name}.{'npz' if kind == 'npz' else 'png'}"
 
     def _require_free(self, files: list[Path], overwrite: bool) -> None:
-        """See that names are unique and nothing is replaced unasked, and make the folders."""
-        from instseg.files import make_folder
+        """See that names are unique, folders can be used and nothing is replaced unasked."""
+        from instseg.files import require_folder
 
         doubled = sorted(name for name, count in Counter(file.stem for file in files).items() if count > 1)
         if doubled:
             shown = ", ".join(doubled[:3])
             raise UsageError(f"{len(doubled)} image names occur twice ({shown}); segment their folders apart")
-        folders = [self._folder, *(folder for folder in self._extras.values() if folder is not None)]
-        if len(set(folders)) < len(folders):
+        if len(set(self._folders)) < len(self._folders):
             raise UsageError("labels, embeddings and pictures cannot share a folder; give each its own")
         sources = {file.parent.resolve() for file in files}
-        for folder in folders:
+        for folder in self._folders:
+            require_folder(folder)
             if folder.resolve() in sources:
                 raise UsageError(f"{folder} holds the images, which results could replace; give another folder")
             found = folder.iterdir() if folder.is_dir() else ()
             taken = [path for path in found if not path.name.startswith(".")]
             if taken and not overwrite:
                 raise InstsegError(f"{folder} holds {len(taken)} files; add --overwrite, or give another folder")
-        for folder in folders:
-            make_folder(folder)
 
 
 def _read(file: Path) -> Any:

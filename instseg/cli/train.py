@@ -128,7 +128,7 @@ def _prepare_fresh(wish: _Wish) -> "tuple[Plan, TrainingData]":
         train=training,
         metric=metric,
         clustering=fitting_clustering(model, metric),
-        data={**prepared.description, "source": source},
+        data={**prepared.description, "source": _anywhere(source)},
     )
     return plan, prepared
 
@@ -156,16 +156,23 @@ def _prepare_resume(before: "Plan", wish: _Wish, model_dir: Path) -> "tuple[Plan
             f"the images have {prepared.channels} channels, but {model_dir} was trained on {before.model.channels}; "
             "convert them, or train into a new directory"
         )
-    return dataclasses.replace(before, train=training, data={**prepared.description, "source": source}), prepared
+    data = {**prepared.description, "source": _anywhere(source)}
+    return dataclasses.replace(before, train=training, data=data), prepared
 
 
 def _source(data: Path | None, val: Path | None, connected_components: bool) -> dict[str, Any]:
-    """Say where the data come from in a form that the model's settings file keeps for --resume."""
+    """Say where the data come from, in a form that the model's settings file can keep for --resume."""
     return {
-        "data": None if data is None else str(data.resolve()),
-        "val": None if val is None else str(val.resolve()),
+        "data": None if data is None else str(data),
+        "val": None if val is None else str(val),
         "connected_components": connected_components,
     }
+
+
+def _anywhere(source: dict[str, Any]) -> dict[str, Any]:
+    """Return a source that is found from every working directory."""
+    paths = {name: str(Path(source[name]).resolve()) for name in ("data", "val") if source[name] is not None}
+    return {**source, **paths}
 
 
 def _load(source: dict[str, Any], training: TrainSettings) -> "TrainingData":
