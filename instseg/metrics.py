@@ -106,8 +106,21 @@ class Scores:
 
     @property
     def matched_iou(self) -> NDArray[np.float64]:
-        """Mean IoU of the matched pairs, shape (T,), 0..1; 0 where something is there but nothing matched."""
+        """Mean IoU of the matched pairs, shape (T,), 0..1; 0 where something is there but nothing matched.
+
+        The segmentation quality SQ of Kirillov et al. 2019 (1801.00868); their recognition quality RQ is `f1`.
+        """
         return self._ratio(self.iou_sum, self.tp)
+
+    @property
+    def pq(self) -> NDArray[np.float64]:
+        """Panoptic quality (Kirillov et al. 2019, 1801.00868), matched IoU times F1, shape (T,), 0..1."""
+        return self.matched_iou * self.f1
+
+    @property
+    def mean_ap(self) -> float:
+        """Mean of `ap` over the thresholds from 0.50 to 0.90, 0..1."""
+        return _mean_ap(self.thresholds, self.ap)
 
     def _ratio(self, part: NDArray[np.number], whole: NDArray[np.int64]) -> NDArray[np.float64]:
         nothing_there = (self.tp + self.fp + self.fn) == 0
@@ -124,7 +137,7 @@ class MeanScores:
         IoU from which a matched pair counts.
     images : int
         Number of images.
-    ap, precision, recall, f1, matched_iou : (T,) float64
+    ap, precision, recall, f1, matched_iou, pq : (T,) float64
         Means over the images of the ratios of the same names of `Scores`, 0..1.
     """
 
@@ -135,6 +148,12 @@ class MeanScores:
     recall: NDArray[np.float64]
     f1: NDArray[np.float64]
     matched_iou: NDArray[np.float64]
+    pq: NDArray[np.float64]
+
+    @property
+    def mean_ap(self) -> float:
+        """Mean of `ap` over the thresholds from 0.50 to 0.90, 0..1."""
+        return _mean_ap(self.thresholds, self.ap)
 
 
 def overlap_table(truth: NDArray[np.integer], predicted: NDArray[np.integer]) -> Overlaps:
@@ -219,7 +238,7 @@ def match(truth: NDArray[np.integer], predicted: NDArray[np.integer], iou_thresh
     """
     _check_thresholds((iou_threshold,))
     table = overlap_table(truth, predicted)
-    pairs = _matched_pairs(table.truth_index, table.predicted_index, table.iou, iou_threshold)
+    pairs = matched_pairs(table.truth_index, table.predicted_index, table.iou, iou_threshold)
     return Matches(
         truth_ids=table.truth_ids[table.truth_index[pairs]],
         predicted_ids=table.predicted_ids[table.predicted_index[pairs]],
@@ -282,7 +301,7 @@ def score(
     kept = ~removed[table.truth_index] & ~excused[table.predicted_index]
     rows, cols, iou = table.truth_index[kept], table.predicted_index[kept], table.iou[kept]
 
-    matched = [_matched_pairs(rows, cols, iou, threshold) for threshold in thresholds]
+    matched = [matched_pairs(rows, cols, iou, threshold) for threshold in thresholds]
     tp = np.array([len(pairs) for pairs in matched], np.int64)
     return Scores(
         thresholds=tuple(thresholds),
@@ -318,6 +337,7 @@ def average(scores: Sequence[Scores]) -> MeanScores:
         recall=np.mean([one.recall for one in scores], axis=0),
         f1=np.mean([one.f1 for one in scores], axis=0),
         matched_iou=np.mean([one.matched_iou for one in scores], axis=0),
+        pq=np.mean([one.pq for one in scores], axis=0),
     )
 
 
@@ -346,6 +366,11 @@ def pool(scores: Sequence[Scores]) -> Scores:
         fn=np.sum([one.fn for one in scores], axis=0),
         iou_sum=np.sum([one.iou_sum for one in scores], axis=0),
     )
+
+
+def _mean_ap(thresholds: tuple[float, ...], ap: NDArray[np.float64]) -> float:
+    counted = (np.array(thresholds) >= 0.5) & (np.array(thresholds) <= 0.9)
+    return float(ap[counted].mean())
 
 
 def _check(truth: NDArray[np.integer], predicted: NDArray[np.integer]) -> None:
@@ -421,10 +446,25 @@ def _sum_by(index: NDArray[np.int64], values: NDArray[np.int64], length: int) ->
     return np.bincount(index, weights=values, minlength=length).astype(np.int64)
 
 
-def _matched_pairs(
+def matched_pairs(
     rows: NDArray[np.int64], cols: NDArray[np.int64], iou: NDArray[np.float64], threshold: float
 ) -> NDArray[np.int64]:
-    """Return which of the pairs make the best one-to-one matching, ascending."""
+    """Return which of K pairs make the best one-to-one matching at a threshold.
+
+    Parameters
+    ----------
+    rows, cols : (K,) int64
+        The true and the predicted instance of each pair, as in `Overlaps`.
+    iou : (K,) float64
+        Their IoU.
+    threshold : float
+        Least IoU of a matched pair.
+
+    Returns
+    -------
+    (M,) int64
+        Positions of the matched pairs, ascending.
+    """
     candidates = np.flatnonzero(iou >= threshold)
     if not candidates.size:
         return candidates

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from instseg.mistakes import Mistakes
+
 Picture = NDArray[np.uint8]
 
 _DARK = (18, 18, 22)
@@ -31,6 +33,15 @@ _VIRIDIS = np.array(
     ],
     np.float64,
 )
+
+# Apart also for those who confuse red and green: the Okabe-Ito colours.
+_MISTAKE_COLOURS = {
+    "right": (0, 158, 115),
+    "missed": (213, 94, 0),
+    "false_alarms": (86, 180, 233),
+    "splits": (240, 228, 66),
+    "merges": (204, 121, 167),
+}
 
 # 2**64 divided by the golden ratio: its multiples, modulo 2**64, are spread evenly and neighbours lie far apart.
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -114,12 +125,65 @@ def overlay(image: NDArray[np.number], labels: NDArray[np.integer], *, fill: flo
         return ground
     colours = label_colours(labels)
     width = max(1, round(max(labels.shape) / 1000))
-    outline = (labels > 0) & (_distance_to_others(labels, width) <= width)
+    outline = _outlines(labels, width)
     inside = (labels > 0) & ~outline
     picture = ground.copy()
     picture[outline] = colours[outline]
     picture[inside] = np.rint((1 - fill) * ground[inside] + fill * colours[inside]).astype(np.uint8)
     return picture
+
+
+def mistakes_picture(
+    image: NDArray[np.number] | None,
+    truth: NDArray[np.integer],
+    predicted: NDArray[np.integer],
+    mistakes: Mistakes,
+) -> Picture:
+    """Colour what went wrong in a prediction, in the colours of `mistakes_legend`.
+
+    Missed and split instances are filled where they truly are, false alarms and
+    merges where they were predicted. Right ones have a thin outline, as predicted;
+    white lines part the predictions of a split and the true instances of a merge.
+
+    Parameters
+    ----------
+    image : (H, W) or (H, W, C) numbers, or None
+        The ground, stretched as by `to_rgb8` and dimmed; black without it.
+    truth, predicted : (H, W) integers
+        One label per pixel, 0 is background.
+    mistakes : Mistakes
+        Of these two.
+
+    Returns
+    -------
+    picture : (H, W, 3) uint8
+    """
+    ground = np.zeros((*truth.shape, 3), np.uint8) if image is None else to_rgb8(image)
+    picture = ground // 2
+    inner = {"splits": predicted, "merges": truth}
+    for name, labels in (("missed", truth), ("splits", truth), ("merges", predicted), ("false_alarms", predicted)):
+        inside = np.isin(labels, getattr(mistakes, name)) & (labels > 0)
+        colour = np.array(_MISTAKE_COLOURS[name], np.uint8)
+        picture[inside] = (0.35 * ground[inside] + 0.65 * colour).astype(np.uint8)
+        if name in inner:
+            picture[inside & _outlines(inner[name])] = 255
+    right = np.isin(predicted, mistakes.matched_predicted) & (predicted > 0)
+    picture[right & _outlines(predicted)] = _MISTAKE_COLOURS["right"]
+    return picture
+
+
+def mistakes_legend(width: int) -> Picture:
+    """Draw what the colours of `mistakes_picture` mean, in a strip of that width."""
+    size = min(max(width // 48, 11), 22)
+    strip = Image.new("RGB", (width, round(size * 1.8)), _DARK)
+    draw = ImageDraw.Draw(strip)
+    left, middle = size * 0.5, strip.height / 2
+    for name, colour in _MISTAKE_COLOURS.items():
+        draw.rectangle((left, middle - size * 0.4, left + size * 0.8, middle + size * 0.4), fill=colour)
+        text = name.replace("_", " ")
+        draw.text((left + size * 1.1, middle), text, fill=_LIGHT, font=font(size), anchor="lm")
+        left += size * 2.2 + draw.textlength(text, font=font(size))
+    return np.asarray(strip)
 
 
 def foreground_picture(foreground: NDArray[np.number]) -> Picture:
@@ -171,7 +235,7 @@ def embeddings_picture(embeddings: NDArray[np.floating], foreground: NDArray[np.
         side_by_side(*panels[start : start + columns], captions=captions[start : start + columns])
         for start in range(0, dimensions, columns)
     ]
-    return _below_each_other(rows)
+    return below_each_other(rows)
 
 
 def side_by_side(*pictures: Picture, gap: int = 4, captions: Sequence[str] | None = None) -> Picture:
@@ -211,6 +275,17 @@ def side_by_side(*pictures: Picture, gap: int = 4, captions: Sequence[str] | Non
         if captions is not None:
             canvas[:head, left : left + width] = _caption(captions[index], width, head, text_size)
         left += width + gap
+    return canvas
+
+
+def below_each_other(rows: Sequence[Picture], gap: int = 4) -> Picture:
+    """Put pictures (h, w, 3) uint8 of any sizes in a column on a dark ground, left sides aligned."""
+    width = max(row.shape[1] for row in rows)
+    canvas = np.full((sum(row.shape[0] for row in rows) + gap * (len(rows) - 1), width, 3), _DARK, np.uint8)
+    top = 0
+    for row in rows:
+        canvas[top : top + row.shape[0], : row.shape[1]] = row
+        top += row.shape[0] + gap
     return canvas
 
 
@@ -278,6 +353,12 @@ def _oklch_to_rgb8(lightness: NDArray[np.float64], chroma: NDArray[np.float64], 
     return colours
 
 
+def _outlines(labels: NDArray[np.integer], width: int = 1) -> NDArray[np.bool_]:
+    """Mark the pixels of instances that lie at most `width` from another label."""
+    outlines: NDArray[np.bool_] = (labels > 0) & (_distance_to_others(labels, width) <= width)
+    return outlines
+
+
 def _distance_to_others(labels: NDArray[np.integer], limit: int) -> NDArray[np.int64]:
     """Return the steps (4 neighbours) to the nearest pixel of another label, `limit` + 1 where farther."""
     distance = np.full(labels.shape, limit + 1)
@@ -308,16 +389,6 @@ def _caption(text: str, width: int, height: int, size: int) -> Picture:
     strip = Image.new("RGB", (width, height), _DARK)
     ImageDraw.Draw(strip).text((size * 0.4, height / 2), text, fill=_LIGHT, font=font(size), anchor="lm")
     return np.asarray(strip)
-
-
-def _below_each_other(rows: Sequence[Picture], gap: int = 4) -> Picture:
-    width = max(row.shape[1] for row in rows)
-    canvas = np.full((sum(row.shape[0] for row in rows) + gap * (len(rows) - 1), width, 3), _DARK, np.uint8)
-    top = 0
-    for row in rows:
-        canvas[top : top + row.shape[0], : row.shape[1]] = row
-        top += row.shape[0] + gap
-    return canvas
 
 
 def font(size: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

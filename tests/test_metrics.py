@@ -1,11 +1,14 @@
 """Scores against cases worked out by hand and against a slow, obvious reference."""
 
 import itertools
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from instseg.errors import InstsegError
+from instseg.images import read_labels
 from instseg.metrics import THRESHOLDS, average, match, overlap_table, pool, score
 
 EMPTY = np.zeros((3, 4), np.int32)
@@ -301,3 +304,34 @@ def test_summaries_need_scores_of_the_same_thresholds(summary) -> None:
         summary([])
     with pytest.raises(InstsegError, match=r"\[0.5\] and \[0.6\]"):
         summary([score(TRUTH, TRUTH, (0.5,)), score(TRUTH, TRUTH, (0.6,))])
+
+
+# What another implementation says: stardist.matching 0.9.2, by tests/stardist/make.py
+
+STARDIST = Path(__file__).parent / "stardist"
+NAMES = {
+    "tp": "tp",
+    "fp": "fp",
+    "fn": "fn",
+    "precision": "precision",
+    "recall": "recall",
+    "accuracy": "ap",
+    "f1": "f1",
+    "mean_matched_score": "matched_iou",
+    "panoptic_quality": "pq",
+}
+
+
+def test_figures_are_those_of_stardist():
+    figures = json.loads((STARDIST / "figures.json").read_text())
+    scores = [
+        score(read_labels(STARDIST / f"{number}-truth.png"), read_labels(STARDIST / f"{number}-predicted.png"))
+        for number in range(len(figures["images"]))
+    ]
+    assert len(scores) == 5
+    for ours, theirs in zip([*scores, pool(scores)], [*figures["images"], figures["pooled"]], strict=True):
+        for name, own in NAMES.items():
+            assert getattr(ours, own) == pytest.approx([one[name] for one in theirs], abs=1e-6), name
+    mean = average(scores)
+    for name in ("precision", "recall", "accuracy", "f1", "panoptic_quality", "mean_matched_score"):
+        assert getattr(mean, NAMES[name]) == pytest.approx([one[name] for one in figures["per_image"]], abs=1e-6), name

@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 import instseg
-from instseg.cli import cluster, data, predict, terminal, train
+from instseg.cli import cluster, data, evaluate, predict, terminal, train
 from instseg.errors import InstsegError
 
 
@@ -62,6 +62,7 @@ app.add_typer(data.app, name="data")
 app.command("train")(train.train)
 app.command("predict")(predict.predict)
 app.command("cluster")(cluster.cluster)
+app.command("evaluate")(evaluate.evaluate)
 
 
 def main() -> None:

@@ -8,17 +8,23 @@ Predictions mainly on what was taken out count neither as right nor as wrong.
 """
 
 import argparse
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from report import Example, evaluate
 from scipy import ndimage
 
+import instseg
 from instseg.data.discs import draw_discs
+from instseg.errors import InstsegError
+from instseg.metrics import MeanScores, Scores, average, pool, score
 
 MIN_VISIBLE = 20
+THRESHOLDS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.9)
+_SHOWN = ("ap", "precision", "recall", "f1", "matched_iou")
 
 
 def main() -> None:
@@ -27,13 +33,37 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=100, help="number of images")
     parser.add_argument("--seed", type=int, default=1000, help="image i is drawn from the seed [SEED, i]")
     options = parser.parse_args()
-    evaluate(options.model, examples(options.count, options.seed), min_truth_size=MIN_VISIBLE)
+    try:
+        evaluate(options.model, options.count, options.seed)
+    except InstsegError as error:
+        sys.exit(f"Error: {error}")
 
 
-def examples(count: int, seed: int) -> Iterator[Example]:
+def evaluate(folder: Path, count: int, seed: int) -> None:
+    """Print scores, the worst images and the time per image."""
+    model = instseg.load(folder)
+    scores, seconds = [], []
+    for image, labels in examples(count, seed):
+        start = time.perf_counter()
+        predicted = model.predict(image)
+        seconds.append(time.perf_counter() - start)
+        scores.append(score(labels, predicted, THRESHOLDS, min_truth_size=MIN_VISIBLE, ignored=cut_off(labels)))
+    pooled = pool(scores)
+    print(f"{count} images, {pooled.tp[0] + pooled.fn[0]:,} true instances (of {MIN_VISIBLE} pixels and more)")
+    _print_table("mean over images", average(scores))
+    _print_table("pooled over instances", pooled)
+    print("\nlowest AP at IoU 0.5")
+    for index in sorted(range(count), key=lambda i: scores[i].ap[0])[:3]:
+        one = scores[index]
+        print(f"  {one.ap[0]:.3f}  {seed}/{index}: {one.tp[0]} right, {one.fp[0]} wrong, {one.fn[0]} missed")
+    # The first call also traces the network and warms the caches up.
+    usual = seconds[1:] or seconds
+    print(f"\n{1000 * np.median(usual):.0f} ms per image (median; first {seconds[0]:.2f} s, sum {sum(seconds):.1f} s)")
+
+
+def examples(count: int, seed: int) -> Iterator[tuple[NDArray[np.uint16], NDArray[np.int32]]]:
     for index in range(count):
-        image, labels = draw_discs(np.random.default_rng([seed, index]))
-        yield Example(f"{seed}/{index}", image, labels, cut_off(labels))
+        yield draw_discs(np.random.default_rng([seed, index]))
 
 
 def cut_off(labels: NDArray[np.int32]) -> NDArray[np.bool_]:
@@ -54,6 +84,13 @@ def cut_off(labels: NDArray[np.int32]) -> NDArray[np.bool_]:
     largest[owner[order]] = order
     smaller: NDArray[np.bool_] = (labels > 0) & (pieces != largest[labels])
     return smaller
+
+
+def _print_table(title: str, scores: Scores | MeanScores) -> None:
+    print(f"\n{title:<22}" + "".join(f"{f'IoU {threshold:g}':>10}" for threshold in scores.thresholds))
+    for name in _SHOWN:
+        label = "AP" if name == "ap" else name.replace("_", " ").replace("iou", "IoU")
+        print(f"  {label:<20}" + "".join(f"{value:10.4f}" for value in getattr(scores, name)))
 
 
 if __name__ == "__main__":

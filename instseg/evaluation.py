@@ -1,0 +1,219 @@
+"""Predictions against labels over a whole folder: image by image, pooled over instances and averaged over images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instseg.errors import InstsegError
+from instseg.metrics import THRESHOLDS, MeanScores, Scores, average, overlap_table, pool, score
+from instseg.mistakes import MISTAKES, find_mistakes
+
+Labels = NDArray[np.int32]
+
+_RATIOS = ("ap", "precision", "recall", "f1", "matched_iou", "pq")
+_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageResult:
+    """One image's figures.
+
+    Attributes
+    ----------
+    name : str
+    truth, predicted : int
+        Numbers of instances, those that were left out on request not counted.
+    scores : Scores
+        At IoU 0.50 to 0.95.
+    mistakes : dict of str to int
+        How many of each of `MISTAKES`, at IoU 0.5.
+    """
+
+    name: str
+    truth: int
+    predicted: int
+    scores: Scores
+    mistakes: dict[str, int]
+
+    def row(self) -> dict[str, str | int | float]:
+        """Return the figures as one flat row of a table."""
+        return {
+            "image": self.name,
+            "truth": self.truth,
+            "predicted": self.predicted,
+            "mean_ap": round(self.scores.mean_ap, 6),
+            **{f"ap{_percent(t)}": round(float(ap), 6) for t, ap in zip(THRESHOLDS, self.scores.ap, strict=True)},
+            **{name: round(float(getattr(self.scores, name)[0]), 6) for name in _RATIOS[1:]},
+            **self.mistakes,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """The figures of several images.
+
+    Attributes
+    ----------
+    images : tuple of ImageResult
+        At least one.
+    """
+
+    images: tuple[ImageResult, ...]
+
+    @property
+    def per_image(self) -> MeanScores:
+        """Ratios of each image, averaged: every image weighs the same."""
+        return average([image.scores for image in self.images])
+
+    @property
+    def pooled(self) -> Scores:
+        """Ratios of the counts summed over all images: every instance weighs the same."""
+        return pool([image.scores for image in self.images])
+
+    @property
+    def mistakes(self) -> dict[str, int]:
+        """How many of each of `MISTAKES` in all images."""
+        return {name: sum(image.mistakes[name] for image in self.images) for name in MISTAKES}
+
+    @property
+    def count_error(self) -> dict[str, float]:
+        """Predicted minus true instances of an image: the mean ('bias'), and that without the sign ('absolute')."""
+        errors = np.array([image.predicted - image.truth for image in self.images])
+        return {"bias": float(errors.mean()), "absolute": float(np.abs(errors).mean())}
+
+    def worst(self, count: int) -> list[ImageResult]:
+        """Return the images of the lowest mean AP, worst first."""
+        return sorted(self.images, key=lambda image: (image.scores.mean_ap, image.name))[:count]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all figures as JSON-ready values."""
+        return {
+            "images": len(self.images),
+            "truth": sum(image.truth for image in self.images),
+            "predicted": sum(image.predicted for image in self.images),
+            "thresholds": list(THRESHOLDS),
+            "per_image": _ratios(self.per_image),
+            "pooled": _ratios(self.pooled),
+            "count_error": self.count_error,
+            "mistakes": self.mistakes,
+            "results": [image.row() for image in self.images],
+        }
+
+
+def compare(name: str, truth: Labels, predicted: Labels, *, min_truth_size: int = 0) -> ImageResult:
+    """Score one prediction.
+
+    Parameters
+    ----------
+    name : str
+        Of the image.
+    truth, predicted : (H, W) integers
+        0 is background; other labels may be any positive integers.
+    min_truth_size : int
+        True instances of fewer pixels do not count, nor do predictions mainly on them.
+
+    Returns
+    -------
+    ImageResult
+
+    Raises
+    ------
+    InstsegError
+        If their sizes differ.
+    """
+    if truth.shape != predicted.shape:
+        sizes = f"{_size(predicted)} pixels and its labels are {_size(truth)}"
+        raise InstsegError(f"the prediction of {name} is {sizes}; expected equal sizes; compare labels of one image")
+    truth, predicted = counted(truth, predicted, min_truth_size)
+    scores = score(truth, predicted, THRESHOLDS)
+    return ImageResult(
+        name=name,
+        truth=int(scores.tp[0] + scores.fn[0]),
+        predicted=int(scores.tp[0] + scores.fp[0]),
+        scores=scores,
+        mistakes=find_mistakes(truth, predicted).counts(),
+    )
+
+
+def counted(truth: Labels, predicted: Labels, min_truth_size: int) -> tuple[Labels, Labels]:
+    """Take out true instances of fewer than `min_truth_size` pixels, and what was found of them.
+
+    A prediction of which more than half lies on what was taken out goes, too.
+
+    Parameters
+    ----------
+    truth, predicted : (H, W) integers
+        0 is background.
+    min_truth_size : int
+
+    Returns
+    -------
+    truth, predicted : (H, W) integers
+        The same labels, 0 where something was taken out.
+    """
+    if min_truth_size <= 1:
+        return truth, predicted
+    table = overlap_table(truth, predicted)
+    small = table.truth_areas < min_truth_size
+    on_small = np.where(small[table.truth_index], table.intersection, 0)
+    excused = 2 * np.bincount(table.predicted_index, on_small, len(table.predicted_ids)) > table.predicted_areas
+    return _without(truth, table.truth_ids[small]), _without(predicted, table.predicted_ids[excused])
+
+
+def _without(labels: Labels, ids: NDArray[np.integer]) -> Labels:
+    return np.where(np.isin(labels, ids), 0, labels).astype(labels.dtype) if len(ids) else labels
+
+
+def match_predictions(predictions: Sequence[Path], labels: Sequence[Path]) -> list[tuple[str, Path, Path]]:
+    """Put label images with the predictions of the same name; suffixes may differ.
+
+    Parameters
+    ----------
+    predictions, labels : sequences of Path
+
+    Returns
+    -------
+    list of (name, labels, prediction)
+        Sorted by name.
+
+    Raises
+    ------
+    InstsegError
+        If a file has no partner, or two of one side share a name.
+    """
+    sides = []
+    for what, files in (("predictions", predictions), ("labels", labels)):
+        by_name = {file.stem: file for file in files}
+        if len(by_name) < len(files):
+            doubled = [file.name for file in files if by_name[file.stem] != file]
+            raise InstsegError(f"{len(doubled)} {what} share a name ({_few(doubled)}); keep one file of each name")
+        sides.append(by_name)
+    predicted, true = sides
+    problems = []
+    if alone := sorted(true.keys() - predicted.keys()):
+        problems.append(f"{len(alone)} labels have no prediction ({_few(alone)}): predict these images, too")
+    if alone := sorted(predicted.keys() - true.keys()):
+        problems.append(f"{len(alone)} predictions have no labels ({_few(alone)}): add or remove them")
+    if problems:
+        raise InstsegError(f"cannot compare the folders: {'; '.join(problems)}")
+    return [(name, true[name], predicted[name]) for name in sorted(true)]
+
+
+def _ratios(scores: Scores | MeanScores) -> dict[str, Any]:
+    return {"mean_ap": scores.mean_ap, **{name: getattr(scores, name).tolist() for name in _RATIOS}}
+
+
+def _percent(threshold: float) -> int:
+    return round(100 * threshold)
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+
+
+def _size(labels: Labels) -> str:
+    return " x ".join(str(side) for side in labels.shape)
