@@ -14,6 +14,7 @@ from instseg.settings import MetricLossSettings, ModelSettings, TrainSettings
 
 # A step whose gradient is longer than this is shortened to it: one odd batch cannot throw the weights away.
 _CLIP_NORM = 10.0
+_LONGEST_WARMUP = 0.1
 _BANDWIDTH_WEIGHT = 0.5
 _SEED_WEIGHT = 1.0
 
@@ -61,21 +62,24 @@ class Learner:
         }
         return {name: [variable.value for variable in variables] for name, variables in groups.items()}
 
-    def learn(self, batch: Batch, iteration: int) -> dict[str, float]:
-        """Take optimiser step `iteration` (from 0) and return the losses by name, the total first."""
+    def learn(self, batch: Batch, iteration: int, progress: float) -> dict[str, float]:
+        """Take optimiser step `iteration` (from 0) and return the losses by name, the total first.
+
+        `progress` is the share of the training that is over, 0..1.
+        """
         seed = np.array([self.train.seed, iteration], np.int32)
         # The average forgets the first, arbitrary weights faster than its final pace would.
         averaging = min(self.train.averaging, (1 + iteration) / (10 + iteration))
-        losses = self._step(batch.images, batch.labels, seed, self.learning_rate(iteration), averaging)
+        losses = self._step(batch.images, batch.labels, seed, self.learning_rate(iteration, progress), averaging)
         return {name: float(value) for name, value in losses.items()}
 
-    def learning_rate(self, iteration: int) -> float:
-        """Return the rate of a step: linear warm-up, then half a cosine down to a hundredth of the peak."""
+    def learning_rate(self, iteration: int, progress: float) -> float:
+        """Return the rate of a step: linear warm-up, times half a cosine down to a hundredth of the peak."""
         train = self.train
-        warmup = min(train.warmup, train.iterations // 10)
-        rise = min(1.0, (iteration + 1) / (warmup + 1))
-        part = min(max(iteration - warmup, 0) / max(train.iterations - warmup, 1), 1.0)
-        return float(train.learning_rate * rise * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * part))))
+        # Over a tenth of a training that is too short for all of it.
+        rise = min(1.0, max((iteration + 1) / (train.warmup + 1), progress / _LONGEST_WARMUP))
+        decay = 0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * min(progress, 1.0)))
+        return float(train.learning_rate * rise * decay)
 
     def _learn(self, images: Any, labels: Any, seed: Any, rate: Any, averaging: Any) -> dict[str, Any]:
         self.optimizer.learning_rate.assign(rate)

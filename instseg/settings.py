@@ -168,6 +168,7 @@ class TrainSettings(Settings):
     """How training goes: AdamW with linear warm-up and cosine decay, and an average of the weights as the result."""
 
     iterations: int = _option(2500, "Optimiser steps in all, those before a --resume included.")
+    minutes: float | None = _option(None, "Learn for so long instead, what came before a --resume included.")
     batch_size: int = _option(8, "Patches in a step.")
     patch_size: int = _option(128, "Height and width of a patch in pixels, a multiple of 16.")
     learning_rate: float = _option(2e-3, "Peak of the learning rate.")
@@ -183,6 +184,8 @@ class TrainSettings(Settings):
         _not_negative(self, "weight_decay", "warmup", "seed")
         for name in ("iterations", "batch_size", "patch_size", "validation_every", "seed"):
             _require(getattr(self, name) < 2**31, name, getattr(self, name), "a number below 2147483648")
+        if self.minutes is not None:
+            _positive(self, "minutes")
         _require(0 <= self.averaging < 1, "averaging", self.averaging, "at least 0 and below 1")
         _require(0 < self.validation_share < 1, "validation_share", self.validation_share, "above 0 and below 1")
         _require(self.patch_size % 16 == 0, "patch_size", self.patch_size, "a multiple of 16")

@@ -1,11 +1,12 @@
 """The training: batches in, generations of a model directory out, events on the way."""
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -41,12 +42,15 @@ class Step:
         Steps so far, those before a resume included.
     losses : dict of str to float
         The total first.
+    progress : float
+        Share of the training that is over, by iterations or by the clock, 0..1.
     images_per_second, waiting : float
         Patches per second since the start or resume, and the share of that time spent waiting for data, 0..1.
     """
 
     iteration: int
     losses: dict[str, float]
+    progress: float
     images_per_second: float
     waiting: float
 
@@ -113,8 +117,30 @@ def fitting_clustering(model: ModelSettings, metric: MetricLossSettings) -> Clus
     return ClusterSettings(min_size=min_size, bandwidth=bandwidth, position_weight=position_weight)
 
 
-def stored_plan(folder: Path) -> tuple[Plan, int]:
-    """Return the settings of the model in `folder`, and the iterations that it was trained for.
+class Stored(NamedTuple):
+    """What a model directory says of its training.
+
+    Attributes
+    ----------
+    plan : Plan
+    iteration : int
+        Steps taken.
+    seconds : float
+        How long they took, validations on the way included.
+    """
+
+    plan: Plan
+    iteration: int
+    seconds: float
+
+
+def progress(train: TrainSettings, iteration: int, seconds: float) -> float:
+    """Return the share of a training that is over after so many steps and so much time: 1 and above at its end."""
+    return iteration / train.iterations if train.minutes is None else seconds / (60 * train.minutes)
+
+
+def stored_training(folder: Path) -> Stored:
+    """Return the settings of the model in `folder`, and how far its training went.
 
     Raises
     ------
@@ -123,7 +149,7 @@ def stored_plan(folder: Path) -> tuple[Plan, int]:
     """
     _, stored = read_settings(folder)
     try:
-        return Plan.from_dict(stored), int(stored["iteration"])
+        return Stored(Plan.from_dict(stored), int(stored["iteration"]), float(stored.get("seconds", 0.0)))
     except (AttributeError, KeyError, TypeError, ValueError, InstsegError) as error:
         raise damaged(folder, error) from error
 
@@ -176,15 +202,18 @@ def _train(
 ) -> Iterator[Step | Saved]:
     learner = Learner(plan.model, plan.train, plan.metric)
     serving = Serving(learner.averaged, plan.model)
-    first = _restore(folder, learner) if resume else 0
+    first, before = _restore(folder, learner) if resume else (0, 0.0)
     book = Report(report, resume_at=first) if report is not None else None
-    clock = _Clock(plan.train.batch_size)
     batches = iter(_pipeline(data.patches, plan, first))
-    for iteration in range(first, plan.train.iterations):
+    clock = _Clock(plan.train.batch_size, before)
+    over = progress(plan.train, first, before)
+    for iteration in itertools.count(first):
+        if over >= 1:
+            return
         try:
             with clock.waiting():
                 images, labels = next(batches)
-            losses = learner.learn(Batch(images, labels), iteration)
+            losses = learner.learn(Batch(images, labels), iteration, over)
         except tf.errors.ResourceExhaustedError as error:
             raise InstsegError(
                 f"there is not enough memory for {plan.train.batch_size} patches of {plan.train.patch_size} pixels; "
@@ -196,15 +225,21 @@ def _train(
                 f"the loss became {losses['loss']} at iteration {done}; "
                 f"{folder} keeps the last model saved before; lower --learning-rate and train again"
             )
-        yield Step(
-            iteration=done, losses=losses, images_per_second=clock.images_per_second(), waiting=clock.share_waited()
-        )
         if book is not None:
-            book.add(Row(done, learner.learning_rate(iteration), clock.images_per_second(), losses))
+            rate = learner.learning_rate(iteration, over)
+            book.add(Row(done, rate, clock.images_per_second(), losses))
+        over = progress(plan.train, done, clock.seconds())
+        yield Step(
+            iteration=done,
+            losses=losses,
+            progress=min(over, 1.0),
+            images_per_second=clock.images_per_second(),
+            waiting=clock.share_waited(),
+        )
         stopped = stop()
-        if stopped or done == plan.train.iterations or done % plan.train.validation_every == 0:
+        if stopped or over >= 1 or done % plan.train.validation_every == 0:
             with clock.paused():
-                yield _save(folder, plan, data, learner, serving, book, done)
+                yield _save(folder, plan, data, learner, serving, book, done, clock.seconds())
         if stopped:
             return
 
@@ -223,7 +258,7 @@ def _pipeline(patches: Patches, plan: Plan, first: int) -> tf.data.Dataset:
         labels.set_shape((train.batch_size, side, side))
         return images, labels
 
-    numbers = tf.data.Dataset.range(first, train.iterations)
+    numbers = tf.data.Dataset.range(first, train.iterations if train.minutes is None else 2**31)
     # In order, whichever thread is first: the same seed has to give the same training.
     return numbers.map(make, num_parallel_calls=_WORKERS, deterministic=True).prefetch(_AHEAD)
 
@@ -236,6 +271,7 @@ def _save(
     serving: Serving,
     book: Report | None,
     iteration: int,
+    seconds: float,
 ) -> Saved:
     model = Model(serving.embed, plan.model, plan.clustering)
     scores = validate(model, data.validation)
@@ -252,6 +288,7 @@ def _save(
     settings = {
         **plan.to_dict(),
         "iteration": iteration,
+        "seconds": round(seconds, 3),
         "validation": scores,
         "versions": {"instseg": instseg.__version__, "tensorflow": tf.__version__, "numpy": np.__version__},
     }
@@ -268,22 +305,23 @@ def validate(model: Model, samples: Sequence[Sample]) -> dict[str, float]:
     return {f"AP{threshold * 100:.0f}": float(ap) for threshold, ap in zip(_AP_AT, scores.ap, strict=True)}
 
 
-def _restore(folder: Path, learner: Learner) -> int:
+def _restore(folder: Path, learner: Learner) -> tuple[int, float]:
     generation, stored = read_settings(folder)
     try:
         checkpoint = tf.train.Checkpoint(**learner.state())
         checkpoint.read(str(generation / _CHECKPOINT)).assert_consumed()
-        return int(stored["iteration"])
+        return int(stored["iteration"]), float(stored.get("seconds", 0.0))
     except (OSError, ValueError, LookupError, AssertionError, tf.errors.OpError) as error:
         raise damaged(folder, error) from error
 
 
 class _Clock:
-    """How fast the training goes: time in pauses (saving, validation) does not count."""
+    """How long the training takes, and how fast it goes, for which pauses (saving, validation) do not count."""
 
-    def __init__(self, batch_size: int) -> None:
+    def __init__(self, batch_size: int, before: float) -> None:
         self._batch_size = batch_size
         self._start = time.perf_counter()
+        self._begin = self._start - before
         self._waited = 0.0
         self._steps = 0
 
@@ -293,6 +331,9 @@ class _Clock:
 
     def paused(self) -> "_Span":
         return _Span(self._add_pause)
+
+    def seconds(self) -> float:
+        return time.perf_counter() - self._begin
 
     def images_per_second(self) -> float:
         return self._steps * self._batch_size / self._elapsed()

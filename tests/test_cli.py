@@ -266,6 +266,7 @@ CLUSTERING = (
 )
 TRAINING = (
     ("--iterations", ("0", "-1"), "a number above 0"),
+    ("--minutes", ("0", "-1", "nan", "inf"), "a number above 0"),
     ("--batch-size", ("0", "-1"), "a number above 0"),
     ("--patch-size", ("0", "-16"), "a number above 0"),
     ("--patch-size", ("100",), "a multiple of 16"),
@@ -776,6 +777,8 @@ def test_train_refuses_contradictions():
     assert said == "--push-margin belong to --loss metric; add it, or leave them out"
     said = refused(run("train", "model", "--push-margin", 1, "--ignore-label", 0), code=2)
     assert said == "--push-margin, --ignore-label belong to --loss metric; add it, or leave them out"
+    said = refused(run("train", "model", "--iterations", 5, "--minutes", 5), code=2)
+    assert said == "--iterations and --minutes both say when to end; give one of them"
     said = refused(run("train", "model", "--val", "val"), code=2)
     assert said == "--val is given without --data; give both, or neither to train on generated discs"
     assert files() == []
@@ -906,7 +909,7 @@ def test_a_signal_has_training_save_and_say_how_to_go_on(number):
         rf"({STEP}\n)*"
         rf"{number.name}: saving after this iteration; once more ends at once, unsaved\n"
         rf"({STEP}\n)*{SAVED}\n"
-        r"Stopped before 100,000\. Go on with: instseg train model --resume --iterations 100000\n"
+        r"Stopped before its end\. Go on with: instseg train model --resume --iterations 100000\n"
     )
     assert re.fullmatch(expected, stderr)
     assert json.loads(Path("model/instseg.json").read_text())["iteration"] == done

@@ -2,11 +2,13 @@
 
 import csv
 import dataclasses
+import itertools
 import shutil
 import signal
 import subprocess
 import sys
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,11 +20,12 @@ from instseg.data.discs import draw_discs
 from instseg.data.patches import Batch
 from instseg.data.training import TrainingData, disc_data
 from instseg.errors import InstsegError, UsageError
+from instseg.learner import Learner
 from instseg.metrics import score
 from instseg.predict import load
 from instseg.report import Report
 from instseg.settings import ClusterSettings, MetricLossSettings, ModelSettings
-from instseg.train import Saved, Step, fitting_clustering, stored_plan, train, validate
+from instseg.train import Saved, Step, fitting_clustering, stored_training, train, validate
 
 
 @pytest.fixture(scope="session")
@@ -108,6 +111,7 @@ def test_every_step_and_save_is_told(tiny_training):
         assert list(step.losses) == ["loss", "embedding", "bandwidth", "seed", "semantic"]
         parts = list(step.losses.values())
         assert parts[0] == pytest.approx(sum(parts[1:]), rel=1e-5)
+        assert step.progress == step.iteration / 60
         assert step.images_per_second > 0
         assert 0 <= step.waiting <= 1
     for saved in saves(events):
@@ -141,8 +145,8 @@ def test_resumed_training_is_the_uninterrupted_one(tiny_training, in_parts):
 def test_the_plan_is_stored(tiny_training, in_parts):
     folder, plan, _ = tiny_training
     resumed, _, _ = in_parts
-    assert stored_plan(folder / "model") == (plan, 60)
-    assert stored_plan(resumed / "model") == (plan, 60)
+    assert stored_training(folder / "model")[:2] == (plan, 60)
+    assert stored_training(resumed / "model")[:2] == (plan, 60)
 
 
 def test_the_report_has_a_table_and_pictures(tiny_training):
@@ -191,6 +195,37 @@ def test_a_damaged_table_is_told(copied, tiny_plan, tmp_path, run):
         run(copied, tiny_plan(61), resume=True, report=report)
 
 
+def test_minutes_end_a_training_and_count_on_after_a_resume(tmp_path, tiny_plan, run, monkeypatch):
+    # A clock that goes half a second further whenever it is looked at.
+    ticks = itertools.count()
+    monkeypatch.setattr(training, "time", SimpleNamespace(perf_counter=lambda: next(ticks) / 2))
+    plan = tiny_plan(7, minutes=1, validation_every=5)
+    first = run(tmp_path / "model", plan, stop=lambda: True)
+    assert [type(event) for event in first] == [Step, Saved]
+    before = stored_training(tmp_path / "model")
+    assert before.seconds / 60 >= steps(first)[0].progress > 0
+    second = run(tmp_path / "model", plan, resume=True)
+    progress = [step.progress for step in steps(second)]
+    assert progress[0] > before.seconds / 60
+    assert progress == sorted(progress)
+    assert progress[-2] < 1 == progress[-1]
+    # More than the number of iterations, which counts without minutes only.
+    assert steps(second)[-1].iteration > 7
+    after = stored_training(tmp_path / "model")
+    assert 60 <= after.seconds < 70
+    assert run(tmp_path / "model", plan, resume=True) == []
+
+
+def test_the_learning_rate_rises_and_comes_down(tiny_plan):
+    plan = tiny_plan(1000)
+    learner = Learner(plan.model, plan.train, plan.metric)
+    rates = [learner.learning_rate(step, step / 1000) / plan.train.learning_rate for step in range(1001)]
+    assert rates[:6] == pytest.approx([1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1], rel=1e-3)
+    assert all(one > other for one, other in pairwise(rates[5:]))
+    assert rates[500] == pytest.approx(0.505)
+    assert rates[-1] == pytest.approx(0.01)
+
+
 def test_nothing_is_left_to_do_for_a_finished_training(tiny_model, copied, tiny_plan, run):
     assert run(copied, tiny_plan(60), resume=True) == []
     assert_same_weights(tiny_model, copied)
@@ -219,7 +254,7 @@ def test_a_loss_that_is_no_number_ends_it_and_keeps_the_last_model(tmp_path, tin
         for event in train(tmp_path / "model", plan, poisoned):
             events.append(event)
     assert [type(event) for event in events] == [Step, Step, Saved]
-    assert stored_plan(tmp_path / "model")[1] == 2
+    assert stored_training(tmp_path / "model")[1] == 2
     assert np.isfinite(load(tmp_path / "model").embed(disc_image(tiny_discs)[0]).embeddings).all()
     assert all(np.isfinite(value).all() for value in weights(tmp_path / "model").values())
 
@@ -269,7 +304,7 @@ from instseg.runtime import load_tensorflow
 load_tensorflow()
 from instseg.data.training import disc_data
 from instseg.settings import DiscSettings
-from instseg.train import stored_plan, train
+from instseg.train import stored_training, train
 
 def kill(event, arguments):
     if event == "os.mkdir" and str(arguments[0]).endswith("checkpoint"):
@@ -277,7 +312,7 @@ def kill(event, arguments):
 
 sys.addaudithook(kill)
 folder = Path(sys.argv[1])
-plan, done = stored_plan(folder)
+plan, done, _ = stored_training(folder)
 plan = dataclasses.replace(plan, train=dataclasses.replace(plan.train, iterations=done + 1))
 list(train(folder, plan, disc_data(plan.train, DiscSettings(size=64)), resume=True))
 """
@@ -288,13 +323,13 @@ def test_a_training_killed_while_it_saves_leaves_the_model_before(tiny_model, co
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     partial = copied / "generations" / "000002.partial"
     assert (partial / "saved_model.pb").is_file()
-    assert stored_plan(copied) == stored_plan(tiny_model)
+    assert stored_training(copied) == stored_training(tiny_model)
     assert_same_weights(copied, tiny_model)
     image, _ = disc_image(tiny_discs)
     np.testing.assert_array_equal(load(copied).predict(image), load(tiny_model).predict(image))
     assert sorted(tf.saved_model.load(str(copied)).signatures) == ["serving_default", "with_percentiles"]
     run(copied, tiny_plan(61), resume=True)
-    assert stored_plan(copied)[1] == 61
+    assert stored_training(copied)[1] == 61
     assert sorted(path.name for path in (copied / "generations").iterdir()) == ["000001", "000002"]
 
 

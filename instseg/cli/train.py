@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from instseg.train import Plan, Saved, Step
 
 # Going on with other values of these is meaningful; all others belong to the model.
-_CHANGEABLE = ("iterations", "validation_every")
+_CHANGEABLE = ("iterations", "minutes", "validation_every")
 _PLAIN_LINE_EVERY = 20.0
+_PARTS = 10_000
 
 
 @settings_options(training=TrainSettings, model=ModelSettings, metric=MetricLossSettings)
@@ -64,6 +65,8 @@ def train(
     terminal.require_threads(threads)
     if val is not None and data is None and not resume:
         raise UsageError("--val is given without --data; give both, or neither to train on generated discs")
+    if {"iterations", "minutes"} <= training.keys():
+        raise UsageError("--iterations and --minutes both say when to end; give one of them")
     resuming = _resuming(model_dir, resume)
     wish = _Wish(data, val, connected_components, training, model, metric)
     # Numbers out of their bounds are told before TensorFlow takes its seconds.
@@ -73,18 +76,20 @@ def train(
         from instseg.runtime import load_tensorflow
 
         load_tensorflow(threads)
-        from instseg.train import stored_plan
+        from instseg.train import progress, stored_training
 
     if resuming:
-        before, iteration = stored_plan(model_dir)
-        plan, prepared = _prepare_resume(before, wish, model_dir)
-        if iteration >= plan.train.iterations:
-            terminal.note(f"{model_dir} has its {iteration:,} iterations; give more by --iterations to go on")
+        before = stored_training(model_dir)
+        plan, prepared = _prepare_resume(before.plan, wish, model_dir)
+        if progress(plan.train, before.iteration, before.seconds) >= 1:
+            has, option = f"{before.iteration:,} iterations", "--iterations"
+            if plan.train.minutes is not None:
+                has, option = f"{before.seconds / 60:.1f} minutes", "--minutes"
+            terminal.note(f"{model_dir} has its {has}; give more by {option} to go on")
             return
     else:
         plan, prepared = _prepare_fresh(wish)
-        iteration = 0
-    _run(model_dir, plan, prepared, iteration, report or model_dir / "report", resuming)
+    _run(model_dir, plan, prepared, report or model_dir / "report", resuming)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,7 +148,9 @@ def _prepare_resume(before: "Plan", wish: _Wish, model_dir: Path) -> "tuple[Plan
                     f"{option} is {value}, but {model_dir} was trained with {getattr(stored, name)}; "
                     "leave it out to go on, or give --fresh to begin anew"
                 )
-    training = dataclasses.replace(before.train, **wish.training)
+    # A number of iterations takes the place of minutes that the training was begun with.
+    end: dict[str, Any] = {"minutes": None} if "iterations" in wish.training else {}
+    training = dataclasses.replace(before.train, **end, **wish.training)
     source = dict(before.data.get("source") or {})
     if not source and wish.data is None:
         raise UsageError(f"{model_dir} does not say what it was trained on; give --data DIR to go on")
@@ -191,27 +198,35 @@ def _load(source: dict[str, Any], training: TrainSettings) -> "TrainingData":
         )
 
 
-def _run(model_dir: Path, plan: "Plan", prepared: "TrainingData", first: int, report: Path, resuming: bool) -> None:
+def _run(model_dir: Path, plan: "Plan", prepared: "TrainingData", report: Path, resuming: bool) -> None:
     from instseg.train import Saved
     from instseg.train import train as learn
 
     saved: Saved | None = None
-    total = plan.train.iterations
-    with _stopping() as stop, _showing(total, first) as show:
+    over = 0.0
+    with _stopping() as stop, _showing(plan.train) as show:
         for event in learn(model_dir, plan, prepared, resume=resuming, report=report, stop=stop):
             show(event)
-            saved = event if isinstance(event, Saved) else saved
+            if isinstance(event, Saved):
+                saved = event
+            else:
+                over = event.progress
     if saved is None:
         return
     scores = ", ".join(f"{name} {value:.3f}" for name, value in saved.scores.items())
     typer.echo(f"{model_dir}: {saved.iteration:,} iterations, {scores} on {len(prepared.validation)} validation images")
-    if saved.iteration < total:
+    if over < 1:
         where = shlex.quote(str(model_dir))
         if report != model_dir / "report":
             where += f" --report {shlex.quote(str(report))}"
-        terminal.note(f"Stopped before {total:,}. Go on with: instseg train {where} --resume --iterations {total}")
+        goal = _goal(plan.train)
+        terminal.note(f"Stopped before its end. Go on with: instseg train {where} --resume {goal}")
     else:
         terminal.note(f"Segment images with: instseg predict {model_dir} IMAGE --out labels.png")
+
+
+def _goal(train: TrainSettings) -> str:
+    return f"--iterations {train.iterations}" if train.minutes is None else f"--minutes {train.minutes:g}"
 
 
 @contextmanager
@@ -236,21 +251,24 @@ def _stopping() -> Iterator[Any]:
 
 
 @contextmanager
-def _showing(total: int, first: int) -> Iterator[Any]:
+def _showing(train: TrainSettings) -> Iterator[Any]:
     """Show events as a live bar on a terminal, as a plain line now and then elsewhere."""
     if sys.stderr.isatty():
-        with _bar(total, first) as show:
+        with _bar(train) as show:
             yield show
     else:
-        yield _PlainLines(total)
+        yield _PlainLines(train)
+
+
+def _of_all(event: "Step", train: TrainSettings) -> str:
+    return f"{event.iteration}/{train.iterations}" if train.minutes is None else str(event.iteration)
 
 
 class _PlainLines:
-    def __init__(self, total: int) -> None:
-        self._total = total
+    def __init__(self, train: TrainSettings) -> None:
+        self._train = train
         self._next = 0.0
-        self._start = time.perf_counter()
-        self._first: int | None = None
+        self._start: tuple[float, float] | None = None
 
     def __call__(self, event: "Step | Saved") -> None:
         from instseg.train import Saved
@@ -258,26 +276,26 @@ class _PlainLines:
         if isinstance(event, Saved):
             terminal.note(f"saved at iteration {event.iteration}: {_scores(event)}")
             return
-        if self._first is None:
-            self._first = event.iteration - 1
         now = time.perf_counter()
-        if now >= self._next or event.iteration == self._total:
-            self._next = now + _PLAIN_LINE_EVERY
-            pace = (now - self._start) / (event.iteration - self._first)
+        left = ""
+        if self._start is None:
             # The first step also builds the graph and says nothing of the pace.
-            known = event.iteration - self._first > 1
-            left = f", {_clock(pace * (self._total - event.iteration))} left" if known else ""
+            self._start = now, event.progress
+        elif event.progress > self._start[1]:
+            pace = (now - self._start[0]) / (event.progress - self._start[1])
+            left = f", {_clock(pace * (1 - event.progress))} left"
+        if now >= self._next or event.progress >= 1:
+            self._next = now + _PLAIN_LINE_EVERY
             terminal.note(
-                f"iteration {event.iteration}/{self._total} {_losses(event)} "
-                f"{event.images_per_second:.1f} images/s{left}"
+                f"iteration {_of_all(event, self._train)} {_losses(event)} {event.images_per_second:.1f} images/s{left}"
             )
 
 
 @contextmanager
-def _bar(total: int, first: int) -> Iterator[Any]:
+def _bar(train: TrainSettings) -> Iterator[Any]:
     from rich.console import Console, Group
     from rich.live import Live
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
     from rich.text import Text
 
     from instseg.train import Saved
@@ -287,20 +305,26 @@ def _bar(total: int, first: int) -> Iterator[Any]:
     progress = Progress(
         TextColumn("Training"),
         BarColumn(),
-        MofNCompleteColumn(),
+        TextColumn("{task.fields[count]}"),
         TextColumn("{task.fields[speed]}"),
         TimeRemainingColumn(),
         TextColumn("left"),
     )
     losses = Text()
-    task = progress.add_task("", total=total, completed=first, speed="")
+    task = progress.add_task("", total=_PARTS, count="", speed="")
+    started = False
     with Live(Group(progress, losses), console=console, refresh_per_second=4):
 
         def show(event: "Step | Saved") -> None:
+            nonlocal started
             if isinstance(event, Saved):
                 console.print(f"saved at iteration {event.iteration}: {_scores(event)}")
                 return
-            progress.update(task, completed=event.iteration, speed=f"{event.images_per_second:.1f} images/s")
+            speed = f"{event.images_per_second:.1f} images/s"
+            # What came before the first step is no progress of this run, from which the time left is told.
+            tell = progress.update if started else progress.reset
+            tell(task, completed=round(_PARTS * event.progress), count=_of_all(event, train), speed=speed)
+            started = True
             losses.plain = _losses(event)
 
         yield show
