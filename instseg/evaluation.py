@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instseg.errors import InstsegError
-from instseg.metrics import THRESHOLDS, MeanScores, Scores, average, overlap_table, pool, score
+from instseg.instances import Instances
+from instseg.metrics import THRESHOLDS, MeanScores, Scores, average, match, overlap_table, pool, score
 from instseg.mistakes import MISTAKES, find_mistakes
 
 Labels = NDArray[np.int32]
@@ -31,6 +32,8 @@ class ImageResult:
         At IoU 0.50 to 0.95.
     mistakes : dict of str to int
         How many of each of `MISTAKES`, at IoU 0.5.
+    confidence, right : (M,) float64 and (M,) bool, or None
+        The model's score of each predicted instance, where it gave one, and whether it matches at IoU 0.5.
     """
 
     name: str
@@ -38,6 +41,8 @@ class ImageResult:
     predicted: int
     scores: Scores
     mistakes: dict[str, int]
+    confidence: NDArray[np.float64] | None = None
+    right: NDArray[np.bool_] | None = None
 
     def row(self) -> dict[str, str | int | float]:
         """Return the figures as one flat row of a table."""
@@ -85,6 +90,15 @@ class Evaluation:
         errors = np.array([image.predicted - image.truth for image in self.images])
         return {"bias": float(errors.mean()), "absolute": float(np.abs(errors).mean())}
 
+    @property
+    def auroc(self) -> float | None:
+        """How well the model's scores rank right above wrong instances at IoU 0.5: see `auroc`; None without scores."""
+        ranked = [image for image in self.images if image.confidence is not None and image.right is not None]
+        if not ranked:
+            return None
+        confidence = np.concatenate([image.confidence for image in ranked if image.confidence is not None])
+        return auroc(confidence, np.concatenate([image.right for image in ranked if image.right is not None]))
+
     def worst(self, count: int) -> list[ImageResult]:
         """Return the images of the lowest mean AP, worst first."""
         return sorted(self.images, key=lambda image: (image.scores.mean_ap, image.name))[:count]
@@ -100,11 +114,19 @@ class Evaluation:
             "pooled": _ratios(self.pooled),
             "count_error": self.count_error,
             "mistakes": self.mistakes,
+            "score_auroc": self.auroc,
             "results": [image.row() for image in self.images],
         }
 
 
-def compare(name: str, truth: Labels, predicted: Labels, *, min_truth_size: int = 0) -> ImageResult:
+def compare(
+    name: str,
+    truth: Labels,
+    predicted: Labels,
+    *,
+    min_truth_size: int = 0,
+    found: Instances | None = None,
+) -> ImageResult:
     """Score one prediction.
 
     Parameters
@@ -115,6 +137,8 @@ def compare(name: str, truth: Labels, predicted: Labels, *, min_truth_size: int 
         0 is background; other labels may be any positive integers.
     min_truth_size : int
         True instances of fewer pixels do not count, nor do predictions mainly on them.
+    found : Instances, optional
+        The predicted instances with their scores.
 
     Returns
     -------
@@ -130,13 +154,50 @@ def compare(name: str, truth: Labels, predicted: Labels, *, min_truth_size: int 
         raise InstsegError(f"the prediction of {name} is {sizes}; expected equal sizes; compare labels of one image")
     truth, predicted = counted(truth, predicted, min_truth_size)
     scores = score(truth, predicted, THRESHOLDS)
+    confidence = right = None
+    if found is not None:
+        kept = np.isin(found.id, predicted)
+        confidence, right = found.score[kept], np.isin(found.id[kept], match(truth, predicted).predicted_ids)
     return ImageResult(
         name=name,
         truth=int(scores.tp[0] + scores.fn[0]),
         predicted=int(scores.tp[0] + scores.fp[0]),
         scores=scores,
         mistakes=find_mistakes(truth, predicted).counts(),
+        confidence=confidence,
+        right=right,
     )
+
+
+def auroc(confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> float | None:
+    """Return the area under the receiver operating characteristic curve.
+
+    The share of pairs of a right and a wrong instance in which the right one
+    has the higher score; equal scores count half (Mann and Whitney 1947).
+
+    Parameters
+    ----------
+    confidence : (M,) floats
+        Scores.
+    right : (M,) bool
+
+    Returns
+    -------
+    float or None
+        0..1, 0.5 for scores that say nothing; None if all are right or all wrong.
+
+    Examples
+    --------
+    >>> auroc(np.array([0.9, 0.8, 0.4, 0.4]), np.array([True, True, True, False]))
+    0.8333333333333334
+    """
+    from scipy.stats import rankdata
+
+    good, bad = int(np.count_nonzero(right)), int(np.count_nonzero(~right))
+    if not good or not bad:
+        return None
+    ranks = rankdata(confidence)[right].sum()
+    return float((ranks - good * (good + 1) / 2) / (good * bad))
 
 
 def counted(truth: Labels, predicted: Labels, min_truth_size: int) -> tuple[Labels, Labels]:

@@ -70,6 +70,8 @@ def find_instances(
     threshold = settings.seed_threshold
     if seeds is None:
         seeds, threshold = flatness(foreground, points, float(np.median(bandwidth))), 0.0
+    else:
+        seeds = _averaged(np.where(foreground, seeds, np.float32(0)), settings.seed_window)
     start = _peaks(np.where(foreground, seeds, -1.0), foreground & (seeds >= threshold))[foreground]
     if not start.any():
         return np.full(len(points), NOISE, np.int32)
@@ -147,6 +149,15 @@ def _bandwidth(
     changes = np.concatenate([change for _, _, change in _neighbour_changes(foreground, points)])
     typical = float(np.median(changes)) if len(changes) else 0.0
     return np.full(len(points), _NOISE_REACH * typical or 1.0, np.float32)
+
+
+def _averaged(values: NDArray[np.float32], window: int) -> NDArray[np.float32]:
+    from scipy import ndimage
+
+    if window == 1:
+        return values
+    averaged: NDArray[np.float32] = ndimage.uniform_filter(values, window, mode="constant")
+    return averaged
 
 
 def _peaks(values: NDArray[np.float32], among: NDArray[np.bool_]) -> NDArray[np.bool_]:

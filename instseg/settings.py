@@ -203,6 +203,9 @@ class ClusterSettings(Settings):
     seed_threshold: float = _option(
         0.5, "An instance starts at a pixel of at least this seed value, 0 to 1. Fast only."
     )
+    seed_window: int = _option(
+        1, "Seed values are averaged over a square of this side, so that single pixels start nothing. Fast only."
+    )
     membership_threshold: float = _option(
         0.2, "Pixels of less membership in any instance are noise, 0 to 1. Fast only."
     )
@@ -224,6 +227,7 @@ class ClusterSettings(Settings):
             _positive(self, "bandwidth")
             _require(1e-6 <= self.bandwidth <= 1e6, "bandwidth", self.bandwidth, "0.000001 to 1000000")
         _positive(self, "min_size", "min_samples")
+        _require(1 <= self.seed_window <= 1001, "seed_window", self.seed_window, "1 to 1001 pixels")
         _require(self.min_cluster_size >= 2, "min_cluster_size", self.min_cluster_size, "at least 2 pixels")
         _not_negative(self, "position_weight")
         _require(self.position_weight <= 1e6, "position_weight", self.position_weight, "at most 1000000")

@@ -161,10 +161,10 @@ def test_version_and_module():
 
 def test_help_names_the_commands():
     text = run("--help").stdout
-    assert all(name in text for name in ("train", "predict", "cluster", "data"))
+    assert all(name in text for name in ("train", "predict", "cluster", "evaluate", "data"))
 
 
-@pytest.mark.parametrize("command", ["train", "predict", "cluster", "data generate", "data check"])
+@pytest.mark.parametrize("command", ["train", "predict", "cluster", "evaluate", "data generate", "data check"])
 def test_every_command_has_help(command):
     result = run(*command.split(), "--help")
     assert result.exit_code == 0
@@ -216,11 +216,15 @@ print("\\nloaded:", *(name for name in heavy if name in sys.modules))
         ("data generate --size 32 --max-discs 25", {"tensorflow", "keras", "hdbscan", "sklearn"}),
         ("cluster maps.npz", {"tensorflow", "keras", "hdbscan", "sklearn"}),
         ("cluster maps.npz --method hdbscan", {"tensorflow", "keras"}),
+        ("evaluate --help", {"tensorflow", "keras", "scipy", "hdbscan", "sklearn", "numpy"}),
+        ("evaluate --pred data/labels --labels data/labels", {"tensorflow", "keras", "hdbscan", "sklearn"}),
     ],
 )
 def test_commands_start_without_what_they_do_not_need(arguments, never):
     if "maps.npz" in arguments:
         make_npz()
+    if "data/labels" in arguments:
+        make_data()
     command = [sys.executable, "-c", IMPORTED, *arguments.split()]
     done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
     assert (done.returncode, done.stderr) == (0, "")
@@ -260,6 +264,7 @@ CLUSTERING = (
     ("--membership-threshold", ("0", "1", "inf"), "above 0 and below 1"),
     ("--bandwidth", ("0", "-1", "nan", "inf"), "a number above 0"),
     ("--min-size", ("0", "-3"), "a number above 0"),
+    ("--seed-window", ("0", "-1", "2000"), "1 to 1001 pixels"),
     ("--min-cluster-size", ("0", "1", "-5"), "at least 2 pixels"),
     ("--min-samples", ("0", "-1"), "a number above 0"),
     ("--position-weight", ("-1", "nan", "inf"), "0 or a number above 0"),
@@ -465,11 +470,16 @@ def test_predict_starts_quietly_and_writes_labels(model):
 @pytest.mark.parametrize("options", [(), ("--method", "hdbscan", "--min-size", 3), ("--position-weight", 0.5)])
 def test_predict_with_embeddings_then_cluster_gives_the_same_bytes(model, options):
     make_image()
-    result = run("predict", model, "image.png", "--out", "a.png", "--embeddings", "maps.npz", *options)
+    outputs = ("--out", "a.png", "--embeddings", "maps.npz", "--scores", "a.csv", "--outlines", "a.geojson")
+    result = run("predict", model, "image.png", *outputs, *options)
     assert (result.exit_code, result.stderr) == (0, "")
-    assert run("cluster", "maps.npz", "--out", "b.png").exit_code == 0
+    assert run("cluster", "maps.npz", "--out", "b.png", "--scores", "b.csv", "--outlines", "b.geojson").exit_code == 0
     assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
-    assert read_labels(Path("a.png")).max() > 0
+    assert Path("a.csv").read_bytes() == Path("b.csv").read_bytes()
+    assert Path("a.geojson").read_bytes() == Path("b.geojson").read_bytes()
+    labels = read_labels(Path("a.png"))
+    assert labels.max() > 0
+    assert len(Path("a.csv").read_text().splitlines()) == labels.max() + 1
 
 
 def test_predict_draws_pictures(model):
@@ -566,6 +576,11 @@ def test_predict_never_writes_two_results_to_one_file(model):
         (("--out", "missing/l.png"), "cannot write missing/l.png: the folder missing does not exist; create it first"),
         (("--out", "l.bmp"), "cannot write l.bmp: expected a name that ends in .png or .tif or .tiff"),
         (("--out", "l.png", "--overlay", "o.jpg"), "cannot write o.jpg: expected a name that ends in .png"),
+        (
+            ("--out", "l.png", "--outlines", "o.txt"),
+            "cannot write o.txt: expected a name that ends in .geojson or .zip",
+        ),
+        (("--out", "l.png", "--scores", "s.txt"), "cannot write s.txt: expected a name that ends in .csv"),
         (("--out", "l.png", "--embeddings", "e.png"), "cannot write e.png: expected a name that ends in .npz"),
         (("--out-dir", "image.png"), "cannot use image.png as a folder: it is a file"),
         (("--out-dir", "image.png/out"), "cannot create the folder image.png/out: image.png is a file; choose another"),
@@ -842,7 +857,10 @@ def test_train_pads_small_images_and_reads_16_bit_rgb_and_binary_masks(small_net
     assert "--connected-components" in refused(run("train", "model", "--data", data, *EASY))
     result = run("train", "model", "--data", data, "--iterations", 2, "--connected-components", *EASY)
     assert result.exit_code == 0
-    assert re.fullmatch(r"model: 2 iterations, AP50 \d\.\d{3}, AP75 \d\.\d{3} on 1 validation images\n", result.stdout)
+    assert re.fullmatch(
+        r"model: 2 iterations, AP50 \d\.\d{3}, AP75 \d\.\d{3}, AP50-90 \d\.\d{3} on 1 validation images\n",
+        result.stdout,
+    )
     assert result.stderr.endswith("Segment images with: instseg predict model IMAGE --out labels.png\n")
     written = set(files())
     assert {"model/instseg.json", "model/saved_model.pb", "model/report/curves.png"} <= written
@@ -890,7 +908,7 @@ def test_resume_keeps_where_the_data_are_and_how_they_are_read(small_net, monkey
 
 
 STEP = r"iteration \d+/\d+ loss \d+\.\d{4}( \w+ \d+\.\d{4})+ \d+\.\d images/s(, \d+:\d\d left)?"
-SAVED = r"saved at iteration \d+: AP50 \d\.\d{3}, AP75 \d\.\d{3}"
+SAVED = r"saved at iteration \d+: AP50 \d\.\d{3}, AP75 \d\.\d{3}, AP50-90 \d\.\d{3}"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -184,6 +184,22 @@ def test_the_settings_of_the_file_apply_unless_others_are_given():
     assert cluster(maps_of(np.zeros((3, 3)))).max() == 0  # By default of 10 pixels at least.
 
 
+def test_seeds_are_averaged_so_that_single_pixels_start_nothing():
+    values = np.zeros((9, 9), np.float32)
+    values[6, 6] = 9
+    seeds = np.full((9, 9), 0.3, np.float32)
+    seeds[1:4, 1:4], seeds[6, 6] = 0.9, 0.95
+    assert cluster(maps_of(values, seeds=seeds), settings()).max() == 2
+    averaged = cluster(maps_of(values, seeds=seeds), settings(seed_window=3))
+    assert averaged.tolist() == np.ones((9, 9), int).tolist()
+    # What lies outside the foreground counts as 0: 0.9 of 4 in 9 pixels is too little.
+    corner = np.zeros((9, 9), np.float32)
+    corner[:2, :2] = 1
+    few = maps_of(np.zeros((9, 9)), foreground=corner, seeds=np.full((9, 9), 0.9))
+    assert cluster(few, settings()).max() == 1
+    assert cluster(few, settings(seed_window=3, noise="drop")).max() == 0
+
+
 def test_without_seeds_flat_places_start_instances():
     values = np.concatenate([np.zeros((9, 9)), np.full((9, 9), 40.0)], axis=1)[..., None] + jitter((9, 18, 1), 0.5)
     foreground = np.ones((9, 18), bool)

@@ -14,6 +14,7 @@ from instseg.data.discs import draw_discs
 from instseg.errors import InstsegError
 from instseg.evaluation import Evaluation, compare, counted
 from instseg.images import read_image, read_labels, write_labels, write_picture
+from instseg.instances import Instances
 
 TRUTH = np.array([[1, 1, 1, 1, 0, 2, 2, 0, 3]])
 # IoU 3/4 with 1, 1 with 2, nothing of 3, and one that is nowhere.
@@ -64,6 +65,25 @@ def test_pooled_and_averaged_are_different_things():
     assert evaluation.pooled.ap[0] == pytest.approx(3 / 5)
     assert evaluation.count_error == {"bias": 0.0, "absolute": 0.0}
     assert [image.name for image in evaluation.worst(5)] == ["a", "b"]
+
+
+def test_scores_are_ranked_by_hand():
+    found = [compare("a", TRUTH, PREDICTED, found=confident([0.9, 0.7, 0.8]))]
+    # Of 5, 7 and 9 only the last is wrong: 0.8, between the two that are right.
+    assert Evaluation(images=tuple(found)).auroc == 0.5
+    found.append(compare("b", TRUTH, TRUTH, found=confident([0.9, 0.9, 0.9])))
+    assert Evaluation(images=tuple(found)).auroc == 4 / 5
+    assert Evaluation(images=tuple(found[1:])).auroc is None
+    assert Evaluation(images=(compare("a", TRUTH, PREDICTED),)).auroc is None
+    small = compare("a", TRUTH, PREDICTED, min_truth_size=3, found=confident([0.9, 0.7, 0.8]))
+    assert small.confidence.tolist() == [0.7, 0.8]
+    assert small.right.tolist() == [True, False]
+
+
+def confident(scores):
+    ids = np.array([1, 2, 3]) if len(set(scores)) == 1 else np.array([5, 7, 9])
+    places = {name: np.zeros(3, int) for name in ("area", "row", "column", "top", "left", "bottom", "right")}
+    return Instances(id=ids, score=np.array(scores), **places)
 
 
 def test_nothing_predicted_where_nothing_is_is_right_and_anything_else_wrong():
@@ -142,9 +162,15 @@ def test_a_model_is_evaluated_on_a_data_folder(tiny_model, tiny_discs):
     result = run(tiny_model, "--data", "data", "--json", "--picture", "worst.png")
     assert (result.exit_code, result.stderr) == (0, "")
     of_model = json.loads(result.stdout)
+    auroc = of_model.pop("score_auroc")
+    # None where everything is right.
+    assert auroc is None or 0 <= auroc <= 1
     predicted = CliRunner().invoke(app, ["predict", str(tiny_model), "data/images", "--out-dir", "pred"])
     assert predicted.exit_code == 0
-    assert json.loads(run("--pred", "pred", "--labels", "data/labels", "--json").stdout) == of_model
+    assert json.loads(run("--pred", "pred", "--labels", "data/labels", "--json").stdout) == {
+        **of_model,
+        "score_auroc": None,
+    }
     # Other settings of the clustering are taken.
     none = json.loads(run(tiny_model, "--data", "data", "--json", "--min-size", 4000).stdout)
     assert none["predicted"] == 0

@@ -22,7 +22,7 @@ from instseg.data.training import TrainingData, disc_data
 from instseg.errors import InstsegError, UsageError
 from instseg.learner import Learner
 from instseg.metrics import score
-from instseg.predict import load
+from instseg.predict import load, turned, turned_back
 from instseg.report import Report
 from instseg.settings import ClusterSettings, MetricLossSettings, ModelSettings
 from instseg.train import Saved, Step, fitting_clustering, stored_training, train, validate
@@ -115,7 +115,7 @@ def test_every_step_and_save_is_told(tiny_training):
         assert step.images_per_second > 0
         assert 0 <= step.waiting <= 1
     for saved in saves(events):
-        assert list(saved.scores) == ["AP50", "AP75"]
+        assert list(saved.scores) == ["AP50", "AP75", "AP50-90"]
         assert all(0 <= value <= 1 for value in saved.scores.values())
 
 
@@ -350,8 +350,10 @@ def test_the_tiny_model_finds_discs(tiny_model, tiny_discs):
 def test_validation_scores_are_those_of_predictions(tiny_model, tiny_discs, tiny_plan):
     model = load(str(tiny_model))
     samples = disc_data(tiny_plan(1).train, tiny_discs).validation
-    expected = np.mean([score(one.labels, model.predict(one.image), (0.5, 0.75)).ap for one in samples], axis=0)
-    assert validate(model, samples) == pytest.approx({"AP50": expected[0], "AP75": expected[1]})
+    at = [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9]
+    expected = np.mean([score(one.labels, model.predict(one.image), at).ap for one in samples], axis=0)
+    figures = {"AP50": expected[0], "AP75": expected[5], "AP50-90": expected.mean()}
+    assert validate(model, samples) == pytest.approx(figures)
 
 
 def test_settings_come_back(tiny_model, tiny_plan):
@@ -415,6 +417,33 @@ def test_images_that_do_not_fit_are_told(tiny_model, image, error, message):
     assert type(caught.value) is error
 
 
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("quarters", range(4))
+def test_what_was_turned_comes_back(quarters, flip):
+    """Positions point back to the pixel that they belong to."""
+    rows, columns = np.indices((5, 7), np.float32)
+    image = np.stack([rows, columns], axis=-1)
+    there = turned(image, quarters, flip)
+    own = np.stack(np.indices(there.shape[:2], np.float32), axis=-1)
+    maps = {"embeddings": np.concatenate([own, there], axis=-1), "foreground": there[..., 0]}
+    back = turned_back(maps, quarters, flip, positions=True)
+    np.testing.assert_array_equal(back["foreground"], rows)
+    np.testing.assert_array_equal(back["embeddings"], np.concatenate([image, image], axis=-1))
+    free = turned_back(maps, quarters, flip, positions=False)
+    np.testing.assert_array_equal(free["embeddings"][..., 2:], image)
+
+
+def test_test_time_augmentation_does_not_depend_on_how_the_image_lies(tiny_model, tiny_discs):
+    model, (image, _) = load(tiny_model), disc_image(tiny_discs)
+    maps = model.embed(image[:, :48], tta=True)
+    assert maps.embeddings.shape == (64, 48, 4)
+    lying = model.embed(np.rot90(image[:, :48])[:, ::-1], tta=True)
+    for name in ("foreground", "seeds", "bandwidth"):
+        np.testing.assert_allclose(
+            np.rot90(getattr(lying, name)[:, ::-1], -1), getattr(maps, name), rtol=1e-3, atol=1e-4, err_msg=name
+        )
+
+
 def test_other_clustering_settings_can_be_asked_for(tiny_model, tiny_discs):
     model = load(tiny_model)
     image, _ = disc_image(tiny_discs)
@@ -464,11 +493,12 @@ def test_the_metric_loss_trains_on_colour_and_the_loaded_model_is_the_one_in_mem
 
 def test_the_clustering_fits_the_loss_and_the_size_of_objects():
     discs = ModelSettings(diameter=20.0)
-    # 7 % of a disc of 20 pixels' diameter: 0.07 * pi * 10^2.
-    assert fitting_clustering(discs, MetricLossSettings()) == ClusterSettings(min_size=22)
+    # 7 % of a disc of 20 pixels' diameter: 0.07 * pi * 10^2; and 35 % of the diameter.
+    assert fitting_clustering(discs, MetricLossSettings()) == ClusterSettings(min_size=22, seed_window=7)
     plain = ModelSettings(diameter=20.0, loss="metric")
     expected = ClusterSettings(min_size=22, bandwidth=0.0625, position_weight=0.00781)
     assert fitting_clustering(plain, MetricLossSettings()) == expected
     # Without a push margin nothing says how far instances reach: it is measured on the embeddings.
     assert fitting_clustering(plain, MetricLossSettings(push_margin=0.0)).bandwidth is None
-    assert fitting_clustering(ModelSettings(diameter=1.0), MetricLossSettings()).min_size == 1
+    assert fitting_clustering(ModelSettings(diameter=1.0), MetricLossSettings()) == ClusterSettings(min_size=1)
+    assert fitting_clustering(ModelSettings(diameter=12.0), MetricLossSettings()).seed_window == 5

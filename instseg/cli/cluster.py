@@ -19,6 +19,12 @@ def cluster(
     out: Annotated[
         Path, typer.Option(metavar="FILE", help="Where the labels go: .png (16 bit) or .tif (32 bit).")
     ] = Path("labels.png"),
+    scores: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also list the instances and their scores (.csv).")
+    ] = None,
+    outlines: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write polygons (.geojson, or .zip for ImageJ).")
+    ] = None,
     *,
     clustering: Given,
 ) -> None:
@@ -31,11 +37,22 @@ def cluster(
     from instseg.embeddings import read_embeddings
     from instseg.files import require_target
     from instseg.images import LABEL_SUFFIXES, write_labels
+    from instseg.instances import describe, write_table
+    from instseg.outlines import SUFFIXES, require_format, write_outlines
 
     require_target(out, *LABEL_SUFFIXES)
+    if scores is not None:
+        require_target(scores, ".csv")
+    if outlines is not None:
+        require_target(outlines, *SUFFIXES)
+        require_format(outlines)
     maps = read_embeddings(embeddings)
     base = maps.settings or settings_given
     with terminal.waiting("Clustering"):
         labels = group(maps, dataclasses.replace(base, **clustering))
     write_labels(out, labels)
+    if scores is not None:
+        write_table(scores, describe(labels, maps))
+    if outlines is not None:
+        write_outlines(outlines, labels, describe(labels, maps))
     typer.echo(f"{out}: {int(labels.max(initial=0))} instances")

@@ -46,6 +46,9 @@ def evaluate(
     ] = None,
     worst: Annotated[int, typer.Option(min=1, max=100, help="Images in --picture.")] = 3,
     min_truth_size: Annotated[int, typer.Option(min=0, help="True instances of fewer pixels do not count.")] = 0,
+    tta: Annotated[
+        bool, typer.Option("--tta", help="Average over flips and quarter turns: better, eight times the cost.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     threads: Annotated[int | None, typer.Option(help="Threads of TensorFlow.", show_default="all cores")] = None,
     *,
@@ -57,7 +60,7 @@ def evaluate(
     """
     ClusterSettings(**clustering)
     terminal.require_threads(threads)
-    of_model = _wants_model(model, data, pred, labels, images, clustering)
+    of_model = _wants_model(model, data, pred, labels, images, tta, clustering)
     from instseg.evaluation import Evaluation, compare
     from instseg.files import require_target
 
@@ -66,13 +69,13 @@ def evaluate(
     if picture is not None:
         require_target(picture, ".png")
     if of_model:
-        cases = _of_model(model or Path(), data or Path(), clustering, threads)
+        cases = _of_model(model or Path(), data or Path(), clustering, tta, threads)
     else:
         cases = _of_folders(pred or Path(), labels or Path(), images)
     results, kept = [], _Worst(worst if picture is not None else 0)
     with terminal.counting("Evaluating") as count:
         for number, case in enumerate(cases.each, start=1):
-            result = compare(case.name, case.truth, case.predicted, min_truth_size=min_truth_size)
+            result = compare(case.name, case.truth, case.predicted, min_truth_size=min_truth_size, found=case.found)
             results.append(result)
             kept.offer(result.scores.mean_ap, case)
             count(number, cases.number)
@@ -94,6 +97,7 @@ class _Case(NamedTuple):
     truth: Any
     predicted: Any
     image: Any
+    found: Any = None
 
 
 class _Cases(NamedTuple):
@@ -123,6 +127,7 @@ def _wants_model(
     pred: Path | None,
     labels: Path | None,
     images: Path | None,
+    tta: bool,
     clustering: Given,
 ) -> bool:
     expected = "either MODEL --data DIR, or --pred DIR --labels DIR"
@@ -132,14 +137,18 @@ def _wants_model(
         raise UsageError(f"got {names}, expected {expected}; give one of the two")
     if model is not None and images is not None:
         raise UsageError("--images goes with --pred; with MODEL the images of --data are drawn on")
+    if model is None and tta:
+        raise UsageError("--tta is how a model predicts; give MODEL --data DIR")
     if model is None and clustering:
         names = ", ".join("--" + name.replace("_", "-") for name in clustering)
         raise UsageError(f"{names} change how a model's embeddings are clustered; give MODEL --data DIR")
     return model is not None
 
 
-def _of_model(model: Path, data: Path, clustering: Given, threads: int | None) -> _Cases:
+def _of_model(model: Path, data: Path, clustering: Given, tta: bool, threads: int | None) -> _Cases:
+    from instseg.cluster import cluster
     from instseg.data.folder import find_pairs, read_pair
+    from instseg.instances import describe
     from instseg.store import read_settings
 
     pairs = find_pairs(data)
@@ -157,10 +166,11 @@ def _of_model(model: Path, data: Path, clustering: Given, threads: int | None) -
         for pair in pairs:
             image, truth = read_pair(pair)
             try:
-                predicted = loaded.predict(image, settings)
+                maps = loaded.embed(image, tta=tta)
             except InstsegError as error:
                 raise InstsegError(f"{pair.image}: {error}") from error
-            yield _Case(pair.name, truth, predicted, image)
+            predicted = cluster(maps, settings)
+            yield _Case(pair.name, truth, predicted, image, describe(predicted, maps))
 
     return _Cases(len(pairs), each())
 
@@ -232,6 +242,10 @@ def _print(evaluation: "Evaluation") -> None:
         highlight=False,
         soft_wrap=True,
     )
+    if evaluation.auroc is not None:
+        console.print(
+            f"AUROC of the instances' scores for being right at IoU 0.5: {evaluation.auroc:.3f}", highlight=False
+        )
     for image in evaluation.worst(3):
         console.print(
             f"mean AP {image.scores.mean_ap:.3f}: {image.name}", highlight=False, markup=False, soft_wrap=True

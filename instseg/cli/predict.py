@@ -1,8 +1,9 @@
 """`instseg predict`."""
 
 import dataclasses
+import functools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
@@ -14,7 +15,18 @@ from instseg.errors import InstsegError, UsageError
 from instseg.settings import ClusterSettings
 
 if TYPE_CHECKING:
-    from instseg.predict import Model
+    from instseg.embeddings import Embeddings
+
+    Embed = Callable[[Any], Embeddings]
+
+# Of the extra files; the first is that of the files in a folder.
+_SUFFIXES = {
+    "npz": (".npz",),
+    "embeddings": (".png",),
+    "overlay": (".png",),
+    "scores": (".csv",),
+    "outlines": (".geojson", ".zip"),
+}
 
 
 @settings_options(clustering=ClusterSettings)
@@ -43,6 +55,19 @@ def predict(
     overlay: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also draw the outlines (.png); with --out-dir a folder.")
     ] = None,
+    tta: Annotated[
+        bool, typer.Option("--tta", help="Average over flips and quarter turns: better, eight times the cost.")
+    ] = False,
+    scores: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Also list the instances and their scores (.csv); with --out-dir a folder."),
+    ] = None,
+    outlines: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Also write polygons (.geojson, or .zip for ImageJ); with --out-dir a folder."
+        ),
+    ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of TensorFlow.", show_default="all cores")] = None,
     *,
     clustering: Given,
@@ -59,7 +84,13 @@ def predict(
     from instseg.store import read_settings
 
     files = find_images(images)
-    extras = {"npz": embeddings, "embeddings": embeddings_picture, "overlay": overlay}
+    extras = {
+        "npz": embeddings,
+        "embeddings": embeddings_picture,
+        "overlay": overlay,
+        "scores": scores,
+        "outlines": outlines,
+    }
     if out is not None:
         if len(files) > 1:
             raise UsageError(f"--out is for one image, but {len(files)} were found; give --out-dir DIR")
@@ -79,13 +110,14 @@ def predict(
 
         loaded = load(model)
     settings = dataclasses.replace(loaded.clustering, **clustering)
+    embed = functools.partial(loaded.embed, tta=tta)
     if out is not None:
         image = _read(files[0])
         with terminal.waiting("Segmenting"):
-            instances = _segment(loaded, image, settings, targets, "")
+            instances = _segment(embed, image, settings, targets, "")
         typer.echo(f"{out}: {instances} instances")
     else:
-        _segment_all(loaded, files, planes, settings, targets)
+        _segment_all(embed, files, planes, settings, targets)
 
 
 class _Targets(Protocol):
@@ -102,11 +134,14 @@ class _OneImage:
     def __init__(self, out: Path, extras: dict[str, Path | None], image: Path) -> None:
         from instseg.files import require_target
         from instseg.images import LABEL_SUFFIXES
+        from instseg.outlines import require_format
 
         require_target(out, *LABEL_SUFFIXES)
         for kind, path in extras.items():
             if path is not None:
-                require_target(path, ".npz" if kind == "npz" else ".png")
+                require_target(path, *_SUFFIXES[kind])
+        if extras["outlines"] is not None:
+            require_format(extras["outlines"])
         paths = [path.resolve() for path in (out, *extras.values()) if path is not None]
         if len(set(paths)) < len(paths):
             raise UsageError("labels, embeddings and pictures cannot share a file; give each its own name")
@@ -144,7 +179,7 @@ class _ManyImages:
 
     def extra(self, kind: str, name: str) -> Path | None:
         folder = self._extras[kind]
-        return None if folder is None else folder / f"{name}.{'npz' if kind == 'npz' else 'png'}"
+        return None if folder is None else folder / f"{name}{_SUFFIXES[kind][0]}"
 
     def _require_free(self, files: list[Path], overwrite: bool) -> None:
         """See that names are unique, folders can be used and nothing is replaced unasked."""
@@ -173,14 +208,16 @@ def _read(file: Path) -> Any:
     return read_image(file)
 
 
-def _segment(model: "Model", image: Any, settings: ClusterSettings, targets: _Targets, name: str) -> int:
+def _segment(embed: "Embed", image: Any, settings: ClusterSettings, targets: _Targets, name: str) -> int:
     """Write all results of one image and return its number of instances."""
     from instseg.cluster import cluster
     from instseg.embeddings import write_embeddings
     from instseg.images import write_labels, write_picture
+    from instseg.instances import describe, write_table
+    from instseg.outlines import write_outlines
     from instseg.render import embeddings_picture, overlay
 
-    maps = dataclasses.replace(model.embed(image), settings=settings)
+    maps = dataclasses.replace(embed(image), settings=settings)
     labels = cluster(maps, settings)
     write_labels(targets.labels(name), labels)
     if (path := targets.extra("npz", name)) is not None:
@@ -189,10 +226,14 @@ def _segment(model: "Model", image: Any, settings: ClusterSettings, targets: _Ta
         write_picture(path, embeddings_picture(maps.embeddings, maps.foreground))
     if (path := targets.extra("overlay", name)) is not None:
         write_picture(path, overlay(image, labels))
+    if (path := targets.extra("scores", name)) is not None:
+        write_table(path, describe(labels, maps))
+    if (path := targets.extra("outlines", name)) is not None:
+        write_outlines(path, labels, describe(labels, maps))
     return int(labels.max(initial=0))
 
 
-def _segment_all(model: "Model", files: list[Path], planes: bool, settings: ClusterSettings, targets: _Targets) -> None:
+def _segment_all(embed: "Embed", files: list[Path], planes: bool, settings: ClusterSettings, targets: _Targets) -> None:
     """Segment image after image; one that cannot be read costs no other."""
     failures: list[str] = []
     done = instances = 0
@@ -200,7 +241,7 @@ def _segment_all(model: "Model", files: list[Path], planes: bool, settings: Clus
         for number, file in enumerate(files, start=1):
             try:
                 for name, image in _named(file, planes):
-                    instances += _segment(model, image, settings, targets, name)
+                    instances += _segment(embed, image, settings, targets, name)
                     done += 1
             except InstsegError as error:
                 failures.append(f"{file}: {error}")

@@ -29,9 +29,9 @@ def augment(rng: np.random.Generator, image: Image, labels: Labels) -> tuple[Ima
     if rng.random() < 0.3:
         image = _blur(rng, image)
     image = _relight(rng, image)
-    if rng.random() < 0.5:
+    if rng.random() < 0.4:
         noise = rng.standard_normal(image.shape, np.float32)
-        image = image + np.float32(rng.uniform(0, 0.08)) * noise
+        image = image + np.float32(rng.uniform(0, 0.05)) * noise
     return np.ascontiguousarray(image, np.float32), np.ascontiguousarray(labels)
 
 
@@ -54,7 +54,7 @@ def _relight(rng: np.random.Generator, image: Image) -> Image:
     if rng.random() < 0.5:
         image = np.sign(image) * np.abs(image) ** np.float32(rng.uniform(0.7, 1.4))
     gain = rng.uniform(0.7, 1.3, (channels,))
-    offset = rng.uniform(-0.15, 0.15, (channels,))
+    offset = rng.uniform(-0.05, 0.05, (channels,))
     image = image * gain.astype(np.float32) + offset.astype(np.float32)
     if rng.random() < 0.3:
         slope = rng.uniform(-0.3, 0.3, 2)
