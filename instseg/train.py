@@ -248,7 +248,7 @@ def _train(
         if stopped or over >= 1 or done % plan.train.validation_every == 0:
             with clock.paused():
                 if over >= 1:
-                    plan = dataclasses.replace(plan, clustering=_tuned(plan, data, serving))
+                    plan = dataclasses.replace(plan, clustering=_tuned(plan, data, serving, stop))
                 yield _save(folder, plan, data, learner, serving, book, done, clock.seconds())
         if stopped:
             return
@@ -308,7 +308,7 @@ def _save(
     return Saved(iteration=iteration, scores=scores)
 
 
-def _tuned(plan: Plan, data: TrainingData, serving: Serving) -> ClusterSettings:
+def _tuned(plan: Plan, data: TrainingData, serving: Serving, stop: Callable[[], bool]) -> ClusterSettings:
     """Return the clustering settings that suit the validation images, as many as memory and patience allow."""
     model = Model(serving.embed, plan.model, plan.clustering)
     chosen: list[Sample] = []
@@ -316,7 +316,8 @@ def _tuned(plan: Plan, data: TrainingData, serving: Serving) -> ClusterSettings:
         if chosen and sum(one.labels.size for one in chosen) + sample.labels.size > _TUNING_PIXELS:
             break
         chosen.append(sample)
-    return tune([model.embed(sample.image) for sample in chosen], [sample.labels for sample in chosen], plan.clustering)
+    maps = [model.embed(sample.image) for sample in chosen]
+    return tune(maps, [sample.labels for sample in chosen], plan.clustering, stop=stop)
 
 
 def _chosen(samples: Sequence[Sample]) -> Sequence[Sample]:

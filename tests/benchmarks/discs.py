@@ -23,7 +23,6 @@ from instseg.errors import InstsegError
 from instseg.metrics import MeanScores, Scores, average, pool, score
 
 MIN_VISIBLE = 20
-THRESHOLDS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.9)
 _SHOWN = ("ap", "precision", "recall", "f1", "matched_iou")
 
 
@@ -47,7 +46,7 @@ def evaluate(folder: Path, count: int, seed: int) -> None:
         start = time.perf_counter()
         predicted = model.predict(image)
         seconds.append(time.perf_counter() - start)
-        scores.append(score(labels, predicted, THRESHOLDS, min_truth_size=MIN_VISIBLE, ignored=cut_off(labels)))
+        scores.append(score(labels, predicted, min_truth_size=MIN_VISIBLE, ignored=cut_off(labels)))
     pooled = pool(scores)
     print(f"{count} images, {pooled.tp[0] + pooled.fn[0]:,} true instances (of {MIN_VISIBLE} pixels and more)")
     _print_table("mean over images", average(scores))
@@ -87,10 +86,11 @@ def cut_off(labels: NDArray[np.int32]) -> NDArray[np.bool_]:
 
 
 def _print_table(title: str, scores: Scores | MeanScores) -> None:
-    print(f"\n{title:<22}" + "".join(f"{f'IoU {threshold:g}':>10}" for threshold in scores.thresholds))
+    print(f"\n{title}: mean AP {scores.mean_ap:.4f} (IoU 0.50 to 0.90)")
+    print(f"{'  IoU':<17}" + "".join(f"{threshold:9.2f}" for threshold in scores.thresholds))
     for name in _SHOWN:
         label = "AP" if name == "ap" else name.replace("_", " ").replace("iou", "IoU")
-        print(f"  {label:<20}" + "".join(f"{value:10.4f}" for value in getattr(scores, name)))
+        print(f"  {label:<15}" + "".join(f"{value:9.4f}" for value in getattr(scores, name)))
 
 
 if __name__ == "__main__":
