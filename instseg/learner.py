@@ -14,6 +14,7 @@ from instseg.settings import MetricLossSettings, ModelSettings, TrainSettings
 
 # A step whose gradient is longer than this is shortened to it: one odd batch cannot throw the weights away.
 _CLIP_NORM = 10.0
+# Share of a training that the warm-up may take.
 _LONGEST_WARMUP = 0.1
 _BANDWIDTH_WEIGHT = 0.5
 _SEED_WEIGHT = 1.0

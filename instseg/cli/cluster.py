@@ -51,8 +51,10 @@ def cluster(
     with terminal.waiting("Clustering"):
         labels = group(maps, dataclasses.replace(base, **clustering))
     write_labels(out, labels)
-    if scores is not None:
-        write_table(scores, describe(labels, maps))
-    if outlines is not None:
-        write_outlines(outlines, labels, describe(labels, maps))
+    if scores is not None or outlines is not None:
+        found = describe(labels, maps)
+        if scores is not None:
+            write_table(scores, found)
+        if outlines is not None:
+            write_outlines(outlines, labels, found)
     typer.echo(f"{out}: {int(labels.max(initial=0))} instances")
