@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from instseg.embeddings import Embeddings
 from instseg.modes import NOISE, find_instances
-from instseg.regions import connected_pieces, remap_consecutive
+from instseg.regions import connected_pieces, fill_holes, remap_consecutive
 from instseg.settings import ClusterSettings
 
 
@@ -16,7 +16,7 @@ def cluster(maps: Embeddings, settings: ClusterSettings | None = None) -> NDArra
     piece of a cluster is an instance of its own, so pixels that are not
     connected (over edges or corners) never share one; pieces below the smallest size
     are noise like the pixels of no cluster, and noise goes to the nearest
-    instance that it is connected with, or to the background.
+    instance that it is connected with, or to the background. Holes are filled on request.
 
     Parameters
     ----------
@@ -54,6 +54,8 @@ def cluster(maps: Embeddings, settings: ClusterSettings | None = None) -> NDArra
     pieces = _without_small(pieces, settings.min_size)
     if settings.noise == "nearest":
         pieces = grow(pieces, foreground)
+    if settings.fill_holes:
+        pieces = fill_holes(pieces)
     return remap_consecutive(pieces)
 
 

@@ -26,8 +26,8 @@ class Serving(tf.Module):  # type: ignore[misc]
         image = tf.TensorSpec((None, None, None, settings.channels), tf.float32, name="image")
         level = tf.TensorSpec((None, settings.channels), tf.float32)
 
-        def embed(images: Any, low: Any, high: Any) -> dict[str, Any]:
-            return _embed(network, settings, images, low, high)
+        def embed(images: Any, low: Any, high: Any, magnification: Any) -> dict[str, Any]:
+            return _embed(network, settings, images, low, high, magnification)
 
         self.embed = tf.function(
             embed,
@@ -35,27 +35,35 @@ class Serving(tf.Module):  # type: ignore[misc]
                 image,
                 tf.TensorSpec(level.shape, level.dtype, name="low"),
                 tf.TensorSpec(level.shape, level.dtype, name="high"),
+                tf.TensorSpec((), tf.float32, name="magnification"),
             ],
         )
-        self.embed_raw = tf.function(lambda images: embed(images, *_percentiles(images)), input_signature=[image])
+        self.embed_raw = tf.function(
+            lambda images: embed(images, *_percentiles(images), tf.constant(1.0)), input_signature=[image]
+        )
 
     def save(self, folder: Path) -> None:
         """Write the SavedModel with its signatures.
 
         `serving_default` takes `image` (B, H, W, C) float32 as it was read;
-        `with_percentiles` also takes `low` and `high` (B, C), for tiles of a larger image.
+        `with_percentiles` also takes `low` and `high` (B, C), for tiles of a larger image, and `magnification` (),
+        how many times larger the network is to see the image, for objects of another size than in training. The maps
+        are of the image's size all the same.
         """
         signatures = {"serving_default": self.embed_raw, "with_percentiles": self.embed}
         tf.saved_model.save(self, str(folder), signatures=signatures)
 
 
-def _embed(network: Any, settings: ModelSettings, images: Any, low: Any, high: Any) -> dict[str, Any]:
-    height, width = tf.shape(images)[1], tf.shape(images)[2]
+def _embed(
+    network: Any, settings: ModelSettings, images: Any, low: Any, high: Any, magnification: Any
+) -> dict[str, Any]:
     low, high = low[:, None, None, :], high[:, None, None, :]
     normalised = tf.math.divide_no_nan(images - low, tf.nn.relu(high - low))
-    multiple = stride(settings)
-    padded = _pad(_pad(normalised, multiple, axis=1), multiple, axis=2)
-    outputs = read_outputs(network(padded, training=False)[:, :height, :width], settings)
+    size = tf.shape(images)[1:3]
+    seen = tf.maximum(1, tf.cast(tf.round(tf.cast(size, tf.float32) * settings.scale * magnification), tf.int32))
+    raw = _raw(network, settings, _resized(normalised, seen))
+    # Offsets are in diameters, so that maps of any size can be read; logits are what may be interpolated.
+    outputs = read_outputs(_resized(raw, size), settings, settings.diameter / magnification)
     maps = {
         "embeddings": outputs.embeddings,
         # Rounding alone can leave 0..1.
@@ -65,6 +73,19 @@ def _embed(network: Any, settings: ModelSettings, images: Any, low: Any, high: A
         maps["seeds"] = tf.sigmoid(outputs.seed_logits)
         maps["bandwidth"] = outputs.bandwidth
     return maps
+
+
+def _raw(network: Any, settings: ModelSettings, images: Any) -> Any:
+    height, width = tf.shape(images)[1], tf.shape(images)[2]
+    multiple = stride(settings)
+    padded = _pad(_pad(images, multiple, axis=1), multiple, axis=2)
+    return network(padded, training=False)[:, :height, :width]
+
+
+def _resized(maps: Any, size: Any) -> Any:
+    """Bring maps (B, H, W, R) to another height and width, smoothed before they are thinned out."""
+    same = tf.reduce_all(tf.equal(tf.shape(maps)[1:3], size))
+    return tf.cond(same, lambda: maps, lambda: tf.image.resize(maps, size, antialias=True))
 
 
 def _pad(images: Any, multiple: int, axis: int) -> Any:

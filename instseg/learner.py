@@ -26,7 +26,9 @@ class Learner:
     Attributes
     ----------
     network, averaged : keras.Model
-        The network that is trained, and its exponential moving average, which is the result.
+        The network that is trained, and the exponential moving average of its weights.
+    kept : keras.Model
+        The average as it was when it was best: the result.
     optimizer : keras.optimizers.Optimizer
         AdamW (Loshchilov and Hutter 2019, 1711.05101).
     """
@@ -36,11 +38,14 @@ class Learner:
         self.train = train
         self.network = build_network(model, train.seed)
         self.averaged = build_network(model, train.seed)
+        self.kept = build_network(model, train.seed)
         self.optimizer = keras.optimizers.AdamW(
             train.learning_rate, weight_decay=train.weight_decay, global_clipnorm=_CLIP_NORM
         )
         self.optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
         self.optimizer.build(self.network.trainable_variables)
+        # Patches are as the network sees them.
+        self._diameter = model.diameter * model.scale
         self._metric_loss = MetricLoss.from_settings(metric)
         side, channels = train.patch_size, model.channels
         self._step = tf.function(
@@ -59,9 +64,20 @@ class Learner:
         groups = {
             "network": self.network.variables,
             "averaged": self.averaged.variables,
+            "kept": self.kept.variables,
             "optimizer": self.optimizer.variables,
         }
         return {name: [variable.value for variable in variables] for name, variables in groups.items()}
+
+    def keep(self) -> list[Any]:
+        """Keep the average as it is now, and return what was kept before, for `keep_again`."""
+        before: list[Any] = self.kept.get_weights()
+        self.kept.set_weights(self.averaged.get_weights())
+        return before
+
+    def keep_again(self, before: list[Any]) -> None:
+        """Return to what was kept before."""
+        self.kept.set_weights(before)
 
     def learn(self, batch: Batch, iteration: int, progress: float) -> dict[str, float]:
         """Take optimiser step `iteration` (from 0) and return the losses by name, the total first.
@@ -85,7 +101,7 @@ class Learner:
     def _learn(self, images: Any, labels: Any, seed: Any, rate: Any, averaging: Any) -> dict[str, Any]:
         self.optimizer.learning_rate.assign(rate)
         with tf.GradientTape() as tape:
-            outputs = read_outputs(self.network(images, training=True), self.model)
+            outputs = read_outputs(self.network(images, training=True), self.model, self._diameter)
             losses = self._losses(outputs, labels, seed)
             total = sum(losses.values())
         variables = self.network.trainable_variables
@@ -102,7 +118,7 @@ class Learner:
             return {"embedding": self._metric_loss(outputs.embeddings, labels), "semantic": semantic}
         shape = tf.shape(labels)
         choice = tf.random.stateless_uniform((shape[0], shape[1] // 2, shape[2] // 2), seed, 0, 4, tf.int32)
-        diameter = self.model.diameter
+        diameter = self._diameter
         embeddings, bandwidth, seeds, thinned = one_of_four(
             choice, outputs.embeddings / diameter, outputs.bandwidth / diameter, outputs.seed_logits, labels
         )

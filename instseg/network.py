@@ -105,7 +105,7 @@ class _Layers:
         return keras.layers.Lambda(lambda cells: tf.nn.depth_to_space(cells, 2), name=name)(x)
 
 
-def read_outputs(raw: Any, settings: ModelSettings) -> Outputs:
+def read_outputs(raw: Any, settings: ModelSettings, diameter: Any | None = None) -> Outputs:
     """Take the network's raw maps apart and give them their units.
 
     Parameters
@@ -114,6 +114,8 @@ def read_outputs(raw: Any, settings: ModelSettings) -> Outputs:
         What the network returned.
     settings : ModelSettings
         Those that the network was built with.
+    diameter : float or () float32, optional
+        Diameter in the maps' pixels of an object of the typical size, by default the settings'.
 
     Returns
     -------
@@ -123,12 +125,13 @@ def read_outputs(raw: Any, settings: ModelSettings) -> Outputs:
     dimensions = settings.embeddings
     if settings.loss == "metric":
         return Outputs(raw[..., :dimensions], raw[..., dimensions:], None, None)
+    diameter = settings.diameter if diameter is None else diameter
     height, width = tf.shape(raw)[1], tf.shape(raw)[2]
     rows = tf.cast(tf.range(height), tf.float32)[:, None]
     columns = tf.cast(tf.range(width), tf.float32)[None, :]
     zero = tf.zeros((height, width))
     position = tf.stack([rows + zero, columns + zero] + [zero] * (dimensions - 2), axis=-1)
-    embeddings = raw[..., :dimensions] * settings.diameter + position
+    embeddings = raw[..., :dimensions] * diameter + position
     # A neutral network lets an instance reach 0.4 of the typical diameter.
-    bandwidth = 0.4 * settings.diameter * tf.exp(-tf.clip_by_value(raw[..., dimensions + 1], -4.0, 4.0))
+    bandwidth = 0.4 * diameter * tf.exp(-tf.clip_by_value(raw[..., dimensions + 1], -4.0, 4.0))
     return Outputs(embeddings, raw[..., dimensions + 2 :], raw[..., dimensions], bandwidth)

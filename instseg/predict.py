@@ -16,7 +16,7 @@ from instseg.runtime import load_tensorflow
 from instseg.settings import ClusterSettings, ModelSettings
 from instseg.store import damaged, read_settings
 
-Run = Callable[[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]], Mapping[str, Any]]
+Run = Callable[[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], np.float32], Mapping[str, Any]]
 
 
 class Model:
@@ -36,7 +36,12 @@ class Model:
         self.clustering = clustering
 
     def predict(
-        self, image: NDArray[np.generic], clustering: ClusterSettings | None = None, *, tta: bool = False
+        self,
+        image: NDArray[np.generic],
+        clustering: ClusterSettings | None = None,
+        *,
+        tta: bool = False,
+        diameter: float | None = None,
     ) -> NDArray[np.int32]:
         """Segment one image.
 
@@ -48,6 +53,8 @@ class Model:
             Other settings than the model's.
         tta : bool
             Test-time augmentation: see `embed`.
+        diameter : float, optional
+            Typical diameter of the image's objects in pixels, where it is not as in training: see `embed`.
 
         Returns
         -------
@@ -57,38 +64,44 @@ class Model:
         Raises
         ------
         UsageError
-            If the image is not two-dimensional, is empty or holds NaN or infinite values.
+            If the image is not two-dimensional, is empty or holds NaN or infinite values, or the diameter is absurd.
         InstsegError
             If it has another number of channels than the model takes.
         """
-        return cluster(self.embed(image, tta=tta), clustering or self.clustering)
+        return cluster(self.embed(image, tta=tta, diameter=diameter), clustering)
 
-    def embed(self, image: NDArray[np.generic], *, tta: bool = False) -> Embeddings:
+    def embed(self, image: NDArray[np.generic], *, tta: bool = False, diameter: float | None = None) -> Embeddings:
         """Return the embeddings and maps of one image; same parameters and errors as `predict`.
 
         With `tta` they are averages over the image's eight flips and quarter
         turns, turned back: a little better, at eight times the cost.
+
+        With a `diameter` outside of what the training objects measured, the network sees the image magnified so that
+        they fit. The maps are of the image's size all the same, and the clustering settings that come with them
+        suit the objects in it.
         """
         image = self._checked(image)
+        magnification = 1.0 if diameter is None else self.settings.magnification(diameter)
+        settings = self.clustering.magnified(1 / magnification)
         if not tta:
-            return Embeddings(**self._maps(image), settings=self.clustering)
+            return Embeddings(**self._maps(image, magnification), settings=settings)
         positions = self.settings.loss == "overlap"
         total: dict[str, NDArray[Any]] = {}
         for quarters, flip in itertools.product(range(4), (False, True)):
-            maps = self._maps(turned(image, quarters, flip))
+            maps = self._maps(turned(image, quarters, flip), magnification)
             for name, values in turned_back(maps, quarters, flip, positions).items():
                 # The geometric mean, as bandwidths are learnt and averaged within an instance.
                 part = (np.log(values) if name == "bandwidth" else values) / np.float32(8)
                 total[name] = total[name] + part if name in total else part
         if "bandwidth" in total:
             total["bandwidth"] = np.exp(total["bandwidth"]).astype(np.float32)
-        return Embeddings(**total, settings=self.clustering)
+        return Embeddings(**total, settings=settings)
 
-    def _maps(self, image: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
+    def _maps(self, image: NDArray[Any], magnification: float) -> dict[str, NDArray[np.float32]]:
         low, high = percentiles(image)
         tf = load_tensorflow()
         try:
-            maps = self._run(image.astype(np.float32)[None], low[None], high[None])
+            maps = self._run(image.astype(np.float32)[None], low[None], high[None], np.float32(magnification))
         except tf.errors.ResourceExhaustedError as error:
             size = f"{image.shape[0]} x {image.shape[1]}"
             raise InstsegError(
@@ -186,8 +199,15 @@ def load(folder: str | Path) -> Model:
     except (OSError, ValueError, LookupError, TypeError, AttributeError, InstsegError, tf.errors.OpError) as error:
         raise damaged(folder, error) from error
 
-    def run(image: NDArray[np.float32], low: NDArray[np.float32], high: NDArray[np.float32]) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = signature(image=tf.constant(image), low=tf.constant(low), high=tf.constant(high))
+    def run(
+        image: NDArray[np.float32], low: NDArray[np.float32], high: NDArray[np.float32], magnification: np.float32
+    ) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = signature(
+            image=tf.constant(image),
+            low=tf.constant(low),
+            high=tf.constant(high),
+            magnification=tf.constant(magnification),
+        )
         return found
 
     # What was restored owns the variables that the signature reads.

@@ -108,6 +108,52 @@ def remap_consecutive(labels: NDArray[np.integer]) -> NDArray[np.int32]:
     return np.repeat(numbers, np.diff(first_pixels, append=flat.size)).reshape(labels.shape)
 
 
+def fill_holes(labels: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Give the holes of an instance to it.
+
+    A hole is background that one instance alone surrounds: it touches neither another
+    instance nor the image's edge. What is connected over corners only is not one hole, as
+    instances are connected over corners, too. Time is O(pixels).
+
+    Parameters
+    ----------
+    labels : (H, W) int32
+        0 is background.
+
+    Returns
+    -------
+    (H, W) int32
+
+    Raises
+    ------
+    UsageError
+        If `labels` is not a 2-D array of integers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> fill_holes(np.array([[3, 3, 3, 0], [3, 0, 3, 0], [3, 3, 3, 0]], np.int32))
+    array([[3, 3, 3, 0],
+           [3, 3, 3, 0],
+           [3, 3, 3, 0]], dtype=int32)
+    """
+    _require_labels(labels)
+    if labels.size == 0:
+        return labels.copy()
+    grounds = connected_pieces((labels == 0).astype(np.int8), connectivity=4)
+    count = int(grounds.max()) + 1
+    lowest, highest = np.full(count, np.iinfo(np.int32).max, np.int32), np.zeros(count, np.int32)
+    left, right, upper, lower = np.s_[:, :-1], np.s_[:, 1:], np.s_[:-1], np.s_[1:]
+    for one, other in ((left, right), (right, left), (upper, lower), (lower, upper)):
+        beside = (grounds[one] > 0) & (labels[other] > 0)
+        np.minimum.at(lowest, grounds[one][beside], labels[other][beside])
+        np.maximum.at(highest, grounds[one][beside], labels[other][beside])
+    surrounded = lowest == highest
+    for edge in (grounds[0], grounds[-1], grounds[:, 0], grounds[:, -1]):
+        surrounded[edge] = False
+    return labels + np.where(surrounded, highest, 0)[grounds]
+
+
 def _require_labels(labels: NDArray[np.integer]) -> None:
     if labels.ndim != 2 or labels.dtype.kind not in "iu":
         raise UsageError(f"labels are {labels.dtype} of shape {labels.shape}, expected integers of shape (H, W)")

@@ -13,6 +13,12 @@ from typing import Any, Literal, Self
 
 from instseg.errors import InstsegError, UsageError
 
+ZOOM = 1.4
+"""Training shows objects up to so many times larger and smaller than they are."""
+
+# Beyond these there is nothing to see, or no memory to hold it.
+_SMALLEST_MAGNIFICATION, _LARGEST_MAGNIFICATION = 1 / 32, 8
+
 LossName = Literal["overlap", "metric"]
 DistanceName = Literal["manhattan", "euclidean"]
 ErrorName = Literal["squared", "logcosh"]
@@ -142,6 +148,11 @@ class ModelSettings(Settings):
         Channels of the network's levels, finest first.
     diameter : float
         Typical diameter of the training objects in pixels.
+    smallest_diameter, largest_diameter : float or None
+        Within which nine of ten training objects lie, in pixels.
+    scale : float
+        How many times the network's side of an image is the image's own: large objects are learnt and found in images
+        made smaller, so that the network sees them whole, and tiny ones in images made larger.
     """
 
     channels: int = 1
@@ -152,15 +163,44 @@ class ModelSettings(Settings):
     )
     widths: tuple[int, ...] = (32, 64, 128, 192)
     diameter: float = 20.0
+    smallest_diameter: float | None = None
+    largest_diameter: float | None = None
+    scale: float = 1.0
 
     def __post_init__(self) -> None:
-        _positive(self, "channels", "embeddings", "diameter")
+        _positive(self, "channels", "embeddings", "diameter", "scale")
         _require(self.embeddings <= 256, "embeddings", self.embeddings, "at most 256 dimensions")
         _require(self.classes >= 2, "classes", self.classes, "at least 2, background and foreground")
         _one_of(self, "loss", ("overlap", "metric"))
         least = 2 if self.loss == "overlap" else 1
         _require(self.embeddings >= least, "embeddings", self.embeddings, f"at least {least} for --loss {self.loss}")
         object.__setattr__(self, "widths", tuple(self.widths))
+
+    def magnification(self, diameter: float) -> float:
+        """Return how many times larger an image has to be made for objects of `diameter` pixels to be as in training.
+
+        1 where they are already: within the range that nine of ten training objects lie in.
+
+        Raises
+        ------
+        UsageError
+            If the objects are out of all proportion to those of the training.
+        """
+        smallest, largest = self._range()
+        low, high = smallest / _LARGEST_MAGNIFICATION, largest / _SMALLEST_MAGNIFICATION
+        expected = f"{low:.2g} to {high:.0f} pixels for a model of objects of {self.diameter:.3g}"
+        _require(low <= diameter <= high, "diameter", diameter, expected)
+        return min(max(diameter, smallest), largest) / diameter
+
+    def plainly_unlike(self, diameter: float) -> bool:
+        """Return whether objects of a diameter are of another size than any that the training showed, zoomed or not."""
+        smallest, largest = self._range()
+        return not smallest / ZOOM <= diameter <= largest * ZOOM
+
+    def _range(self) -> tuple[float, float]:
+        smallest = self.diameter if self.smallest_diameter is None else self.smallest_diameter
+        largest = self.diameter if self.largest_diameter is None else self.largest_diameter
+        return smallest, largest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,6 +255,7 @@ class ClusterSettings(Settings):
     min_samples: int = _option(5, "Neighbours that make a pixel dense. HDBSCAN only.")
     position_weight: float = _option(0.0, "Pixel coordinates times this are appended to the embeddings.")
     noise: NoiseRule = _option("nearest", "Pixels of no instance go to the nearest that touches, or are dropped.")
+    fill_holes: bool = _option(False, "Background that one instance surrounds becomes part of it.")
 
     def __post_init__(self) -> None:
         _one_of(self, "method", ("fast", "hdbscan"))
@@ -231,3 +272,14 @@ class ClusterSettings(Settings):
         _require(self.min_cluster_size >= 2, "min_cluster_size", self.min_cluster_size, "at least 2 pixels")
         _not_negative(self, "position_weight")
         _require(self.position_weight <= 1e6, "position_weight", self.position_weight, "at most 1000000")
+
+    def magnified(self, magnification: float) -> "ClusterSettings":
+        """Return the settings that suit objects so many times as large in pixels."""
+        # An odd number stays odd: the window lies around a pixel.
+        window = 2 * round((self.seed_window * magnification - 1) / 2) + 1
+        return dataclasses.replace(
+            self,
+            seed_window=min(max(1, window), 1001),
+            min_size=max(1, round(self.min_size * magnification**2)),
+            position_weight=self.position_weight / magnification,
+        )

@@ -28,7 +28,7 @@ from instseg.errors import InstsegError
 from instseg.files import make_folder
 
 SETTINGS_FILE = "instseg.json"
-FORMAT = 1
+FORMAT = 2
 _CURRENT = "current"
 _GENERATIONS = "generations"
 _LINKED = ("saved_model.pb", "variables", "fingerprint.pb", SETTINGS_FILE)

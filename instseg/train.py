@@ -31,6 +31,7 @@ _TUNING_PIXELS = 4_000_000
 _WORKERS = 2
 _AHEAD = 4
 _AP_AT = (0.5, 0.75)
+_BEST_BY = "AP50-90"
 # Of a typical object's area: 20 pixels for the example discs, where it gave an AP at IoU 0.5 of 0.983 for 0.981.
 _SMALLEST_SHARE = 0.07
 # Of a typical object's diameter.
@@ -60,20 +61,38 @@ class Step:
     waiting: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Saved:
-    """A complete model was committed.
+class Kept(NamedTuple):
+    """The best state so far.
 
     Attributes
     ----------
     iteration : int
-        The step that it is of.
+        Steps that it had.
     scores : dict of str to float
-        Mean AP over the validation images, by IoU threshold such as 'AP50'.
+        As `validate` names them.
     """
 
     iteration: int
     scores: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """A complete model was committed: the best so far, by its mean AP over IoU 0.50 to 0.90.
+
+    Attributes
+    ----------
+    iteration : int
+        Steps so far.
+    scores : dict of str to float
+        Mean over the validation images of the AP of the network as it is now, as `validate` names them.
+    kept : Kept
+        The step that the committed model is of, and its scores.
+    """
+
+    iteration: int
+    scores: dict[str, float]
+    kept: Kept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,8 +192,8 @@ def train(
 ) -> Iterator[Step | Saved]:
     """Train a model and keep it in `folder`.
 
-    A complete model is committed every `validation_every` iterations, at the
-    end, and when `stop` says so; being killed costs only what came after the last.
+    A complete model, the best so far, is committed with the state to go on from every `validation_every` iterations,
+    at the end, and when `stop` says so; being killed costs only what came after the last.
 
     Parameters
     ----------
@@ -209,8 +228,8 @@ def _train(
     folder: Path, plan: Plan, data: TrainingData, resume: bool, report: Path | None, stop: Callable[[], bool]
 ) -> Iterator[Step | Saved]:
     learner = Learner(plan.model, plan.train, plan.metric)
-    serving = Serving(learner.averaged, plan.model)
-    first, before = _restore(folder, learner) if resume else (0, 0.0)
+    serving = Serving(learner.kept, plan.model)
+    first, before, kept = _restore(folder, learner, plan) if resume else (0, 0.0, None)
     book = Report(report, resume_at=first) if report is not None else None
     batches = iter(_pipeline(data.patches, plan, first))
     clock = _Clock(plan.train.batch_size, before)
@@ -247,9 +266,11 @@ def _train(
         stopped = stop()
         if stopped or over >= 1 or done % plan.train.validation_every == 0:
             with clock.paused():
+                kept, scores = _best(kept, done, plan, data, learner, serving)
                 if over >= 1:
-                    plan = dataclasses.replace(plan, clustering=_tuned(plan, data, serving, stop))
-                yield _save(folder, plan, data, learner, serving, book, done, clock.seconds())
+                    plan, kept = _tuned(kept, plan, data, serving, stop)
+                _save(folder, plan, data, learner, serving, book, Kept(done, scores), kept, clock.seconds())
+                yield Saved(iteration=done, scores=scores, kept=kept)
         if stopped:
             return
 
@@ -273,6 +294,18 @@ def _pipeline(patches: Patches, plan: Plan, first: int) -> tf.data.Dataset:
     return numbers.map(make, num_parallel_calls=_WORKERS, deterministic=True).prefetch(_AHEAD)
 
 
+def _best(
+    kept: Kept | None, iteration: int, plan: Plan, data: TrainingData, learner: Learner, serving: Serving
+) -> tuple[Kept, dict[str, float]]:
+    """Validate the average as it is now, keep it if nothing before was better, and return its scores, too."""
+    before = learner.keep()
+    scores = validate(Model(serving.embed, plan.model, plan.clustering), data.validation)
+    if kept is not None and kept.scores[_BEST_BY] > scores[_BEST_BY]:
+        learner.keep_again(before)
+        return kept, scores
+    return Kept(iteration, scores), scores
+
+
 def _save(
     folder: Path,
     plan: Plan,
@@ -280,12 +313,10 @@ def _save(
     learner: Learner,
     serving: Serving,
     book: Report | None,
-    iteration: int,
+    now: Kept,
+    kept: Kept,
     seconds: float,
-) -> Saved:
-    model = Model(serving.embed, plan.model, plan.clustering)
-    scores = validate(model, data.validation)
-
+) -> None:
     def write(generation: Path) -> None:
         try:
             serving.save(generation)
@@ -297,27 +328,32 @@ def _save(
 
     settings = {
         **plan.to_dict(),
-        "iteration": iteration,
+        "iteration": now.iteration,
         "seconds": round(seconds, 3),
-        "validation": scores,
+        "kept_iteration": kept.iteration,
+        "validation": kept.scores,
         "versions": {"instseg": instseg.__version__, "tensorflow": tf.__version__, "numpy": np.__version__},
     }
     commit(folder, settings, write)
     if book is not None:
-        book.write(iteration, scores, model, data.validation)
-    return Saved(iteration=iteration, scores=scores)
+        book.write(now.iteration, now.scores, Model(serving.embed, plan.model, plan.clustering), data.validation)
 
 
-def _tuned(plan: Plan, data: TrainingData, serving: Serving, stop: Callable[[], bool]) -> ClusterSettings:
-    """Return the clustering settings that suit the validation images, as many as memory and patience allow."""
+def _tuned(kept: Kept, plan: Plan, data: TrainingData, serving: Serving, stop: Callable[[], bool]) -> tuple[Plan, Kept]:
+    """Return the plan with the clustering settings that suit the validation images, and the scores that they give."""
     model = Model(serving.embed, plan.model, plan.clustering)
     chosen: list[Sample] = []
     for sample in _chosen(data.validation):
+        # As many as memory and patience allow.
         if chosen and sum(one.labels.size for one in chosen) + sample.labels.size > _TUNING_PIXELS:
             break
         chosen.append(sample)
     maps = [model.embed(sample.image) for sample in chosen]
-    return tune(maps, [sample.labels for sample in chosen], plan.clustering, stop=stop)
+    settings = tune(maps, [sample.labels for sample in chosen], plan.clustering, stop=stop)
+    if settings == plan.clustering:
+        return plan, kept
+    scores = validate(Model(serving.embed, plan.model, settings), data.validation)
+    return dataclasses.replace(plan, clustering=settings), Kept(kept.iteration, scores)
 
 
 def _chosen(samples: Sequence[Sample]) -> Sequence[Sample]:
@@ -331,16 +367,19 @@ def validate(model: Model, samples: Sequence[Sample]) -> dict[str, float]:
     """
     scores = average([score(sample.labels, model.predict(sample.image)) for sample in _chosen(samples)])
     at = {f"AP{100 * t:.0f}": float(scores.ap[scores.thresholds.index(t)]) for t in _AP_AT}
-    return {**at, "AP50-90": scores.mean_ap}
+    return {**at, _BEST_BY: scores.mean_ap}
 
 
-def _restore(folder: Path, learner: Learner) -> tuple[int, float]:
+def _restore(folder: Path, learner: Learner, plan: Plan) -> tuple[int, float, Kept | None]:
+    """Return the steps so far, their seconds, and what was best, where the validation images are still the same."""
     generation, stored = read_settings(folder)
     try:
         checkpoint = tf.train.Checkpoint(**learner.state())
         checkpoint.read(str(generation / _CHECKPOINT)).assert_consumed()
-        return int(stored["iteration"]), float(stored.get("seconds", 0.0))
-    except (OSError, ValueError, LookupError, AssertionError, tf.errors.OpError) as error:
+        kept = Kept(int(stored["kept_iteration"]), {name: float(v) for name, v in stored["validation"].items()})
+        comparable = stored["data"] == plan.data and stored["clustering"] == plan.clustering.to_dict()
+        return int(stored["iteration"]), float(stored["seconds"]), kept if comparable else None
+    except (OSError, ValueError, LookupError, AttributeError, AssertionError, tf.errors.OpError) as error:
         raise damaged(folder, error) from error
 
 

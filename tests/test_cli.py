@@ -21,9 +21,10 @@ import instseg
 from instseg.cli import app
 from instseg.data.discs import draw_discs
 from instseg.images import header, read_image, read_labels, write_labels, write_picture
+from instseg.metrics import score
 from instseg.runtime import _held_back
 from instseg.settings import DiscSettings, ModelSettings
-from instseg.store import only_training
+from instseg.store import FORMAT, only_training
 
 SMALL_NET = (8, 8)
 # What TensorFlow and a terminal's state would add to a subprocess's output.
@@ -683,7 +684,7 @@ def cut(path, size):
         lambda model: cut(next((model / "variables").glob("*.data*")), 500),
         lambda model: (model / "instseg.json").write_text("{"),
         lambda model: (model / "instseg.json").write_text("[]"),
-        lambda model: (model / "instseg.json").write_text('{"format": 1}'),
+        lambda model: (model / "instseg.json").write_text(json.dumps({"format": FORMAT})),
         lambda model: (model / "instseg.json").write_bytes(b"\xff\xfe\0"),
     ],
     ids=["pb-cut", "pb-empty", "pb-gone", "variables-gone", "index-cut", "data-cut", "json", "list", "keys", "bytes"],
@@ -698,10 +699,75 @@ def test_predict_refuses_damaged_models(copied, damage):
 
 def test_predict_refuses_a_model_of_another_format(copied):
     make_image()
-    text = (copied / "instseg.json").read_text().replace('"format": 1', '"format": 2')
+    text = (copied / "instseg.json").read_text().replace(f'"format": {FORMAT}', f'"format": {FORMAT + 1}')
     (copied / "instseg.json").write_text(text)
     said = refused(run("predict", copied, "image.png", "--out", "labels.png"))
-    assert said == "the model model has format 2, this version reads 1; install the version that wrote it"
+    expected = (
+        f"the model model has format {FORMAT + 1}, this version reads {FORMAT}; install the version that wrote it"
+    )
+    assert said == expected
+
+
+# The size of objects
+
+
+def enlarged(array, times=4):
+    return np.kron(array, np.ones((times, times), array.dtype))
+
+
+def test_objects_are_brought_to_the_size_of_the_training(model):
+    pixels, truth = disc_image(size=64)
+    data = Path("large")
+    for kind in ("images", "labels"):
+        (data / kind).mkdir(parents=True)
+    write_png("large/images/0.png", enlarged(pixels))
+    write_labels(Path("large/labels/0.png"), enlarged(truth))
+    outputs = ("--out", "a.png", "--embeddings", "maps.npz")
+    assert run("predict", model, "large/images/0.png", "--diameter", 76, *outputs).exit_code == 0
+    found = read_labels(Path("a.png"))
+    write_png("small.png", pixels)
+    assert run("predict", model, "small.png", "--out", "small-labels.png").exit_code == 0
+    assert score(enlarged(read_labels(Path("small-labels.png"))), found, (0.7,)).f1[0] > 0.8
+    # The maps are of the image's size and bring along the settings for objects of this size.
+    assert run("cluster", "maps.npz", "--out", "b.png").exit_code == 0
+    assert np.array_equal(read_labels(Path("b.png")), found)
+    assert run("predict", model, "large/images/0.png", "--diameter", 76, "--out-dir", "out").exit_code == 0
+    assert np.array_equal(read_labels(Path("out/0.png")), found)
+    result = run("evaluate", model, "--data", data, "--diameter", 76, "--json")
+    assert json.loads(result.stdout)["results"][0]["ap50"] == pytest.approx(score(enlarged(truth), found).ap[0])
+
+
+def test_objects_of_the_trained_size_are_left_alone(model):
+    make_image()
+    assert run("predict", model, "image.png", "--out", "a.png").exit_code == 0
+    assert run("predict", model, "image.png", "--diameter", 19, "--out", "b.png").exit_code == 0
+    assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
+
+
+@pytest.mark.parametrize("value", [0, -3, 1e9, "nan", "inf", 0.001])
+def test_a_diameter_out_of_all_proportion_is_refused(model, value):
+    make_image()
+    said = refused(run("predict", model, "image.png", "--diameter", value, "--out", "labels.png"), code=2)
+    assert said.startswith(f"--diameter is {float(value)}, expected 2.4 to 608 pixels for a model of objects of 19")
+    assert not Path("labels.png").exists()
+
+
+def test_objects_of_another_size_are_told(model, monkeypatch):
+    """A model of 19 pixels that finds pieces of 2 pixels says so, unless it is told."""
+    labels = np.zeros((48, 48), np.int32)
+    labels[2::6, 2::6] = np.arange(1, 65).reshape(8, 8)
+    labels = np.maximum(labels, np.roll(labels, 1, 0))
+    monkeypatch.setattr("instseg.cluster.cluster", lambda maps, settings=None: labels)
+    make_image()
+    result = run("predict", model, "image.png", "--out", "labels.png")
+    assert (result.exit_code, result.stdout) == (0, "labels.png: 64 instances\n")
+    expected = "Note: the objects measure about 1.6 pixels, those of the training 19; try --diameter 1.6\n"
+    assert result.stderr == expected
+    make_data(count=2)
+    result = run("predict", model, "data/images", "--out-dir", "out")
+    assert result.stderr == expected.replace("the objects", "the objects in 2 of 2 images")
+    result = run("predict", model, "image.png", "--out", "labels.png", "--diameter", 18)
+    assert (result.exit_code, result.stderr) == (0, "")
 
 
 # train: what is refused

@@ -1,3 +1,4 @@
+import dataclasses
 import tracemalloc
 
 import numpy as np
@@ -497,3 +498,13 @@ def test_settings_out_of_bounds_are_refused(changes, message):
     with pytest.raises(UsageError) as caught:
         ClusterSettings(**changes)
     assert str(caught.value) == message
+
+
+def test_holes_are_filled_on_request():
+    foreground = np.zeros((12, 12), np.float32)
+    foreground[2:9, 2:9] = 1
+    foreground[4:6, 4:6] = 0
+    maps = Embeddings(embeddings=np.zeros((12, 12, 2), np.float32), foreground=foreground)
+    settings = ClusterSettings(bandwidth=1.0)
+    assert cluster(maps, settings).sum() == 45
+    assert cluster(maps, dataclasses.replace(settings, fill_holes=True)).sum() == 49

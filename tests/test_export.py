@@ -54,6 +54,10 @@ def draw(settings, size, seed=1):
     return images, low, high
 
 
+def embed(exported, images, low, high, magnification=1.0):
+    return exported.serving.embed(images, low, high, magnification)
+
+
 def assert_same(found, expected):
     assert set(found) == set(expected)
     for name, value in expected.items():
@@ -80,7 +84,7 @@ def test_maps_of_any_size_have_their_shapes_and_ranges(exported, size):
 @pytest.mark.parametrize("size", SIZES)
 def test_percentiles_are_those_of_numpy(exported, size):
     images, low, high = draw(exported.settings, size)
-    assert_same(exported.serving.embed_raw(images), exported.serving.embed(images, low, high))
+    assert_same(exported.serving.embed_raw(images), embed(exported, images, low, high))
 
 
 def test_percentiles_are_those_of_reading(exported):
@@ -101,7 +105,7 @@ def test_maps_are_the_networks_outputs(exported):
     if exported.settings.loss == "overlap":
         expected["seeds"] = 1 / (1 + np.exp(-np.asarray(outputs.seed_logits)))
         expected["bandwidth"] = outputs.bandwidth
-    assert_same(exported.serving.embed(images, low, high), expected)
+    assert_same(embed(exported, images, low, high), expected)
 
 
 @pytest.mark.parametrize("size", [(1, 1, 1), (1, 1, 5), (1, 2, 3), (2, 17, 33)])
@@ -109,8 +113,8 @@ def test_padding_mirrors_and_keeps_the_upper_left(exported, size):
     images, low, high = draw(exported.settings, size)
     far = [(0, -length % 4) for length in size[1:]]
     mirrored = np.pad(images, [(0, 0), *far, (0, 0)], mode="reflect")
-    found = exported.serving.embed(images, low, high)
-    whole = exported.serving.embed(mirrored, low, high)
+    found = embed(exported, images, low, high)
+    whole = embed(exported, mirrored, low, high)
     assert_same(found, {name: value[:, : size[1], : size[2]] for name, value in whole.items()})
 
 
@@ -134,6 +138,38 @@ def test_a_constant_image_gives_what_a_black_one_gives(exported):
     assert all(np.isfinite(value).all() for value in black.values())
 
 
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+@pytest.mark.parametrize("magnification", [1.0, 2.0, 0.4])
+@pytest.mark.parametrize("size", [(1, 17, 33), (1, 1, 2)])
+def test_a_magnified_image_has_maps_in_its_own_pixels(size, magnification, scale):
+    settings = ModelSettings(embeddings=3, widths=(4, 8), diameter=30.0, scale=scale)
+    network = build_network(settings)
+    for layer in ("embedding_subpixels", "semantic_subpixels"):
+        kernel, bias = network.get_layer(layer).weights
+        kernel.assign(np.zeros(kernel.shape))
+        # Whatever the image, each pixel points half a diameter down and a tenth to the left.
+        values = [0.5, -0.1, 2.0, 1.0, 0.0] if layer == "embedding_subpixels" else [0.0, 3.0]
+        bias.assign(np.tile(values, 4))
+    images, low, high = draw(settings, size)
+    maps = Serving(network, settings).embed(images, low, high, magnification)
+    rows, columns = np.mgrid[: size[1], : size[2]]
+    expected = np.stack([rows + 15 / magnification, columns - 3 / magnification], axis=-1)
+    np.testing.assert_allclose(maps["embeddings"][0, ..., :2], expected, rtol=1e-5, atol=1e-3)
+    np.testing.assert_allclose(maps["bandwidth"][0], 12 / magnification, rtol=1e-5)
+    np.testing.assert_allclose(maps["seeds"][0], 1 / (1 + np.exp(-1)), rtol=1e-5)
+    np.testing.assert_allclose(maps["foreground"][0], 1 / (1 + np.exp(-3)), rtol=1e-5)
+
+
+def test_the_network_sees_the_magnified_image(all_exported):
+    exported = all_exported["rgb-metric"]
+    images, low, high = draw(exported.settings, (1, 20, 24))
+    larger = embed(exported, np.asarray(tf.image.resize(images, (40, 48))), low, high)
+    expected = tf.image.resize(larger["embeddings"], (20, 24), antialias=True)
+    found = embed(exported, images, low, high, 2.0)["embeddings"]
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+    assert np.abs(found - embed(exported, images, low, high)["embeddings"]).max() > 0.01
+
+
 def test_each_weight_is_stored_once(exported):
     parameters = sum(int(np.prod(variable.shape)) for variable in exported.network.variables)
     stored = sum(path.stat().st_size for path in (exported.folder / "variables").iterdir())
@@ -150,10 +186,10 @@ for name, channels in (("gray-overlap", 1), ("rgb-metric", 3)):
     model = tf.saved_model.load(f"{sys.argv[1]}/{name}")
     assert sorted(model.signatures) == ["serving_default", "with_percentiles"], list(model.signatures)
     given = dict(np.load(f"{sys.argv[1]}/{name}.npz"))
-    levels = {"low": tf.constant(given.pop("low")), "high": tf.constant(given.pop("high"))}
+    levels = {key: tf.constant(given.pop(key)) for key in ("low", "high")}
     image = tf.constant(given["image"])
     found = {"raw." + key: value for key, value in model.signatures["serving_default"](image=image).items()}
-    with_levels = model.signatures["with_percentiles"](image=image, **levels)
+    with_levels = model.signatures["with_percentiles"](image=image, magnification=tf.constant(1.0), **levels)
     found |= {"with." + key: value for key, value in with_levels.items()}
     np.savez(f"{sys.argv[1]}/{name}.out.npz", **{key: value.numpy() for key, value in found.items()})
 assert not any(name.startswith("instseg") for name in sys.modules), "our code was needed"
@@ -171,7 +207,7 @@ def test_plain_tensorflow_opens_it(all_exported, tmp_path):
     assert ended.returncode == 0, ended.stderr
     for name, exported in all_exported.items():
         images, low, high = draw(exported.settings, (2, 17, 33))
-        expected = exported.serving.embed(images, low, high)
+        expected = embed(exported, images, low, high)
         found = dict(np.load(tmp_path / f"{name}.out.npz"))
         for signature in ("raw", "with"):
             maps = {key.removeprefix(f"{signature}."): value for key, value in found.items() if signature in key}

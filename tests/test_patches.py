@@ -11,7 +11,7 @@ from instseg.data.discs import draw_discs
 from instseg.data.folder import Pair
 from instseg.data.patches import DiscPatches, SamplePatches, make_sample
 from instseg.data.streams import BATCHES, SPLIT, VALIDATION, stream
-from instseg.data.training import disc_data, folder_data, split
+from instseg.data.training import disc_data, fitting_scale, folder_data, resized, split
 from instseg.errors import InstsegError
 from instseg.images import write_labels, write_picture
 from instseg.normalisation import normalise
@@ -320,10 +320,34 @@ def test_the_diameter_is_that_of_the_median_instance(tmp_path):
     gaps = np.array([0, 2, 40, 30_000], np.int32)
     folder = write_folder(tmp_path / "data", [gaps[squares(2, 3, 5)], squares(3, 4)])
     data = folder_data(folder, SETTINGS, validation=folder)
-    assert data.diameter == pytest.approx(2 * np.sqrt(9 / np.pi))
+    assert data.diameters.typical == pytest.approx(2 * np.sqrt(9 / np.pi), abs=0.005)
     assert data.channels == 1
     assert data.description == {"kind": "folder", "training_images": 2, "validation_images": ["0", "1"]}
     assert same(data.patches.batch(3), folder_data(folder, SETTINGS, validation=folder).patches.batch(3))
+
+
+def test_large_objects_are_learnt_in_smaller_images(tmp_path):
+    labels = np.zeros((200, 160), np.int32)
+    labels[20:120, 10:110] = 1
+    labels[130:190, 50:150] = 2
+    image = np.where(labels > 0, 200, 10).astype(np.uint8)
+    folder = write_folder(tmp_path / "data", [labels], [image])
+    data = folder_data(folder, SETTINGS)
+    typical = 2 * np.sqrt(8000 / np.pi)
+    assert data.diameters.typical == pytest.approx(typical, abs=0.01)
+    assert data.scale == pytest.approx(48 / typical, rel=1e-3)
+    small = resized(data.validation[0], data.scale)
+    assert small.image.shape == (95, 76, 1)
+    assert 2 * np.sqrt(np.median(np.bincount(small.labels.ravel())[1:]) / np.pi) == pytest.approx(48, rel=0.03)
+    # Validation is as users predict: in the images as they are.
+    assert data.validation[0].labels.shape == (200, 160)
+    batches = [data.patches.batch(number) for number in range(10)]
+    assert max((batch.labels > 0).mean() for batch in batches) > 0.3
+
+
+@pytest.mark.parametrize(("diameter", "scale"), [(4.0, 2.0), (8.0, 1.0), (20.0, 1.0), (48.0, 1.0), (96.0, 0.5)])
+def test_scales(diameter, scale):
+    assert fitting_scale(diameter) == scale
 
 
 def test_memory_does_not_grow_with_the_numbers_of_labels(tmp_path):
@@ -336,7 +360,7 @@ def test_memory_does_not_grow_with_the_numbers_of_labels(tmp_path):
     data = folder_data(folder, SETTINGS)
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert data.diameter == pytest.approx(2 * np.sqrt(6.5 / np.pi))
+    assert data.diameters.typical == pytest.approx(2 * np.sqrt(6.5 / np.pi), abs=0.005)
     assert most < 20_000_000
 
 
@@ -349,7 +373,7 @@ def test_pieces_of_masks_are_instances_when_asked_for(tmp_path):
     data = folder_data(folder, SETTINGS, connected_components=True)
     assert data.validation[0].labels.max() == 2
     # The median of 4 and 9.
-    assert data.diameter == pytest.approx(2 * np.sqrt(6.5 / np.pi))
+    assert data.diameters.typical == pytest.approx(2 * np.sqrt(6.5 / np.pi), abs=0.005)
 
 
 def test_channels_that_differ_are_told(tmp_path):
@@ -407,7 +431,7 @@ def test_generated_data_repeat_with_the_seed_and_validation_is_not_trained_on():
         assert not np.array_equal(one.image, others.image)
     assert first.channels == 1
     # Squared radii are uniform in 50..135.
-    assert 2 * np.sqrt(50) * 0.7 < first.diameter < 2 * np.sqrt(135)
+    assert 2 * np.sqrt(50) * 0.7 < first.diameters.typical < 2 * np.sqrt(135)
     assert first.description["kind"] == "discs"
     assert first.description["size"] == 48
 

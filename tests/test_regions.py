@@ -3,7 +3,7 @@ import pytest
 from scipy import ndimage
 
 from instseg.errors import UsageError
-from instseg.regions import connected_pieces, remap_consecutive
+from instseg.regions import connected_pieces, fill_holes, remap_consecutive
 
 
 def test_pieces_are_numbered_in_raster_order_and_split_by_value():
@@ -92,3 +92,30 @@ def test_remap_does_not_depend_on_the_numbers():
 def test_remap_refuses_negative_values():
     with pytest.raises(UsageError, match="negative value -1"):
         remap_consecutive(np.array([[-1, 2]]))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_filled_holes_equal_scipys_hole_by_hole(seed):
+    rng = np.random.default_rng(seed)
+    coarse = rng.choice([0, 1, 1, 1, 1, 2], (11, 13))
+    labels = np.kron(coarse, np.ones((2, 3), int)).astype(np.int32)
+    grounds, count = ndimage.label(labels == 0)
+    expected = labels.copy()
+    for ground in range(1, count + 1):
+        hole = grounds == ground
+        around = set(labels[ndimage.binary_dilation(hole) & ~hole])
+        edge = hole[0].any() or hole[-1].any() or hole[:, 0].any() or hole[:, -1].any()
+        if not edge and len(around) == 1:
+            expected[hole] = around.pop()
+    assert (expected != labels).any()
+    np.testing.assert_array_equal(fill_holes(labels), expected)
+
+
+def test_a_hole_with_another_instance_in_it_or_at_the_edge_is_none():
+    ring = np.pad(np.zeros((5, 5), np.int32), 1, constant_values=7)
+    inhabited = ring.copy()
+    inhabited[3, 3] = 2
+    np.testing.assert_array_equal(fill_holes(inhabited), inhabited)
+    np.testing.assert_array_equal(fill_holes(ring[1:]), ring[1:])
+    np.testing.assert_array_equal(fill_holes(ring), np.full((7, 7), 7))
+    assert fill_holes(np.zeros((0, 4), np.int32)).shape == (0, 4)

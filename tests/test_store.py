@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from instseg.errors import InstsegError
-from instseg.store import commit, current_generation, read_settings, require_writable
+from instseg.store import FORMAT, commit, current_generation, read_settings, require_writable
 
 LINKS = ["current", "fingerprint.pb", "instseg.json", "saved_model.pb", "variables"]
 
@@ -61,7 +61,7 @@ def model(tmp_path):
 
 def test_a_commit_is_read_back_through_the_directory_itself(model):
     generation, settings = read_settings(model)
-    assert settings == {"format": 1, "number": 1}
+    assert settings == {"format": FORMAT, "number": 1}
     assert generation == model / "generations" / "000001"
     assert current_generation(model) == generation
     assert content(model) == [1, 1, 1, 1]
@@ -166,7 +166,7 @@ def test_a_copy_with_links_can_be_trained_in_and_leaves_the_original(model, tmp_
 def test_a_single_generation_copied_out_opens(model, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(model / "generations" / "000001", copy)
-    assert read_settings(copy) == (copy, {"format": 1, "number": 1})
+    assert read_settings(copy) == (copy, {"format": FORMAT, "number": 1})
     error_of(require_writable, copy)
 
 
@@ -178,10 +178,10 @@ def test_damaged_settings_are_told(model, text):
     assert "damaged" in message
 
 
-@pytest.mark.parametrize("found", [2, 0, "1", None])
+@pytest.mark.parametrize("found", [FORMAT + 1, 0, "1", None])
 def test_another_format_is_told(model, found):
     (model / "current" / "instseg.json").write_text(json.dumps({"format": found}))
-    assert f"has format {found}, this version reads 1" in error_of(read_settings, model)
+    assert f"has format {found}, this version reads {FORMAT}" in error_of(read_settings, model)
 
 
 def test_a_link_to_a_generation_that_was_removed_is_no_model(model):

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import itertools
+import json
 import shutil
 import signal
 import subprocess
@@ -18,13 +19,14 @@ import instseg
 import instseg.train as training
 from instseg.data.discs import draw_discs
 from instseg.data.patches import Batch
-from instseg.data.training import TrainingData, disc_data
+from instseg.data.training import Diameters, TrainingData, disc_data
 from instseg.errors import InstsegError, UsageError
 from instseg.learner import Learner
 from instseg.metrics import score
 from instseg.predict import load, turned, turned_back
 from instseg.report import Report
 from instseg.settings import ClusterSettings, MetricLossSettings, ModelSettings
+from instseg.store import FORMAT
 from instseg.train import Saved, Step, fitting_clustering, stored_training, train, validate
 
 
@@ -231,6 +233,59 @@ def test_nothing_is_left_to_do_for_a_finished_training(tiny_model, copied, tiny_
     assert_same_weights(tiny_model, copied)
 
 
+# The best state is what is kept
+
+
+def scripted(monkeypatch, *values):
+    """Have validations give these values, one after the other."""
+    given = iter(values)
+    monkeypatch.setattr(training, "validate", lambda model, samples: {"AP50": 1.0, "AP50-90": next(given)})
+
+
+def kept_weights(folder):
+    return {name: value for name, value in weights(folder).items() if name.startswith("kept/")}
+
+
+def test_the_best_state_is_kept_across_a_resume(tmp_path, tiny_plan, run, monkeypatch):
+    folder = tmp_path / "model"
+    scripted(monkeypatch, 0.4, 0.6, 0.5)
+    events = run(folder, tiny_plan(6, validation_every=2))
+    assert [(one.iteration, one.scores["AP50-90"], one.kept.iteration) for one in saves(events)] == [
+        (2, 0.4, 2),
+        (4, 0.6, 4),
+        (6, 0.5, 4),
+    ]
+    best = kept_weights(folder)
+    scripted(monkeypatch, 0.4, 0.6)
+    run(tmp_path / "half", tiny_plan(6, validation_every=2), stop=iter([False, False, False, True]).__next__)
+    averaged = {name.replace("averaged/", "kept/"): value for name, value in weights(tmp_path / "half").items()}
+    for name, value in best.items():
+        np.testing.assert_array_equal(value, averaged[name], err_msg=name)
+    stored = json.loads((folder / "instseg.json").read_text())
+    assert (stored["iteration"], stored["kept_iteration"], stored["validation"]["AP50-90"]) == (6, 4, 0.6)
+    # Worse, then as good: of equals the later is kept.
+    scripted(monkeypatch, 0.59, 0.6)
+    events = run(folder, tiny_plan(10, validation_every=2), resume=True)
+    assert [one.kept.iteration for one in saves(events)] == [4, 10]
+    # On other images nothing can be compared.
+    scripted(monkeypatch, 0.1)
+    other = dataclasses.replace(tiny_plan(12, validation_every=20), data={"source": "elsewhere"})
+    assert saves(run(folder, other, resume=True))[0].kept == (12, {"AP50": 1.0, "AP50-90": 0.1})
+
+
+def test_the_kept_state_is_what_predicts(tmp_path, tiny_plan, tiny_discs, run, monkeypatch):
+    scripted(monkeypatch, 0.9, 0.1)
+    run(tmp_path / "kept", tiny_plan(30, validation_every=20))
+    scripted(monkeypatch, 0.1, 0.9)
+    run(tmp_path / "last", tiny_plan(30, validation_every=20))
+    scripted(monkeypatch, 0.9)
+    run(tmp_path / "half", tiny_plan(30, validation_every=20), stop=iter([False] * 19 + [True]).__next__)
+    image, _ = disc_image(tiny_discs)
+    kept, last, half = (load(tmp_path / name).embed(image).embeddings for name in ("kept", "last", "half"))
+    np.testing.assert_array_equal(kept, half)
+    assert np.abs(kept - last).max() > 0.01
+
+
 # What goes wrong
 
 
@@ -284,7 +339,7 @@ def test_resuming_nothing_is_told(tmp_path, tiny_plan, run):
 def test_a_damaged_model_is_told(copied, damage):
     generation = copied / "current"
     if damage == "settings":
-        (generation / "instseg.json").write_text('{"format": 1}')
+        (generation / "instseg.json").write_text(json.dumps({"format": FORMAT}))
     if damage == "model settings":
         text = (generation / "instseg.json").read_text()
         (generation / "instseg.json").write_text(text.replace('"embeddings": 4', '"embeddings": "four"'))
@@ -444,6 +499,21 @@ def test_test_time_augmentation_does_not_depend_on_how_the_image_lies(tiny_model
         )
 
 
+def test_a_diameter_magnifies_the_image_for_the_network(tiny_model, tiny_discs):
+    model = load(tiny_model)
+    image, _ = disc_image(tiny_discs)
+    large = np.kron(image, np.ones((3, 3), image.dtype))
+    found = model.predict(large, diameter=57)
+    assert found.shape == (192, 192)
+    expected = np.kron(model.predict(image), np.ones((3, 3), np.int32))
+    assert score(expected, found, (0.7,)).f1[0] > 0.9
+    expected = np.kron(model.predict(image, tta=True), np.ones((3, 3), np.int32))
+    assert score(expected, model.predict(large, diameter=57, tta=True), (0.7,)).f1[0] > 0.9
+    np.testing.assert_array_equal(model.predict(image, diameter=19), model.predict(image))
+    with pytest.raises(UsageError, match="--diameter is 0, expected"):
+        model.predict(image, diameter=0)
+
+
 def test_other_clustering_settings_can_be_asked_for(tiny_model, tiny_discs):
     model = load(tiny_model)
     image, _ = disc_image(tiny_discs)
@@ -461,7 +531,7 @@ def test_the_metric_loss_trains_on_colour_and_the_loaded_model_is_the_one_in_mem
 
     def keep(model, samples):
         in_memory.append(model)
-        return {}
+        return {"AP50-90": 0.5}
 
     monkeypatch.setattr(training, "validate", keep)
     plan = tiny_plan(30, loss="metric", channels=3)
@@ -472,7 +542,9 @@ def test_the_metric_loss_trains_on_colour_and_the_loaded_model_is_the_one_in_mem
             images, labels = gray.patches.batch(number)
             return Batch(np.repeat(images, 3, axis=-1), labels)
 
-    data = TrainingData(patches=Coloured(), validation=[], channels=3, diameter=19.0, description={})
+    data = TrainingData(
+        patches=Coloured(), validation=[], channels=3, diameters=Diameters(10.0, 19.0, 30.0), scale=1.0, description={}
+    )
     events = list(train(tmp_path / "model", plan, data))
     totals = [one["loss"] for one in losses(events)]
     assert list(losses(events)[0]) == ["loss", "embedding", "semantic"]

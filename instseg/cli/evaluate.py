@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from instseg.cli import terminal
+from instseg.cli.model import Diameter, Tta, load_model, require_model
 from instseg.cli.options import Given, settings_options
 from instseg.errors import InstsegError, UsageError
 from instseg.settings import ClusterSettings
@@ -46,9 +47,8 @@ def evaluate(
     ] = None,
     worst: Annotated[int, typer.Option(min=1, max=100, help="Images in --picture.")] = 3,
     min_truth_size: Annotated[int, typer.Option(min=0, help="True instances of fewer pixels do not count.")] = 0,
-    tta: Annotated[
-        bool, typer.Option("--tta", help="Average over flips and quarter turns: better, eight times the cost.")
-    ] = False,
+    tta: Tta = False,
+    diameter: Diameter = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     threads: Annotated[int | None, typer.Option(help="Threads of TensorFlow.", show_default="all cores")] = None,
     *,
@@ -60,7 +60,8 @@ def evaluate(
     """
     ClusterSettings(**clustering)
     terminal.require_threads(threads)
-    of_model = _wants_model(model, data, pred, labels, images, tta, clustering)
+    how = {"--tta": tta, "--diameter": diameter is not None}
+    of_model = _wants_model(model, data, pred, labels, images, how, clustering)
     from instseg.evaluation import Evaluation, compare
     from instseg.files import require_target
 
@@ -69,7 +70,7 @@ def evaluate(
     if picture is not None:
         require_target(picture, ".png")
     if of_model:
-        cases = _of_model(model or Path(), data or Path(), clustering, tta, threads)
+        cases = _of_model(model or Path(), data or Path(), clustering, tta, diameter, threads)
     else:
         cases = _of_folders(pred or Path(), labels or Path(), images)
     results, kept = [], _Worst(worst if picture is not None else 0)
@@ -127,7 +128,7 @@ def _wants_model(
     pred: Path | None,
     labels: Path | None,
     images: Path | None,
-    tta: bool,
+    how: dict[str, bool],
     clustering: Given,
 ) -> bool:
     expected = "either MODEL --data DIR, or --pred DIR --labels DIR"
@@ -137,39 +138,35 @@ def _wants_model(
         raise UsageError(f"got {names}, expected {expected}; give one of the two")
     if model is not None and images is not None:
         raise UsageError("--images goes with --pred; with MODEL the images of --data are drawn on")
-    if model is None and tta:
-        raise UsageError("--tta is how a model predicts; give MODEL --data DIR")
+    if model is None and any(how.values()):
+        names = " and ".join(name for name, given in how.items() if given)
+        raise UsageError(f"{names} say how a model predicts; give MODEL --data DIR")
     if model is None and clustering:
         names = ", ".join("--" + name.replace("_", "-") for name in clustering)
         raise UsageError(f"{names} change how a model's embeddings are clustered; give MODEL --data DIR")
     return model is not None
 
 
-def _of_model(model: Path, data: Path, clustering: Given, tta: bool, threads: int | None) -> _Cases:
+def _of_model(
+    model: Path, data: Path, clustering: Given, tta: bool, diameter: float | None, threads: int | None
+) -> _Cases:
     from instseg.cluster import cluster
     from instseg.data.folder import find_pairs, read_pair
     from instseg.instances import describe
-    from instseg.store import read_settings
 
     pairs = find_pairs(data)
-    read_settings(model)
-    with terminal.waiting("Loading TensorFlow"):
-        from instseg.runtime import load_tensorflow
-
-        load_tensorflow(threads)
-        from instseg.predict import load
-
-        loaded = load(model)
-    settings = dataclasses.replace(loaded.clustering, **clustering)
+    require_model(model, diameter)
+    loaded = load_model(model, threads)
 
     def each() -> Iterator[_Case]:
         for pair in pairs:
             image, truth = read_pair(pair)
             try:
-                maps = loaded.embed(image, tta=tta)
+                maps = loaded.embed(image, tta=tta, diameter=diameter)
             except InstsegError as error:
                 raise InstsegError(f"{pair.image}: {error}") from error
-            predicted = cluster(maps, settings)
+            settings = maps.settings or loaded.clustering
+            predicted = cluster(maps, dataclasses.replace(settings, **clustering))
             yield _Case(pair.name, truth, predicted, image, describe(predicted, maps))
 
     return _Cases(len(pairs), each())

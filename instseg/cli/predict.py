@@ -5,20 +5,23 @@ import functools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol
 
 import typer
 
 from instseg.cli import terminal
+from instseg.cli.model import Diameter, Tta, load_model, require_model
 from instseg.cli.options import Given, settings_options
 from instseg.errors import InstsegError, UsageError
-from instseg.settings import ClusterSettings
+from instseg.settings import ClusterSettings, ModelSettings
 
 if TYPE_CHECKING:
     from instseg.embeddings import Embeddings
 
     Embed = Callable[[Any], Embeddings]
 
+# Fewer instances than this say nothing about the size of objects.
+_TELLING = 5
 # Of the extra files; the first is that of the files in a folder.
 _SUFFIXES = {
     "npz": (".npz",),
@@ -55,9 +58,8 @@ def predict(
     overlay: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also draw the outlines (.png); with --out-dir a folder.")
     ] = None,
-    tta: Annotated[
-        bool, typer.Option("--tta", help="Average over flips and quarter turns: better, eight times the cost.")
-    ] = False,
+    tta: Tta = False,
+    diameter: Diameter = None,
     scores: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Also list the instances and their scores (.csv); with --out-dir a folder."),
@@ -81,7 +83,6 @@ def predict(
     if (out is None) == (out_dir is None):
         raise UsageError("expected either --out FILE for one image or --out-dir DIR for many; give one of them")
     from instseg.data.folder import find_images
-    from instseg.store import read_settings
 
     files = find_images(images)
     extras = {
@@ -100,24 +101,39 @@ def predict(
     else:
         targets = _ManyImages(out_dir or Path(), file_format, extras, files, overwrite)
     # A mistyped model is told at once, and leaves no empty folders.
-    read_settings(model)
+    require_model(model, diameter)
     targets.prepare()
-    with terminal.waiting("Loading TensorFlow"):
-        from instseg.runtime import load_tensorflow
-
-        load_tensorflow(threads)
-        from instseg.predict import load
-
-        loaded = load(model)
-    settings = dataclasses.replace(loaded.clustering, **clustering)
-    embed = functools.partial(loaded.embed, tta=tta)
+    loaded = load_model(model, threads)
+    embed = functools.partial(loaded.embed, tta=tta, diameter=diameter)
     if out is not None:
         image = _read(files[0])
         with terminal.waiting("Segmenting"):
-            instances = _segment(embed, image, settings, targets, "")
-        typer.echo(f"{out}: {instances} instances")
+            found = [_segment(embed, image, clustering, targets, "")]
+        typer.echo(f"{out}: {found[0].instances} instances")
     else:
-        _segment_all(embed, files, planes, settings, targets)
+        found = _segment_all(embed, files, planes, clustering, targets)
+    if diameter is None:
+        _warn(found, loaded.settings)
+
+
+class _Found(NamedTuple):
+    """What an image holds."""
+
+    instances: int
+    diameter: float
+    """Median over the instances, in pixels; 0 without any."""
+
+
+def _warn(found: "list[_Found]", settings: ModelSettings) -> None:
+    """Say so where the objects are of another size than those that the model has learnt."""
+    unlike = [one.diameter for one in found if one.instances >= _TELLING and settings.plainly_unlike(one.diameter)]
+    if unlike:
+        typical = sorted(unlike)[len(unlike) // 2]
+        where = "the objects" if len(found) == 1 else f"the objects in {len(unlike)} of {len(found)} images"
+        shown, learnt = (f"{value:.0f}" if value >= 10 else f"{value:.1f}" for value in (typical, settings.diameter))
+        terminal.note(
+            f"Note: {where} measure about {shown} pixels, those of the training {learnt}; try --diameter {shown}"
+        )
 
 
 class _Targets(Protocol):
@@ -208,8 +224,10 @@ def _read(file: Path) -> Any:
     return read_image(file)
 
 
-def _segment(embed: "Embed", image: Any, settings: ClusterSettings, targets: _Targets, name: str) -> int:
-    """Write all results of one image and return its number of instances."""
+def _segment(embed: "Embed", image: Any, clustering: Given, targets: _Targets, name: str) -> _Found:
+    """Write all results of one image and say what was found in it."""
+    import numpy as np
+
     from instseg.cluster import cluster
     from instseg.embeddings import write_embeddings
     from instseg.images import write_labels, write_picture
@@ -217,8 +235,9 @@ def _segment(embed: "Embed", image: Any, settings: ClusterSettings, targets: _Ta
     from instseg.outlines import write_outlines
     from instseg.render import embeddings_picture, overlay
 
-    maps = dataclasses.replace(embed(image), settings=settings)
-    labels = cluster(maps, settings)
+    maps = embed(image)
+    maps = dataclasses.replace(maps, settings=dataclasses.replace(maps.settings or ClusterSettings(), **clustering))
+    labels = cluster(maps)
     write_labels(targets.labels(name), labels)
     if (path := targets.extra("npz", name)) is not None:
         write_embeddings(path, maps)
@@ -230,27 +249,28 @@ def _segment(embed: "Embed", image: Any, settings: ClusterSettings, targets: _Ta
         write_table(path, describe(labels, maps))
     if (path := targets.extra("outlines", name)) is not None:
         write_outlines(path, labels, describe(labels, maps))
-    return int(labels.max(initial=0))
+    areas = np.bincount(labels.ravel())[1:]
+    return _Found(len(areas), float(np.sqrt(np.median(areas) * 4 / np.pi)) if len(areas) else 0.0)
 
 
-def _segment_all(embed: "Embed", files: list[Path], planes: bool, settings: ClusterSettings, targets: _Targets) -> None:
+def _segment_all(embed: "Embed", files: list[Path], planes: bool, clustering: Given, targets: _Targets) -> list[_Found]:
     """Segment image after image; one that cannot be read costs no other."""
     failures: list[str] = []
-    done = instances = 0
+    found: list[_Found] = []
     with terminal.counting("Segmenting") as count:
         for number, file in enumerate(files, start=1):
             try:
                 for name, image in _named(file, planes):
-                    instances += _segment(embed, image, settings, targets, name)
-                    done += 1
+                    found.append(_segment(embed, image, clustering, targets, name))
             except InstsegError as error:
                 failures.append(f"{file}: {error}")
             count(number, len(files))
-    typer.echo(f"{done} images, {instances} instances")
+    typer.echo(f"{len(found)} images, {sum(one.instances for one in found)} instances")
     if failures:
         for failure in failures[:10]:
             terminal.complain(failure)
         raise InstsegError(f"{len(failures)} of {len(files)} files could not be segmented")
+    return found
 
 
 def _named(file: Path, planes: bool) -> Iterator[tuple[str, Any]]:

@@ -127,7 +127,14 @@ def _prepare_fresh(wish: _Wish) -> "tuple[Plan, TrainingData]":
     metric = MetricLossSettings(**wish.metric)
     source = _source(wish.data, wish.val, wish.connected_components)
     prepared = _load(source, training)
-    model = ModelSettings(**wish.model, channels=prepared.channels, diameter=round(prepared.diameter, 2))
+    model = ModelSettings(
+        **wish.model,
+        channels=prepared.channels,
+        diameter=prepared.diameters.typical,
+        smallest_diameter=prepared.diameters.smallest,
+        largest_diameter=prepared.diameters.largest,
+        scale=prepared.scale,
+    )
     plan = Plan(
         model=model,
         train=training,
@@ -139,6 +146,8 @@ def _prepare_fresh(wish: _Wish) -> "tuple[Plan, TrainingData]":
 
 
 def _prepare_resume(before: "Plan", wish: _Wish, model_dir: Path) -> "tuple[Plan, TrainingData]":
+    from instseg.train import fitting_clustering
+
     groups = ((before.train, wish.training), (before.model, wish.model), (before.metric, wish.metric))
     for stored, given in groups:
         for name, value in given.items():
@@ -164,7 +173,9 @@ def _prepare_resume(before: "Plan", wish: _Wish, model_dir: Path) -> "tuple[Plan
             "convert them, or train into a new directory"
         )
     data = {**prepared.description, "source": _anywhere(source)}
-    return dataclasses.replace(before, train=training, data=data), prepared
+    # What was tuned for the state before is tuned anew at the end.
+    clustering = fitting_clustering(before.model, before.metric)
+    return dataclasses.replace(before, train=training, data=data, clustering=clustering), prepared
 
 
 def _source(data: Path | None, val: Path | None, connected_components: bool) -> dict[str, Any]:
@@ -213,8 +224,11 @@ def _run(model_dir: Path, plan: "Plan", prepared: "TrainingData", report: Path, 
                 over = event.progress
     if saved is None:
         return
-    scores = ", ".join(f"{name} {value:.3f}" for name, value in saved.scores.items())
-    typer.echo(f"{model_dir}: {saved.iteration:,} iterations, {scores} on {len(prepared.validation)} validation images")
+    iterations = f"{saved.iteration:,} iterations"
+    if saved.kept.iteration != saved.iteration:
+        iterations += f", best after {saved.kept.iteration:,}"
+    scores = _scores(saved.kept.scores)
+    typer.echo(f"{model_dir}: {iterations}, {scores} on {len(prepared.validation)} validation images")
     if over < 1:
         where = shlex.quote(str(model_dir))
         if report != model_dir / "report":
@@ -274,7 +288,7 @@ class _PlainLines:
         from instseg.train import Saved
 
         if isinstance(event, Saved):
-            terminal.note(f"saved at iteration {event.iteration}: {_scores(event)}")
+            terminal.note(_saved(event))
             return
         now = time.perf_counter()
         left = ""
@@ -318,7 +332,7 @@ def _bar(train: TrainSettings) -> Iterator[Any]:
         def show(event: "Step | Saved") -> None:
             nonlocal started
             if isinstance(event, Saved):
-                console.print(f"saved at iteration {event.iteration}: {_scores(event)}")
+                console.print(_saved(event))
                 return
             speed = f"{event.images_per_second:.1f} images/s"
             # What came before the first step is no progress of this run, from which the time left is told.
@@ -334,8 +348,14 @@ def _losses(event: "Step") -> str:
     return " ".join(f"{name} {value:.4f}" for name, value in event.losses.items())
 
 
-def _scores(event: "Saved") -> str:
-    return ", ".join(f"{name} {value:.3f}" for name, value in event.scores.items())
+def _saved(event: "Saved") -> str:
+    if event.kept.iteration == event.iteration:
+        return f"saved at iteration {event.iteration}: {_scores(event.scores)}"
+    return f"iteration {event.iteration}: {_scores(event.scores)}; that of {event.kept.iteration} stays, it is better"
+
+
+def _scores(scores: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in scores.items())
 
 
 def _clock(seconds: float) -> str:

@@ -10,11 +10,10 @@ from instseg.data.augment import augment, cut, random_window
 from instseg.data.discs import draw_discs
 from instseg.data.streams import BATCHES, stream
 from instseg.normalisation import normalise, percentiles
-from instseg.settings import DiscSettings
+from instseg.settings import ZOOM, DiscSettings
 
 # Patches cut from one generated image: drawing costs less than the step that learns from it.
 _PATCHES_PER_IMAGE = 4
-_ZOOM = 1.4
 
 
 class Batch(NamedTuple):
@@ -103,7 +102,7 @@ class SamplePatches:
 
     def _patch(self, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         sample = self._samples[int(rng.integers(len(self._samples)))]
-        zoom = float(np.exp(rng.uniform(-np.log(_ZOOM), np.log(_ZOOM))))
+        zoom = float(np.exp(rng.uniform(-np.log(ZOOM), np.log(ZOOM))))
         window = random_window(rng, sample.labels, self._patch_size, zoom=zoom)
         return augment(rng, *_cut_sample(sample, window, self._patch_size))
 
