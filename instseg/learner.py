@@ -9,7 +9,8 @@ import tensorflow as tf
 from instseg.data.patches import Batch
 from instseg.loss import MetricLoss
 from instseg.loss.overlap import foreground_loss, one_of_four, overlap_loss
-from instseg.network import build_network, read_outputs
+from instseg.muon import Muon
+from instseg.network import build_network, is_last, read_outputs
 from instseg.settings import MetricLossSettings, ModelSettings, TrainSettings
 
 # A step whose gradient is longer than this is shortened to it: one odd batch cannot throw the weights away.
@@ -29,8 +30,10 @@ class Learner:
         The network that is trained, and the exponential moving average of its weights.
     kept : keras.Model
         The average as it was when it was best: the result.
+    muon : Muon
+        Changes the kernels of the hidden layers.
     optimizer : keras.optimizers.Optimizer
-        AdamW (Loshchilov and Hutter 2019, 1711.05101).
+        AdamW (Loshchilov and Hutter 2019, 1711.05101), for all else: the heads' last layers and the normalisation.
     """
 
     def __init__(self, model: ModelSettings, train: TrainSettings, metric: MetricLossSettings) -> None:
@@ -39,11 +42,15 @@ class Learner:
         self.network = build_network(model, train.seed)
         self.averaged = build_network(model, train.seed)
         self.kept = build_network(model, train.seed)
+        variables = self.network.trainable_variables
+        self._kernels = [variable for variable in variables if len(variable.shape) > 2 and not is_last(variable)]
+        self._others = [variable for variable in variables if len(variable.shape) < 2 or is_last(variable)]
+        self.muon = Muon([variable.value for variable in self._kernels])
         self.optimizer = keras.optimizers.AdamW(
             train.learning_rate, weight_decay=train.weight_decay, global_clipnorm=_CLIP_NORM
         )
         self.optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-        self.optimizer.build(self.network.trainable_variables)
+        self.optimizer.build(self._others)
         # Patches are as the network sees them.
         self._diameter = model.diameter * model.scale
         self._metric_loss = MetricLoss.from_settings(metric)
@@ -67,7 +74,8 @@ class Learner:
             "kept": self.kept.variables,
             "optimizer": self.optimizer.variables,
         }
-        return {name: [variable.value for variable in variables] for name, variables in groups.items()}
+        values = {name: [variable.value for variable in variables] for name, variables in groups.items()}
+        return values | {"muon": self.muon.momenta}
 
     def keep(self) -> list[Any]:
         """Keep the average as it is now, and return what was kept before, for `keep_again`."""
@@ -104,13 +112,18 @@ class Learner:
             outputs = read_outputs(self.network(images, training=True), self.model, self._diameter)
             losses = self._losses(outputs, labels, seed)
             total = sum(losses.values())
-        variables = self.network.trainable_variables
-        gradients = tape.gradient(total, variables)
-        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        of_kernels, of_others = tape.gradient(
+            total, ([kernel.value for kernel in self._kernels], [other.value for other in self._others])
+        )
+        self.muon.apply(of_kernels, rate)
+        self.optimizer.apply_gradients(zip(of_others, self._others, strict=True))
+        self._average(averaging)
+        return {"loss": total, **losses}
+
+    def _average(self, averaging: Any) -> None:
         for average, value in zip(self.averaged.variables, self.network.variables, strict=True):
             if average.dtype.startswith("float"):
                 average.assign(averaging * average + (1.0 - averaging) * value)
-        return {"loss": total, **losses}
 
     def _losses(self, outputs: Any, labels: Any, seed: Any) -> dict[str, Any]:
         semantic = tf.reduce_mean(foreground_loss(outputs.class_logits, tf.minimum(labels, 1)))

@@ -13,6 +13,9 @@ import tensorflow as tf
 
 from instseg.settings import ModelSettings
 
+# How the names of the last layers end.
+_LAST = "_subpixels"
+
 
 class Outputs(NamedTuple):
     """The network's maps over a batch of images.
@@ -80,6 +83,11 @@ def build_network(settings: ModelSettings, seed: int = 0) -> keras.Model:
     return keras.Model(image, keras.layers.Concatenate(name="maps")([embedding, semantic]), name="instseg")
 
 
+def is_last(variable: keras.Variable) -> bool:
+    """Return whether a variable belongs to a layer whose output is the network's."""
+    return _LAST in variable.path
+
+
 class _Layers:
     """Layers with one seed each, drawn in the order of their making."""
 
@@ -100,7 +108,7 @@ class _Layers:
     def head(self, x: Any, maps: int, name: str) -> Any:
         x = self.convolution(x, x.shape[-1])
         # Small first weights: offsets, seeds and bandwidths begin near their neutral values.
-        x = keras.layers.Conv2D(4 * maps, 1, kernel_initializer=self._initializer(0.01), name=f"{name}_subpixels")(x)
+        x = keras.layers.Conv2D(4 * maps, 1, kernel_initializer=self._initializer(0.01), name=f"{name}{_LAST}")(x)
         # (B, H, W, 4 R) to (B, 2 H, 2 W, R).
         return keras.layers.Lambda(lambda cells: tf.nn.depth_to_space(cells, 2), name=name)(x)
 

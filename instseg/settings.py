@@ -16,6 +16,9 @@ from instseg.errors import InstsegError, UsageError
 ZOOM = 1.4
 """Training shows objects up to so many times larger and smaller than they are."""
 
+MOST_INSTANCES = 512
+"""Of a patch that holds more instances the overlap loss sees so many, chosen at random: its memory grows with them."""
+
 # Beyond these there is nothing to see, or no memory to hold it.
 _SMALLEST_MAGNIFICATION, _LARGEST_MAGNIFICATION = 1 / 32, 8
 
@@ -205,13 +208,13 @@ class ModelSettings(Settings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSettings(Settings):
-    """How training goes: AdamW with linear warm-up and cosine decay, and an average of the weights as the result."""
+    """How training goes: Muon and AdamW, linear warm-up and cosine decay, and an average of the weights as result."""
 
     iterations: int = _option(2500, "Optimiser steps in all, those before a --resume included.")
     minutes: float | None = _option(None, "Learn for so long instead, what came before a --resume included.")
     batch_size: int = _option(8, "Patches in a step.")
     patch_size: int = _option(128, "Height and width of a patch in pixels, a multiple of 16.")
-    learning_rate: float = _option(2e-3, "Peak of the learning rate.")
+    learning_rate: float = _option(8e-3, "Peak of the learning rate.")
     weight_decay: float = 1e-4
     warmup: int = 100
     averaging: float = 0.995

@@ -17,7 +17,7 @@ def tiny_plan():
     from instseg.train import Plan
 
     def plan(iterations, *, loss="overlap", channels=1, **options):
-        defaults = {"batch_size": 2, "patch_size": 32, "learning_rate": 1e-2, "warmup": 5, "validation_every": 1000}
+        defaults = {"batch_size": 2, "patch_size": 32, "learning_rate": 5e-2, "warmup": 5, "validation_every": 1000}
         return Plan(
             model=ModelSettings(channels=channels, loss=loss, embeddings=4, widths=(8, 8), diameter=19.0),
             train=TrainSettings(iterations=iterations, averaging=0.9, **(defaults | options)),

@@ -244,3 +244,20 @@ def test_foreground_eager_and_graph_agree():
     logits = tf.random.stateless_normal((2, 3, 4, 2), [0, 1])
     classes = tf.constant(np.random.default_rng(0).integers(0, 2, (2, 3, 4)), tf.int32)
     np.testing.assert_allclose(tf.function(foreground_loss)(logits, classes), foreground_loss(logits, classes), 1e-6)
+
+
+def test_instances_beyond_the_most_take_no_part():
+    rng = np.random.default_rng(5)
+    embeddings, seeds = rng.standard_normal((1, 6, 6, 2)), rng.standard_normal((1, 6, 6))
+    bandwidth, labels = rng.uniform(0.5, 2, (1, 6, 6)), rng.integers(0, 6, (1, 6, 6))
+    floats = [tf.convert_to_tensor(value, tf.float32) for value in (embeddings, bandwidth, seeds)]
+    capped = overlap.overlap_loss(*floats, tf.constant(labels, tf.int32), most_instances=3)
+    used = labels[0] <= 3
+    # As if the image had only the other pixels.
+    rest = (embeddings[:, used][:, None], bandwidth[:, used][:, None], seeds[:, used][:, None])
+    expected = overlap_loss(*rest, labels[:, used][:, None])
+    for found, wanted in zip(capped, expected, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-4)
+    # Nothing at all is left.
+    none = overlap.overlap_loss(*floats, tf.fill((1, 6, 6), 9), most_instances=3)
+    assert [float(term[0]) for term in none] == [0.0, 0.0, 0.0]

@@ -326,6 +326,20 @@ def test_the_diameter_is_that_of_the_median_instance(tmp_path):
     assert same(data.patches.batch(3), folder_data(folder, SETTINGS, validation=folder).patches.batch(3))
 
 
+def test_a_patch_of_very_many_instances_numbers_them_at_random():
+    """The loss takes the first 512 only: every instance has its turn, and all pixels keep theirs."""
+    labels = np.arange(1, 32 * 32 + 1, dtype=np.int32).reshape(32, 32)
+    labels[:4] = 0
+    sample = make_sample(np.zeros((32, 32), np.uint8), labels)
+    patches = SamplePatches([sample], batch_size=2, patch_size=64, seed=0)
+    seen = set()
+    for number in range(3):
+        for found in patches.batch(number).labels:
+            assert found.max() == len(np.unique(found)) - 1 > 512
+            seen.add(int(np.argwhere(found == 1)[0][0]))
+    assert len(seen) > 3
+
+
 def test_large_objects_are_learnt_in_smaller_images(tmp_path):
     labels = np.zeros((200, 160), np.int32)
     labels[20:120, 10:110] = 1

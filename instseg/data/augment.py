@@ -30,9 +30,18 @@ def augment(rng: np.random.Generator, image: Image, labels: Labels) -> tuple[Ima
         image = _blur(rng, image)
     image = _relight(rng, image)
     if rng.random() < 0.4:
-        noise = rng.standard_normal(image.shape, np.float32)
-        image = image + np.float32(rng.uniform(0, 0.05)) * noise
+        image = _noise(rng, image)
     return np.ascontiguousarray(image, np.float32), np.ascontiguousarray(labels)
+
+
+def _noise(rng: np.random.Generator, image: Image) -> Image:
+    """Add noise as of counted photons, which grows with the root of the light.
+
+    The same everywhere, it would drown the dim rims of out-of-focus nuclei that some annotators include.
+    """
+    deviation = np.float32(rng.uniform(0, 0.05)) * np.sqrt(np.clip(image, 0, None) + np.float32(0.01))
+    noisy: Image = image + deviation * rng.standard_normal(image.shape, np.float32)
+    return noisy
 
 
 def _turn(rng: np.random.Generator, image: Image, labels: Labels) -> tuple[Image, Labels]:
@@ -54,7 +63,7 @@ def _relight(rng: np.random.Generator, image: Image) -> Image:
     if rng.random() < 0.5:
         image = np.sign(image) * np.abs(image) ** np.float32(rng.uniform(0.7, 1.4))
     gain = rng.uniform(0.7, 1.3, (channels,))
-    offset = rng.uniform(-0.05, 0.05, (channels,))
+    offset = rng.uniform(-0.01, 0.01, (channels,))
     image = image * gain.astype(np.float32) + offset.astype(np.float32)
     if rng.random() < 0.3:
         slope = rng.uniform(-0.3, 0.3, 2)

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from instseg.settings import MOST_INSTANCES
+
 
 class OverlapTerms(NamedTuple):
     """The parts of the loss, each (B,) float32 and at least 0."""
@@ -27,7 +29,9 @@ def membership(squared_distance: Any, bandwidth: Any) -> Any:
     return tf.exp(-math.log(2.0) * squared_distance / tf.square(bandwidth))
 
 
-def overlap_loss(embeddings: Any, bandwidth: Any, seed_logits: Any, labels: Any) -> OverlapTerms:
+def overlap_loss(
+    embeddings: Any, bandwidth: Any, seed_logits: Any, labels: Any, most_instances: int = MOST_INSTANCES
+) -> OverlapTerms:
     """Compare soft instances with true ones, image by image.
 
     One graph without a loop: memberships of all foreground pixels in all
@@ -45,6 +49,8 @@ def overlap_loss(embeddings: Any, bandwidth: Any, seed_logits: Any, labels: Any)
     labels : (B, H, W) int32
         0 is background, which takes part in the seed term only; instances are
         1..N, consecutive or nearly: memory grows with the largest number.
+    most_instances : int
+        Instances of larger numbers take no part at all, so that memory is bounded.
 
     Returns
     -------
@@ -59,7 +65,8 @@ def overlap_loss(embeddings: Any, bandwidth: Any, seed_logits: Any, labels: Any)
     log_bandwidth = tf.reshape(tf.math.log(bandwidth), (batch, pixels))
     seed = tf.sigmoid(tf.reshape(seed_logits, (batch, pixels)))
     # Column k - 1 is instance k; background is a row of zeros.
-    own = tf.one_hot(tf.reshape(labels, (batch, pixels)) - 1, tf.maximum(tf.reduce_max(labels), 1), dtype=e.dtype)
+    count = tf.clip_by_value(tf.reduce_max(labels), 1, most_instances)
+    own = tf.one_hot(tf.reshape(labels, (batch, pixels)) - 1, count, dtype=e.dtype)
     area = tf.reduce_sum(own, axis=1)
     present = tf.cast(area > 0, e.dtype)
     instances = tf.maximum(tf.reduce_sum(present, axis=1), 1.0)
@@ -87,8 +94,9 @@ def overlap_loss(embeddings: Any, bandwidth: Any, seed_logits: Any, labels: Any)
 
     own_membership = tf.stop_gradient(tf.reduce_sum(soft * own, axis=2))
     seed_error = tf.square(seed - own_membership)
-    weight = foreground + 0.25 * (1.0 - foreground)
-    seed_error = tf.reduce_sum(seed_error * weight, axis=1) / tf.reduce_sum(weight, axis=1)
+    background = tf.cast(tf.reshape(labels, (batch, pixels)) == 0, e.dtype)
+    weight = foreground + 0.25 * background
+    seed_error = tf.reduce_sum(seed_error * weight, axis=1) / tf.maximum(tf.reduce_sum(weight, axis=1), 0.25)
     return OverlapTerms(overlap, deviation, seed_error)
 
 
