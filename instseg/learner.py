@@ -10,7 +10,7 @@ from instseg.data.patches import Batch
 from instseg.loss import MetricLoss
 from instseg.loss.overlap import foreground_loss, one_of_four, overlap_loss
 from instseg.muon import Muon
-from instseg.network import build_network, is_last, read_outputs
+from instseg.network import build_network, is_last, part, pixel_places, read_positions
 from instseg.settings import MetricLossSettings, ModelSettings, TrainSettings
 
 # A step whose gradient is longer than this is shortened to it: one odd batch cannot throw the weights away.
@@ -45,7 +45,7 @@ class Learner:
         variables = self.network.trainable_variables
         self._kernels = [variable for variable in variables if len(variable.shape) > 2 and not is_last(variable)]
         self._others = [variable for variable in variables if len(variable.shape) < 2 or is_last(variable)]
-        self.muon = Muon([variable.value for variable in self._kernels])
+        self.muon = Muon([variable.value for variable in self._kernels], train.kernel_decay)
         self.optimizer = keras.optimizers.AdamW(
             train.learning_rate, weight_decay=train.weight_decay, global_clipnorm=_CLIP_NORM
         )
@@ -109,8 +109,7 @@ class Learner:
     def _learn(self, images: Any, labels: Any, seed: Any, rate: Any, averaging: Any) -> dict[str, Any]:
         self.optimizer.learning_rate.assign(rate)
         with tf.GradientTape() as tape:
-            outputs = read_outputs(self.network(images, training=True), self.model, self._diameter)
-            losses = self._losses(outputs, labels, seed)
+            losses = self._losses(self.network(images, training=True), labels, seed)
             total = sum(losses.values())
         of_kernels, of_others = tape.gradient(
             total, ([kernel.value for kernel in self._kernels], [other.value for other in self._others])
@@ -125,17 +124,18 @@ class Learner:
             if average.dtype.startswith("float"):
                 average.assign(averaging * average + (1.0 - averaging) * value)
 
-    def _losses(self, outputs: Any, labels: Any, seed: Any) -> dict[str, Any]:
-        semantic = tf.reduce_mean(foreground_loss(outputs.class_logits, tf.minimum(labels, 1)))
+    def _losses(self, raw: Any, labels: Any, seed: Any) -> dict[str, Any]:
+        maps, class_logits = part(raw, self.model)
+        semantic = tf.reduce_mean(foreground_loss(class_logits, tf.minimum(labels, 1)))
         if self.model.loss == "metric":
-            return {"embedding": self._metric_loss(outputs.embeddings, labels), "semantic": semantic}
+            return {"embedding": self._metric_loss(maps, labels), "semantic": semantic}
         shape = tf.shape(labels)
         choice = tf.random.stateless_uniform((shape[0], shape[1] // 2, shape[2] // 2), seed, 0, 4, tf.int32)
-        diameter = self._diameter
-        embeddings, bandwidth, seeds, thinned = one_of_four(
-            choice, outputs.embeddings / diameter, outputs.bandwidth / diameter, outputs.seed_logits, labels
-        )
-        terms = overlap_loss(embeddings, bandwidth, seeds, thinned)
+        places = tf.repeat(pixel_places(shape[1], shape[2]), shape[0], axis=0)
+        # In diameters, whatever the size of the objects.
+        maps, places, thinned = one_of_four(choice, maps, places / self._diameter, labels)
+        found = read_positions(maps, places, self.model, 1.0)
+        terms = overlap_loss(found["embeddings"], found["bandwidth"], found["seed_logits"], thinned)
         return {
             "embedding": tf.reduce_mean(terms.overlap),
             "bandwidth": _BANDWIDTH_WEIGHT * tf.reduce_mean(terms.bandwidth),

@@ -24,6 +24,8 @@ class Muon:
     ----------
     kernels : sequence of tf.Variable
         Of two dimensions and more; the last is the layer's output.
+    weight_decay : float
+        Each step shrinks the kernels by this times the learning rate (decoupled, as in AdamW).
     momentum : float
         Share of the momentum that stays, 0..1 (Nesterov's).
 
@@ -33,8 +35,9 @@ class Muon:
         One for each kernel: all that going on needs.
     """
 
-    def __init__(self, kernels: Sequence[tf.Variable], momentum: float = 0.95) -> None:
+    def __init__(self, kernels: Sequence[tf.Variable], weight_decay: float = 0.0, momentum: float = 0.95) -> None:
         self._kernels = list(kernels)
+        self._weight_decay = weight_decay
         self._momentum = momentum
         self.momenta = [tf.Variable(tf.zeros(kernel.shape), trainable=False) for kernel in self._kernels]
 
@@ -46,8 +49,9 @@ class Muon:
         for kernel, momentum, gradient in zip(self._kernels, self.momenta, gradients, strict=True):
             ahead = gradient + self._momentum * momentum.assign(self._momentum * momentum + gradient)
             matrix = tf.reshape(ahead, (-1, ahead.shape[-1]))
-            length = learning_rate * _MATCH_ADAM * max(matrix.shape) ** 0.5
-            kernel.assign_sub(tf.reshape(length * orthogonalised(matrix), kernel.shape))
+            length = _MATCH_ADAM * max(matrix.shape) ** 0.5
+            step = tf.reshape(length * orthogonalised(matrix), kernel.shape) + self._weight_decay * kernel
+            kernel.assign_sub(learning_rate * step)
 
 
 def orthogonalised(matrix: Any) -> Any:
@@ -70,9 +74,9 @@ def orthogonalised(matrix: Any) -> Any:
     matrix = matrix / (tf.norm(matrix) + 1e-7)
     gram = tf.matmul(matrix, matrix, transpose_a=True)
     identity = tf.eye(matrix.shape[1], dtype=matrix.dtype)
-    change = identity
+    change = None
     for _ in range(_ROUNDS):
         step = _A * identity + _B * gram + _C * tf.matmul(gram, gram)
-        change = tf.matmul(change, step)
+        change = step if change is None else tf.matmul(change, step)
         gram = tf.matmul(step, tf.matmul(gram, step))
     return tf.matmul(matrix, change)

@@ -216,6 +216,7 @@ class TrainSettings(Settings):
     patch_size: int = _option(128, "Height and width of a patch in pixels, a multiple of 16.")
     learning_rate: float = _option(8e-3, "Peak of the learning rate.")
     weight_decay: float = 1e-4
+    kernel_decay: float = 0.1
     warmup: int = 100
     averaging: float = 0.995
     validation_share: float = _option(0.1, "Share of the data kept for validation, where --val is not given.")
@@ -224,7 +225,7 @@ class TrainSettings(Settings):
 
     def __post_init__(self) -> None:
         _positive(self, "iterations", "batch_size", "patch_size", "learning_rate", "validation_every")
-        _not_negative(self, "weight_decay", "warmup", "seed")
+        _not_negative(self, "weight_decay", "kernel_decay", "warmup", "seed")
         for name in ("iterations", "batch_size", "patch_size", "validation_every", "seed"):
             _require(getattr(self, name) < 2**31, name, getattr(self, name), "a number below 2147483648")
         if self.minutes is not None:

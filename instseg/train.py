@@ -61,6 +61,19 @@ class Step:
     waiting: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Busy:
+    """Something that takes some seconds begins.
+
+    Attributes
+    ----------
+    what : str
+        Such as 'validating'.
+    """
+
+    what: str
+
+
 class Kept(NamedTuple):
     """The best state so far.
 
@@ -189,7 +202,7 @@ def train(
     resume: bool = False,
     report: Path | None = None,
     stop: Callable[[], bool] = lambda: False,
-) -> Iterator[Step | Saved]:
+) -> Iterator[Step | Saved | Busy]:
     """Train a model and keep it in `folder`.
 
     A complete model, the best so far, is committed with the state to go on from every `validation_every` iterations,
@@ -212,7 +225,7 @@ def train(
 
     Yields
     ------
-    Step or Saved
+    Step, Saved or Busy
 
     Raises
     ------
@@ -226,7 +239,7 @@ def train(
 
 def _train(
     folder: Path, plan: Plan, data: TrainingData, resume: bool, report: Path | None, stop: Callable[[], bool]
-) -> Iterator[Step | Saved]:
+) -> Iterator[Step | Saved | Busy]:
     learner = Learner(plan.model, plan.train, plan.metric)
     serving = Serving(learner.kept, plan.model)
     first, before, kept = _restore(folder, learner, plan) if resume else (0, 0.0, None)
@@ -266,8 +279,10 @@ def _train(
         stopped = stop()
         if stopped or over >= 1 or done % plan.train.validation_every == 0:
             with clock.paused():
+                yield Busy(what="validating")
                 kept, scores = _best(kept, done, plan, data, learner, serving)
                 if over >= 1:
+                    yield Busy(what="tuning the clustering on the validation images")
                     plan, kept = _tuned(kept, plan, data, serving, stop)
                 _save(folder, plan, data, learner, serving, book, Kept(done, scores), kept, clock.seconds())
                 yield Saved(iteration=done, scores=scores, kept=kept)

@@ -30,11 +30,12 @@ def tiny_plan():
 def tiny_training(tmp_path_factory, tiny_plan, tiny_discs):
     """A training of 60 iterations on small discs: its folder, with `model` and `report`, its plan and its events."""
     from instseg.data.training import disc_data
-    from instseg.train import train
+    from instseg.train import Busy, train
 
     folder = tmp_path_factory.mktemp("tiny")
     plan = tiny_plan(60)
-    events = list(train(folder / "model", plan, disc_data(plan.train, tiny_discs), report=folder / "report"))
+    events = train(folder / "model", plan, disc_data(plan.train, tiny_discs), report=folder / "report")
+    events = [event for event in events if not isinstance(event, Busy)]
     return folder, plan, events
 
 

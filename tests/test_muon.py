@@ -36,6 +36,15 @@ def test_nothing_comes_of_nothing():
     assert not orthogonalised(tf.zeros((5, 3))).numpy().any()
 
 
+def test_decay_shrinks_kernels_by_its_share_of_the_learning_rate():
+    start = matrix(36, 8)
+    plain, decayed = (tf.Variable(tf.reshape(start, (3, 3, 4, 8))) for _ in range(2))
+    gradient = tf.reshape(matrix(36, 8, 1), plain.shape)
+    Muon([plain]).apply([gradient], 0.01)
+    Muon([decayed], weight_decay=0.5).apply([gradient], 0.01)
+    np.testing.assert_allclose(plain - decayed, 0.005 * start.reshape(plain.shape), rtol=1e-3, atol=1e-6)
+
+
 def test_steps_follow_nesterovs_momentum_and_the_learning_rate():
     kernel = tf.Variable(tf.zeros((3, 3, 4, 8)))
     muon = Muon([kernel], momentum=0.5)

@@ -20,7 +20,7 @@ from instseg.settings import MetricLossSettings, ModelSettings, TrainSettings
 
 if TYPE_CHECKING:
     from instseg.data.training import TrainingData
-    from instseg.train import Plan, Saved, Step
+    from instseg.train import Busy, Plan, Saved, Step
 
 # Going on with other values of these is meaningful; all others belong to the model.
 _CHANGEABLE = ("iterations", "minutes", "validation_every")
@@ -210,7 +210,7 @@ def _load(source: dict[str, Any], training: TrainSettings) -> "TrainingData":
 
 
 def _run(model_dir: Path, plan: "Plan", prepared: "TrainingData", report: Path, resuming: bool) -> None:
-    from instseg.train import Saved
+    from instseg.train import Saved, Step
     from instseg.train import train as learn
 
     saved: Saved | None = None
@@ -220,7 +220,7 @@ def _run(model_dir: Path, plan: "Plan", prepared: "TrainingData", report: Path, 
             show(event)
             if isinstance(event, Saved):
                 saved = event
-            else:
+            elif isinstance(event, Step):
                 over = event.progress
     if saved is None:
         return
@@ -284,11 +284,12 @@ class _PlainLines:
         self._next = 0.0
         self._start: tuple[float, float] | None = None
 
-    def __call__(self, event: "Step | Saved") -> None:
-        from instseg.train import Saved
+    def __call__(self, event: "Step | Saved | Busy") -> None:
+        from instseg.train import Saved, Step
 
         if isinstance(event, Saved):
             terminal.note(_saved(event))
+        if not isinstance(event, Step):
             return
         now = time.perf_counter()
         left = ""
@@ -312,7 +313,7 @@ def _bar(train: TrainSettings) -> Iterator[Any]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
     from rich.text import Text
 
-    from instseg.train import Saved
+    from instseg.train import Busy, Saved, Step
 
     console = Console(stderr=True, highlight=False)
     # Two lines, as one with everything does not fit into 80 columns.
@@ -329,10 +330,13 @@ def _bar(train: TrainSettings) -> Iterator[Any]:
     started = False
     with Live(Group(progress, losses), console=console, refresh_per_second=4):
 
-        def show(event: "Step | Saved") -> None:
+        def show(event: "Step | Saved | Busy") -> None:
             nonlocal started
             if isinstance(event, Saved):
                 console.print(_saved(event))
+            if isinstance(event, Busy):
+                losses.plain = event.what
+            if not isinstance(event, Step):
                 return
             speed = f"{event.images_per_second:.1f} images/s"
             # What came before the first step is no progress of this run, from which the time left is told.

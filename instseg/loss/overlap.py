@@ -62,42 +62,51 @@ def overlap_loss(
     batch, dimensions = tf.shape(labels)[0], embeddings.shape[-1]
     pixels = tf.size(labels[0])
     e = tf.reshape(embeddings, (batch, pixels, dimensions))
+    # |e - c|^2 = |e|^2 - 2 e.c + |c|^2 loses digits far from the origin; all are taken relative to the image's mean.
+    e -= tf.stop_gradient(tf.reduce_mean(e, axis=1, keepdims=True))
     log_bandwidth = tf.reshape(tf.math.log(bandwidth), (batch, pixels))
     seed = tf.sigmoid(tf.reshape(seed_logits, (batch, pixels)))
-    # Column k - 1 is instance k; background is a row of zeros.
+    labels = tf.reshape(labels, (batch, pixels))
     count = tf.clip_by_value(tf.reduce_max(labels), 1, most_instances)
-    own = tf.one_hot(tf.reshape(labels, (batch, pixels)) - 1, count, dtype=e.dtype)
+    foreground = tf.cast((labels > 0) & (labels <= count), e.dtype)
+    # Column k - 1 is instance k; background is a row of zeros.
+    own = tf.one_hot(labels - 1, count, dtype=e.dtype)
     area = tf.reduce_sum(own, axis=1)
     present = tf.cast(area > 0, e.dtype)
     instances = tf.maximum(tf.reduce_sum(present, axis=1), 1.0)
-    share = own / tf.maximum(area, 1.0)[:, None, :]
-    centre = tf.matmul(share, e, transpose_a=True)
-    centre_log_bandwidth = tf.matmul(share, log_bandwidth[..., None], transpose_a=True)[..., 0]
-    foreground = tf.reduce_sum(own, axis=2)
+    sums = tf.matmul(own, tf.concat([e, log_bandwidth[..., None]], axis=2), transpose_a=True)
+    means = sums / tf.maximum(area, 1.0)[..., None]
+    own_means = tf.matmul(own, means)
 
-    # |e - c|^2 = |e|^2 - 2 e.c + |c|^2 loses digits far from the origin; both are taken relative to the image's mean.
-    origin = tf.stop_gradient(tf.reduce_mean(e, axis=1, keepdims=True))
-    e, centre = e - origin, centre - origin
-    squared = (
-        tf.reduce_sum(tf.square(e), axis=2)[:, :, None]
-        - 2.0 * tf.matmul(e, centre, transpose_b=True)
-        + tf.reduce_sum(tf.square(centre), axis=2)[:, None, :]
-    )
-    soft = membership(tf.nn.relu(squared), tf.exp(centre_log_bandwidth)[:, None, :]) * foreground[:, :, None]
-    inside = tf.reduce_sum(soft * own, axis=1)
-    dice = 2.0 * inside / tf.maximum(tf.reduce_sum(soft, axis=1) + area, 1e-6)
+    own_squared = tf.reduce_sum(tf.square(e - own_means[..., :-1]), axis=2)
+    own_membership = membership(own_squared, tf.exp(own_means[..., -1])) * foreground
+    total = tf.reduce_sum(_memberships(e, foreground, means[..., :-1], means[..., -1]), axis=1)
+    inside = tf.matmul(own, own_membership[..., None], transpose_a=True)[..., 0]
+    dice = 2.0 * inside / tf.maximum(total + area, 1e-6)
     overlap = tf.reduce_sum((1.0 - dice) * present, axis=1) / instances
 
-    own_log_bandwidth = tf.matmul(own, centre_log_bandwidth[..., None])[..., 0]
-    deviation = tf.square(log_bandwidth - tf.stop_gradient(own_log_bandwidth)) * foreground
+    deviation = tf.square(log_bandwidth - tf.stop_gradient(own_means[..., -1])) * foreground
     deviation = tf.reduce_sum(deviation, axis=1) / tf.maximum(tf.reduce_sum(foreground, axis=1), 1.0)
 
-    own_membership = tf.stop_gradient(tf.reduce_sum(soft * own, axis=2))
-    seed_error = tf.square(seed - own_membership)
-    background = tf.cast(tf.reshape(labels, (batch, pixels)) == 0, e.dtype)
-    weight = foreground + 0.25 * background
+    seed_error = tf.square(seed - tf.stop_gradient(own_membership))
+    weight = foreground + 0.25 * tf.cast(labels == 0, e.dtype)
     seed_error = tf.reduce_sum(seed_error * weight, axis=1) / tf.maximum(tf.reduce_sum(weight, axis=1), 0.25)
     return OverlapTerms(overlap, deviation, seed_error)
+
+
+def _memberships(e: Any, foreground: Any, centre: Any, log_bandwidth: Any) -> Any:
+    """Return the memberships (B, P, N) of all pixels in all instances, 0 on background.
+
+    The table is the loss's largest, and every pass over it counts: its exponents come from a single matrix product of
+    (e, |e|^2, 1, background) and (-2 c, 1, |c|^2, a lot) / bandwidth^2.
+    """
+    one = tf.ones_like(e[..., :1])
+    of_pixels = tf.concat([e, tf.reduce_sum(tf.square(e), axis=2, keepdims=True), one, 1.0 - foreground[..., None]], 2)
+    steepness = -math.log(2.0) * tf.exp(-2.0 * log_bandwidth)[..., None]
+    squared = tf.reduce_sum(tf.square(centre), axis=2, keepdims=True)
+    near = steepness * tf.concat([-2.0 * centre, tf.ones_like(squared), squared], 2)
+    of_instances = tf.concat([near, tf.fill(tf.shape(squared), -1e6)], 2)
+    return tf.exp(tf.minimum(tf.matmul(of_pixels, of_instances, transpose_b=True), 0.0))
 
 
 def one_of_four(choice: Any, *maps: Any) -> tuple[Any, ...]:
@@ -125,9 +134,12 @@ def _take(value: Any, choice: Any) -> Any:
     flat = value.shape.rank == 3
     depth = 1 if flat else value.shape[-1]
     shape = tf.shape(value)
-    blocks = tf.reshape(value, (shape[0], shape[1] // 2, 2, shape[2] // 2, 2, depth))
-    blocks = tf.reshape(tf.transpose(blocks, (0, 1, 3, 2, 4, 5)), (shape[0], shape[1] // 2, shape[2] // 2, 4, depth))
-    taken = tf.gather(blocks, choice, axis=3, batch_dims=3)
+    blocks = tf.nn.space_to_depth(tf.reshape(value, (shape[0], shape[1], shape[2], depth)), 2)
+    blocks = tf.reshape(blocks, (shape[0], shape[1] // 2, shape[2] // 2, 4, depth))
+    # A sum over three zeros: its gradient is a product, that of a gather would be a slow scattering.
+    taken = tf.reduce_sum(
+        tf.where(tf.one_hot(choice, 4, True, False)[..., None], blocks, tf.zeros_like(blocks)), axis=3
+    )
     return taken[..., 0] if flat else taken
 
 
@@ -145,9 +157,16 @@ def foreground_loss(class_logits: Any, classes: Any) -> Any:
     -------
     (B,) float32
     """
-    entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(classes, class_logits)
-    probability = 1.0 - tf.nn.softmax(class_logits)[..., 0]
-    truth = tf.cast(classes > 0, probability.dtype)
+    truth = tf.cast(classes > 0, class_logits.dtype)
+    if class_logits.shape[-1] == 2:
+        background, foreground = tf.unstack(class_logits, axis=-1)
+        logit = foreground - background
+        # What a softmax over two classes comes to, in a third of the time.
+        entropy = tf.nn.sigmoid_cross_entropy_with_logits(truth, logit)
+        probability = tf.sigmoid(logit)
+    else:
+        entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(classes, class_logits)
+        probability = 1.0 - tf.nn.softmax(class_logits)[..., 0]
     inside = tf.reduce_sum(probability * truth, axis=(1, 2))
     total = tf.reduce_sum(probability, axis=(1, 2)) + tf.reduce_sum(truth, axis=(1, 2))
     # One pixel's worth on both sides: an empty image that is predicted empty costs nothing.

@@ -58,7 +58,6 @@ def _parts() -> tuple[dict[str, Callable[[], Any]], float]:
 
     from instseg.data.patches import Batch, SamplePatches, make_sample
     from instseg.learner import Learner
-    from instseg.network import read_outputs
     from instseg.settings import MetricLossSettings, ModelSettings, TrainSettings
 
     settings = TrainSettings()
@@ -89,8 +88,7 @@ def _parts() -> tuple[dict[str, Callable[[], Any]], float]:
     def loss() -> Any:
         with tf.GradientTape() as tape:
             tape.watch(raw)
-            outputs = read_outputs(raw, learner.model)
-            value = sum(learner._losses(outputs, labels, seed).values())
+            value = sum(learner._losses(raw, labels, seed).values())
         return tape.gradient(value, raw)
 
     @tf.function
