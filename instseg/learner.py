@@ -42,9 +42,11 @@ class Learner:
         self.network = build_network(model, train.seed)
         self.averaged = build_network(model, train.seed)
         self.kept = build_network(model, train.seed)
-        variables = self.network.trainable_variables
-        self._kernels = [variable for variable in variables if len(variable.shape) > 2 and not is_last(variable)]
-        self._others = [variable for variable in variables if len(variable.shape) < 2 or is_last(variable)]
+        self._kernels: list[keras.Variable] = []
+        self._others: list[keras.Variable] = []
+        for variable in self.network.trainable_variables:
+            hidden = len(variable.shape) > 1 and not is_last(variable)
+            (self._kernels if hidden else self._others).append(variable)
         self.muon = Muon([variable.value for variable in self._kernels], train.kernel_decay)
         self.optimizer = keras.optimizers.AdamW(
             train.learning_rate, weight_decay=train.weight_decay, global_clipnorm=_CLIP_NORM
@@ -117,7 +119,9 @@ class Learner:
         self.muon.apply(of_kernels, rate)
         self.optimizer.apply_gradients(zip(of_others, self._others, strict=True))
         self._average(averaging)
-        return {"loss": total, **losses}
+        # A ReLU can turn what is no number into 0, and hide from the loss what the gradients show.
+        sums = tf.add_n([tf.reduce_sum(gradient) for gradient in of_others])
+        return {"loss": total + 0.0 * sums, **losses}
 
     def _average(self, averaging: Any) -> None:
         for average, value in zip(self.averaged.variables, self.network.variables, strict=True):

