@@ -34,7 +34,7 @@ def overlap_loss(
 ) -> OverlapTerms:
     """Compare soft instances with true ones, image by image.
 
-    One graph without a loop: memberships of all foreground pixels in all
+    One graph without a loop: memberships of all pixels in all
     instances come from one matrix product. Time and memory are O(pixels · instances)
     per image, so it is meant for patches, thinned out by `one_of_four`.
 
@@ -68,22 +68,26 @@ def overlap_loss(
     seed = tf.sigmoid(tf.reshape(seed_logits, (batch, pixels)))
     labels = tf.reshape(labels, (batch, pixels))
     count = tf.clip_by_value(tf.reduce_max(labels), 1, most_instances)
-    foreground = tf.cast((labels > 0) & (labels <= count), e.dtype)
-    # Column k - 1 is instance k; background is a row of zeros.
-    own = tf.one_hot(labels - 1, count, dtype=e.dtype)
-    area = tf.reduce_sum(own, axis=1)
-    present = tf.cast(area > 0, e.dtype)
-    instances = tf.maximum(tf.reduce_sum(present, axis=1), 1.0)
-    sums = tf.matmul(own, tf.concat([e, log_bandwidth[..., None]], axis=2), transpose_a=True)
-    means = sums / tf.maximum(area, 1.0)[..., None]
-    own_means = tf.matmul(own, means)
+    taking_part = (labels > 0) & (labels <= count)
+    foreground = tf.cast(taking_part, e.dtype)
+    # Number 0 of each image is whatever is no instance.
+    numbers = tf.where(taking_part, labels, 0) + (count + 1) * tf.range(batch)[:, None]
 
+    def by_instance(values: Any) -> Any:
+        return tf.math.unsorted_segment_sum(values, numbers, batch * (count + 1))
+
+    area = by_instance(foreground)
+    sums = by_instance(tf.concat([e, log_bandwidth[..., None]], axis=2) * foreground[..., None])
+    means = sums / tf.maximum(area, 1.0)[:, None]
+    own_means = tf.gather(means, numbers)
     own_squared = tf.reduce_sum(tf.square(e - own_means[..., :-1]), axis=2)
     own_membership = membership(own_squared, tf.exp(own_means[..., -1])) * foreground
-    total = tf.reduce_sum(_memberships(e, foreground, means[..., :-1], means[..., -1]), axis=1)
-    inside = tf.matmul(own, own_membership[..., None], transpose_a=True)[..., 0]
-    dice = 2.0 * inside / tf.maximum(total + area, 1e-6)
-    overlap = tf.reduce_sum((1.0 - dice) * present, axis=1) / instances
+    of_images = tf.reshape(means, (batch, count + 1, dimensions + 1))
+    total = tf.reduce_sum(_memberships(e, foreground, of_images[..., :-1], of_images[..., -1]), axis=1)
+    dice = 2.0 * by_instance(own_membership) / tf.maximum(tf.reshape(total, [-1]) + area, 1e-6)
+    present = tf.reshape(tf.cast(area > 0, e.dtype), (batch, count + 1))
+    lost = tf.reduce_sum((1.0 - tf.reshape(dice, (batch, count + 1))) * present, axis=1)
+    overlap = lost / tf.maximum(tf.reduce_sum(present, axis=1), 1.0)
 
     deviation = tf.square(log_bandwidth - tf.stop_gradient(own_means[..., -1])) * foreground
     deviation = tf.reduce_sum(deviation, axis=1) / tf.maximum(tf.reduce_sum(foreground, axis=1), 1.0)

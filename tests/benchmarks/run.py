@@ -25,6 +25,7 @@ def main() -> None:
         ["loss.py", *(["--size", "128", "--discs", "10", "--rounds", "1"] if quick else [])],
         ["cluster.py", model, *(["--count", "1", "--rounds", "1"] if quick else [])],
         ["evaluate.py", *(["--discs", "50", "--rounds", "1"] if quick else [])],
+        ["step.py", *(["--rounds", "2", "--steps", "5"] if quick else [])],
         ["startup.py", *(["--rounds", "1"] if quick else [])],
         ["discs.py", model, *(["--count", "2"] if quick else [])],
     ]
