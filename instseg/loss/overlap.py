@@ -34,14 +34,14 @@ def overlap_loss(
 ) -> OverlapTerms:
     """Compare soft instances with true ones, image by image.
 
-    One graph without a loop: memberships of all pixels in all
-    instances come from one matrix product. Time and memory are O(pixels · instances)
-    per image, so it is meant for patches, thinned out by `one_of_four`.
+    Memberships of all foreground pixels in all instances of an image come from one
+    matrix product. Time and memory are O(foreground pixels · instances) per image, so it
+    is meant for patches, thinned out by `one_of_four`.
 
     Parameters
     ----------
     embeddings : (B, H, W, D) float32
-        In any unit.
+        In any unit; B must be known when the graph is built.
     bandwidth : (B, H, W) float32
         Above 0, in the embeddings' unit.
     seed_logits : (B, H, W) float32
@@ -82,9 +82,11 @@ def overlap_loss(
     own_means = tf.gather(means, numbers)
     own_squared = tf.reduce_sum(tf.square(e - own_means[..., :-1]), axis=2)
     own_membership = membership(own_squared, tf.exp(own_means[..., -1])) * foreground
-    of_images = tf.reshape(means, (batch, count + 1, dimensions + 1))
-    total = tf.reduce_sum(_memberships(e, foreground, of_images[..., :-1], of_images[..., -1]), axis=1)
-    dice = 2.0 * by_instance(own_membership) / tf.maximum(tf.reshape(total, [-1]) + area, 1e-6)
+    # Image by image, as numbers of pixels and instances differ; side by side all would be as large as the largest.
+    of_images = tf.unstack(tf.reshape(means, (-1, count + 1, dimensions + 1)), num=embeddings.shape[0])
+    parts = zip(tf.unstack(e), tf.unstack(tf.where(taking_part, labels, 0)), of_images, strict=True)
+    total = tf.concat([_total_membership(*part) for part in parts], axis=0)
+    dice = 2.0 * by_instance(own_membership) / tf.maximum(total + area, 1e-6)
     present = tf.reshape(tf.cast(area > 0, e.dtype), (batch, count + 1))
     lost = tf.reduce_sum((1.0 - tf.reshape(dice, (batch, count + 1))) * present, axis=1)
     overlap = lost / tf.maximum(tf.reduce_sum(present, axis=1), 1.0)
@@ -98,19 +100,21 @@ def overlap_loss(
     return OverlapTerms(overlap, deviation, seed_error)
 
 
-def _memberships(e: Any, foreground: Any, centre: Any, log_bandwidth: Any) -> Any:
-    """Return the memberships (B, P, N) of all pixels in all instances, 0 on background.
+def _total_membership(e: Any, numbers: Any, means: Any) -> Any:
+    """Return for each instance of an image, and number 0 for none, the sum of all foreground pixels' memberships.
 
-    The table is the loss's largest, and every pass over it counts: its exponents come from a single matrix product of
-    (e, |e|^2, 1, background) and (-2 c, 1, |c|^2, a lot) / bandwidth^2.
+    The table of memberships is the loss's largest, and every pass over it counts: its exponents come from a single
+    matrix product of (e, |e|^2, 1) and (-2 c, 1, |c|^2) / bandwidth^2.
     """
-    one = tf.ones_like(e[..., :1])
-    of_pixels = tf.concat([e, tf.reduce_sum(tf.square(e), axis=2, keepdims=True), one, 1.0 - foreground[..., None]], 2)
-    steepness = -math.log(2.0) * tf.exp(-2.0 * log_bandwidth)[..., None]
-    squared = tf.reduce_sum(tf.square(centre), axis=2, keepdims=True)
-    near = steepness * tf.concat([-2.0 * centre, tf.ones_like(squared), squared], 2)
-    of_instances = tf.concat([near, tf.fill(tf.shape(squared), -1e6)], 2)
-    return tf.exp(tf.minimum(tf.matmul(of_pixels, of_instances, transpose_b=True), 0.0))
+    e = tf.boolean_mask(e, numbers > 0)
+    present = tf.reduce_max(numbers)
+    centre, log_bandwidth = means[1 : present + 1, :-1], means[1 : present + 1, -1:]
+    squared = tf.reduce_sum(tf.square(centre), axis=1, keepdims=True)
+    steepness = -math.log(2.0) * tf.exp(-2.0 * log_bandwidth)
+    of_instances = steepness * tf.concat([-2.0 * centre, tf.ones_like(squared), squared], 1)
+    of_pixels = tf.concat([e, tf.reduce_sum(tf.square(e), axis=1, keepdims=True), tf.ones_like(e[:, :1])], 1)
+    exponents = tf.minimum(tf.matmul(of_pixels, of_instances, transpose_b=True), 0.0)
+    return tf.pad(tf.reduce_sum(tf.exp(exponents), axis=0), [[1, tf.shape(means)[0] - 1 - present]])
 
 
 def one_of_four(choice: Any, *maps: Any) -> tuple[Any, ...]:
