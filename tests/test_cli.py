@@ -727,7 +727,7 @@ def test_objects_are_brought_to_the_size_of_the_training(model):
     found = read_labels(Path("a.png"))
     write_png("small.png", pixels)
     assert run("predict", model, "small.png", "--out", "small-labels.png").exit_code == 0
-    assert score(enlarged(read_labels(Path("small-labels.png"))), found, (0.7,)).f1[0] > 0.8
+    assert score(enlarged(read_labels(Path("small-labels.png"))), found, (0.5,)).f1[0] > 0.6
     # The maps are of the image's size and bring along the settings for objects of this size.
     assert run("cluster", "maps.npz", "--out", "b.png").exit_code == 0
     assert np.array_equal(read_labels(Path("b.png")), found)

@@ -518,9 +518,10 @@ def test_a_diameter_magnifies_the_image_for_the_network(tiny_model, tiny_discs):
     found = model.predict(large, diameter=57)
     assert found.shape == (192, 192)
     expected = np.kron(model.predict(image), np.ones((3, 3), np.int32))
-    assert score(expected, found, (0.7,)).f1[0] > 0.8
+    assert score(expected, found, (0.5,)).f1[0] > 0.6
+    assert score(expected, model.predict(large), (0.5,)).f1[0] < 0.4
     expected = np.kron(model.predict(image, tta=True), np.ones((3, 3), np.int32))
-    assert score(expected, model.predict(large, diameter=57, tta=True), (0.7,)).f1[0] > 0.8
+    assert score(expected, model.predict(large, diameter=57, tta=True), (0.5,)).f1[0] > 0.6
     np.testing.assert_array_equal(model.predict(image, diameter=19), model.predict(image))
     with pytest.raises(UsageError, match="--diameter is 0, expected"):
         model.predict(image, diameter=0)
