@@ -28,7 +28,7 @@ def require_model(model: Path, diameter: float | None) -> None:
     if diameter is not None:
         try:
             settings = ModelSettings.from_dict(stored["model"])
-        except LookupError as error:
+        except (LookupError, TypeError, AttributeError) as error:
             raise damaged(model, error) from error
         settings.magnification(diameter)
 
