@@ -11,6 +11,7 @@ from instseg.loss import MetricLoss
 from instseg.loss.overlap import foreground_loss, one_of_four, overlap_loss
 from instseg.muon import Muon
 from instseg.network import build_network, is_last, part, pixel_places, read_positions
+from instseg.runtime import fastest_precision
 from instseg.settings import MetricLossSettings, ModelSettings, TrainSettings
 
 # A step whose gradient is longer than this is shortened to it: one odd batch cannot throw the weights away.
@@ -26,6 +27,8 @@ class Learner:
 
     Attributes
     ----------
+    precision : {'float32', 'bfloat16'}
+        What the hidden layers of the network that is trained compute in.
     network, averaged : keras.Model
         The network that is trained, and the exponential moving average of its weights.
     kept : keras.Model
@@ -39,7 +42,8 @@ class Learner:
     def __init__(self, model: ModelSettings, train: TrainSettings, metric: MetricLossSettings) -> None:
         self.model = model
         self.train = train
-        self.network = build_network(model, train.seed)
+        self.precision = train.precision or fastest_precision()
+        self.network = build_network(model, train.seed, self.precision)
         self.averaged = build_network(model, train.seed)
         self.kept = build_network(model, train.seed)
         self._kernels: list[keras.Variable] = []

