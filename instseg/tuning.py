@@ -28,7 +28,7 @@ def tune(
 ) -> ClusterSettings:
     """Search the settings of the fast clustering for the highest mean AP, one setting after the other.
 
-    About 20 clusterings of each image.
+    About 22 clusterings of each image.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def _choices(settings: ClusterSettings) -> Iterator[tuple[str, list[Any]]]:
     yield "membership_threshold", [0.1, 0.15, 0.25, 0.3, 0.4]
     if settings.bandwidth is None:
         yield "seed_window", [side for side in (settings.seed_window - 2, settings.seed_window + 2) if side > 0]
-        yield "seed_threshold", [0.3, 0.4, 0.6, 0.7, 0.8, 0.9]
+        yield "seed_threshold", [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
     yield "min_size", [max(1, round(settings.min_size * factor)) for factor in (0.5, 1.5, 2.0)]
 
 

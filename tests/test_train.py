@@ -592,11 +592,15 @@ def test_the_metric_loss_trains_on_colour_and_the_loaded_model_is_the_one_in_mem
 def test_the_clustering_fits_the_loss_and_the_size_of_objects():
     discs = ModelSettings(diameter=20.0)
     # 7 % of a disc of 20 pixels' diameter: 0.07 * pi * 10^2; and 35 % of the diameter.
-    assert fitting_clustering(discs, MetricLossSettings()) == ClusterSettings(min_size=22, seed_window=7)
+    assert fitting_clustering(discs, MetricLossSettings()) == ClusterSettings(
+        min_size=22, seed_window=7, seed_threshold=0.4
+    )
     plain = ModelSettings(diameter=20.0, loss="metric")
     expected = ClusterSettings(min_size=22, bandwidth=0.0625, position_weight=0.00781)
     assert fitting_clustering(plain, MetricLossSettings()) == expected
     # Without a push margin nothing says how far instances reach: it is measured on the embeddings.
     assert fitting_clustering(plain, MetricLossSettings(push_margin=0.0)).bandwidth is None
-    assert fitting_clustering(ModelSettings(diameter=1.0), MetricLossSettings()) == ClusterSettings(min_size=1)
+    assert fitting_clustering(ModelSettings(diameter=1.0), MetricLossSettings()) == ClusterSettings(
+        min_size=1, seed_threshold=0.4
+    )
     assert fitting_clustering(ModelSettings(diameter=12.0), MetricLossSettings()).seed_window == 5
