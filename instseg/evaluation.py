@@ -220,9 +220,7 @@ def counted(truth: Labels, predicted: Labels, min_truth_size: int) -> tuple[Labe
         return truth, predicted
     table = overlap_table(truth, predicted)
     small = table.truth_areas < min_truth_size
-    on_small = np.where(small[table.truth_index], table.intersection, 0)
-    excused = 2 * np.bincount(table.predicted_index, on_small, len(table.predicted_ids)) > table.predicted_areas
-    return _without(truth, table.truth_ids[small]), _without(predicted, table.predicted_ids[excused])
+    return _without(truth, table.truth_ids[small]), _without(predicted, table.predicted_ids[table.excused(small)])
 
 
 def _without(labels: Labels, ids: NDArray[np.integer]) -> Labels:

@@ -43,6 +43,14 @@ class Overlaps:
     intersection: NDArray[np.int64]
     iou: NDArray[np.float64]
 
+    def excused(self, removed: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return which predictions, (M,) bool, have more than half of their pixels on `removed` true instances, (N,).
+
+        They are neither right nor wrong where these instances do not count.
+        """
+        on_removed = np.where(removed[self.truth_index], self.intersection, 0)
+        return 2 * _sum_by(self.predicted_index, on_removed, len(self.predicted_ids)) > self.predicted_areas
+
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Matches:
@@ -296,8 +304,7 @@ def score(
     removed = table.truth_areas < min_truth_size
     if hidden is not None:
         removed |= table.truth_ids == hidden
-    on_removed = np.where(removed[table.truth_index], table.intersection, 0)
-    excused = 2 * _sum_by(table.predicted_index, on_removed, len(table.predicted_ids)) > table.predicted_areas
+    excused = table.excused(removed)
     kept = ~removed[table.truth_index] & ~excused[table.predicted_index]
     rows, cols, iou = table.truth_index[kept], table.predicted_index[kept], table.iou[kept]
 
