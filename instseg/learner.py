@@ -83,6 +83,11 @@ class Learner:
         values = {name: [variable.value for variable in variables] for name, variables in groups.items()}
         return values | {"muon": self.muon.momenta}
 
+    def begin_with(self, weights: list[Any]) -> None:
+        """Take weights instead of the random ones, before the first step."""
+        for network in (self.network, self.averaged, self.kept):
+            network.set_weights(weights)
+
     def keep(self) -> list[Any]:
         """Keep the average as it is now, and return what was kept before, for `keep_again`."""
         before: list[Any] = self.kept.get_weights()

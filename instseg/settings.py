@@ -194,12 +194,21 @@ class ModelSettings(Settings):
         low, high = smallest / _LARGEST_MAGNIFICATION, largest / _SMALLEST_MAGNIFICATION
         expected = f"{low:.2g} to {high:.0f} pixels for a model of objects of {self.diameter:.3g}"
         _require(low <= diameter <= high, "diameter", diameter, expected)
-        return min(max(diameter, smallest), largest) / diameter
+        return self._learnt(diameter) / diameter
+
+    def fitting_scale(self, diameter: float) -> float:
+        """Return the scale at which the network sees objects of a typical diameter as those that it learnt."""
+        return self.scale * self._learnt(diameter) / diameter
 
     def plainly_unlike(self, diameter: float) -> bool:
         """Return whether objects of a diameter are of another size than any that the training showed, zoomed or not."""
         smallest, largest = self._range()
         return not smallest / ZOOM <= diameter <= largest * ZOOM
+
+    def _learnt(self, diameter: float) -> float:
+        """Return the diameter nearest to one that nine of ten training objects have."""
+        smallest, largest = self._range()
+        return min(max(diameter, smallest), largest)
 
     def _range(self) -> tuple[float, float]:
         smallest = self.diameter if self.smallest_diameter is None else self.smallest_diameter

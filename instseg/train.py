@@ -23,6 +23,7 @@ from instseg.predict import Model
 from instseg.report import Report, Row
 from instseg.settings import ClusterSettings, MetricLossSettings, ModelSettings, TrainSettings
 from instseg.store import commit, damaged, only_training, read_settings, require_writable
+from instseg.transfer import take_over
 from instseg.tuning import tune
 
 _CHECKPOINT = "checkpoint/state"
@@ -78,6 +79,22 @@ class Busy:
     what: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """The weights of a trained model were taken over.
+
+    Attributes
+    ----------
+    model : str
+        The directory that they are from.
+    changes : tuple of str
+        What was adapted or starts fresh, in words.
+    """
+
+    model: str
+    changes: tuple[str, ...]
+
+
 class Kept(NamedTuple):
     """The best state so far.
 
@@ -114,13 +131,14 @@ class Saved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """All settings of one training."""
+    """All settings of one training; `begin_with` is the directory of a model whose weights it begins with."""
 
     model: ModelSettings
     train: TrainSettings
     metric: MetricLossSettings = field(default_factory=MetricLossSettings)
     clustering: ClusterSettings = field(default_factory=ClusterSettings)
     data: dict[str, Any] = field(default_factory=dict)
+    begin_with: str | None = None
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> "Plan":
@@ -131,6 +149,7 @@ class Plan:
             metric=MetricLossSettings.from_dict(stored["metric_loss"]),
             clustering=ClusterSettings.from_dict(stored["clustering"]),
             data=dict(stored["data"]),
+            begin_with=stored.get("begin_with"),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -141,6 +160,7 @@ class Plan:
             "metric_loss": self.metric.to_dict(),
             "clustering": self.clustering.to_dict(),
             "data": self.data,
+            "begin_with": self.begin_with,
         }
 
 
@@ -206,7 +226,7 @@ def train(
     resume: bool = False,
     report: Path | None = None,
     stop: Callable[[], bool] = lambda: False,
-) -> Iterator[Step | Saved | Busy]:
+) -> Iterator[Begun | Step | Saved | Busy]:
     """Train a model and keep it in `folder`.
 
     A complete model, the best so far, is committed with the state to go on from every `validation_every` iterations,
@@ -229,12 +249,13 @@ def train(
 
     Yields
     ------
-    Step, Saved or Busy
+    Begun, Step, Saved or Busy
 
     Raises
     ------
     InstsegError
-        If the folder cannot be used, the state cannot be read, or the loss is no longer finite.
+        If the folder cannot be used, the state or the model to begin with cannot be read, or the loss is no longer
+        finite.
     """
     require_writable(folder)
     with only_training(folder):
@@ -243,8 +264,12 @@ def train(
 
 def _train(
     folder: Path, plan: Plan, data: TrainingData, resume: bool, report: Path | None, stop: Callable[[], bool]
-) -> Iterator[Step | Saved | Busy]:
+) -> Iterator[Begun | Step | Saved | Busy]:
     learner = Learner(plan.model, plan.train, plan.metric)
+    if plan.begin_with is not None and not resume:
+        taken = take_over(Path(plan.begin_with), learner.network, plan.model)
+        learner.begin_with(taken.weights)
+        yield Begun(model=plan.begin_with, changes=taken.changes)
     serving = Serving(learner.kept, plan.model)
     first, before, kept = _restore(folder, learner, plan) if resume else (0, 0.0, None)
     book = Report(report, resume_at=first) if report is not None else None

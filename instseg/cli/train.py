@@ -5,7 +5,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -14,16 +14,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from instseg.cli import terminal
+from instseg.cli.model import require_model
 from instseg.cli.options import Given, settings_options
 from instseg.errors import UsageError
 from instseg.settings import MetricLossSettings, ModelSettings, TrainSettings
 
 if TYPE_CHECKING:
     from instseg.data.training import TrainingData
-    from instseg.train import Busy, Plan, Saved, Step
+    from instseg.train import Begun, Busy, Plan, Saved, Step
 
 # Going on with other values of these is meaningful; all others belong to the model.
 _CHANGEABLE = ("iterations", "minutes", "validation_every", "precision")
+# Of the settings of a network.
+_INHERITED = ("embeddings", "classes", "loss", "widths")
 _PLAIN_LINE_EVERY = 20.0
 _PARTS = 10_000
 
@@ -44,6 +47,12 @@ def train(
     connected_components: Annotated[
         bool, typer.Option("--connected-components", help="Make each connected piece of a binary mask an instance.")
     ] = False,
+    begin_with: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", metavar="MODEL", help="Begin with the weights of this model.", show_default="random weights"
+        ),
+    ] = None,
     resume: Annotated[
         bool | None,
         typer.Option("--resume/--fresh", help="Go on with the model in MODEL_DIR, or replace it.", show_default=False),
@@ -68,7 +77,11 @@ def train(
     if {"iterations", "minutes"} <= training.keys():
         raise UsageError("--iterations and --minutes both say when to end; give one of them")
     resuming = _resuming(model_dir, resume)
-    wish = _Wish(data, val, connected_components, training, model, metric)
+    if begin_with is not None and resuming:
+        raise UsageError("--from begins a training and --resume goes on with one; give one of them")
+    if begin_with is not None:
+        require_model(begin_with, None)
+    wish = _Wish(data, val, connected_components, begin_with, training, model, metric)
     # Numbers out of their bounds are told before TensorFlow takes its seconds.
     for settings, given in ((TrainSettings, training), (ModelSettings, model), (MetricLossSettings, metric)):
         settings(**given)
@@ -99,6 +112,7 @@ class _Wish:
     data: Path | None
     val: Path | None
     connected_components: bool
+    begin_with: Path | None
     training: Given
     model: Given
     metric: Given
@@ -120,15 +134,18 @@ def _prepare_fresh(wish: _Wish) -> "tuple[Plan, TrainingData]":
     from instseg.train import Plan, fitting_clustering
 
     training = TrainSettings(**wish.training)
-    loss = ModelSettings(**wish.model).loss
+    begin = None if wish.begin_with is None else _begin(wish.begin_with)
+    # What is not asked for is as in the model that it begins with.
+    same = {} if begin is None else {name: getattr(begin, name) for name in _INHERITED}
+    loss = ModelSettings(**same | wish.model).loss
     if wish.metric and loss != "metric":
         names = ", ".join("--" + name.replace("_", "-") for name in wish.metric)
         raise UsageError(f"{names} belong to --loss metric; add it, or leave them out")
     metric = MetricLossSettings(**wish.metric)
     source = _source(wish.data, wish.val, wish.connected_components)
-    prepared = _load(source, training)
+    prepared = _load(source, training, None if begin is None else begin.fitting_scale)
     model = ModelSettings(
-        **wish.model,
+        **same | wish.model,
         channels=prepared.channels,
         diameter=prepared.diameters.typical,
         smallest_diameter=prepared.diameters.smallest,
@@ -141,8 +158,15 @@ def _prepare_fresh(wish: _Wish) -> "tuple[Plan, TrainingData]":
         metric=metric,
         clustering=fitting_clustering(model, metric),
         data={**prepared.description, "source": _anywhere(source)},
+        begin_with=None if wish.begin_with is None else str(wish.begin_with.resolve()),
     )
     return plan, prepared
+
+
+def _begin(model: Path) -> ModelSettings:
+    from instseg.transfer import read_source
+
+    return read_source(model).settings
 
 
 def _prepare_resume(before: "Plan", wish: _Wish, model_dir: Path) -> "tuple[Plan, TrainingData]":
@@ -166,7 +190,7 @@ def _prepare_resume(before: "Plan", wish: _Wish, model_dir: Path) -> "tuple[Plan
     source |= {name: value for name, value in _source(wish.data, wish.val, wish.connected_components).items() if value}
     if source["data"] is None and (source["val"] is not None or source["connected_components"]):
         raise UsageError("--val and --connected-components go with --data; give it, too")
-    prepared = _load(source, training)
+    prepared = _load(source, training, lambda diameter: before.model.scale)
     if prepared.channels != before.model.channels:
         raise UsageError(
             f"the images have {prepared.channels} channels, but {model_dir} was trained on {before.model.channels}; "
@@ -193,7 +217,7 @@ def _anywhere(source: dict[str, Any]) -> dict[str, Any]:
     return {**source, **paths}
 
 
-def _load(source: dict[str, Any], training: TrainSettings) -> "TrainingData":
+def _load(source: dict[str, Any], training: TrainSettings, scale: Callable[[float], float] | None) -> "TrainingData":
     from instseg.data.training import disc_data, folder_data
 
     if source["data"] is None:
@@ -205,6 +229,7 @@ def _load(source: dict[str, Any], training: TrainSettings) -> "TrainingData":
             training,
             validation=None if val is None else Path(val),
             connected_components=source["connected_components"],
+            scale=scale,
             count=count,
         )
 
@@ -284,9 +309,11 @@ class _PlainLines:
         self._next = 0.0
         self._start: tuple[float, float] | None = None
 
-    def __call__(self, event: "Step | Saved | Busy") -> None:
-        from instseg.train import Saved, Step
+    def __call__(self, event: "Begun | Step | Saved | Busy") -> None:
+        from instseg.train import Begun, Saved, Step
 
+        if isinstance(event, Begun):
+            terminal.note(_begun(event))
         if isinstance(event, Saved):
             terminal.note(_saved(event))
         if not isinstance(event, Step):
@@ -313,7 +340,7 @@ def _bar(train: TrainSettings) -> Iterator[Any]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
     from rich.text import Text
 
-    from instseg.train import Busy, Saved, Step
+    from instseg.train import Begun, Busy, Saved, Step
 
     console = Console(stderr=True, highlight=False)
     # Two lines, as one with everything does not fit into 80 columns.
@@ -330,8 +357,10 @@ def _bar(train: TrainSettings) -> Iterator[Any]:
     started = False
     with Live(Group(progress, losses), console=console, refresh_per_second=4):
 
-        def show(event: "Step | Saved | Busy") -> None:
+        def show(event: "Begun | Step | Saved | Busy") -> None:
             nonlocal started
+            if isinstance(event, Begun):
+                console.print(_begun(event))
             if isinstance(event, Saved):
                 console.print(_saved(event))
             if isinstance(event, Busy):
@@ -346,6 +375,11 @@ def _bar(train: TrainSettings) -> Iterator[Any]:
             losses.plain = _losses(event)
 
         yield show
+
+
+def _begun(event: "Begun") -> str:
+    how = "; ".join(event.changes) or "all of them as they are"
+    return f"Begins with the weights of {event.model}: {how}"
 
 
 def _losses(event: "Step") -> str:

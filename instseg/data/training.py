@@ -95,6 +95,7 @@ def folder_data(
     *,
     validation: Path | None = None,
     connected_components: bool = False,
+    scale: Callable[[float], float] | None = None,
     count: Counter | None = None,
 ) -> TrainingData:
     """Read a folder of images and labels into memory, as they are stored.
@@ -110,6 +111,9 @@ def folder_data(
         kept for that; of a single pair both are made.
     connected_components : bool
         Take binary masks as labels, each connected piece an instance.
+    scale : callable, optional
+        Is told the typical diameter of the training objects and returns how many times larger images are to be shown,
+        by default `fitting_scale`.
     count : callable, optional
         Is told how many images of how many have been read.
 
@@ -141,11 +145,11 @@ def folder_data(
             f"no label in {folder} holds an instance, expected some pixels above 0; check the label images"
         )
     diameters = measure([sample.labels for sample in training])
-    scale = fitting_scale(diameters.typical)
-    if scale != 1:
+    shown = (scale or fitting_scale)(diameters.typical)
+    if shown != 1:
         # One after the other, so that no more is in memory than has to be.
         for number, sample in enumerate(training):
-            training[number] = resized(sample, scale)
+            training[number] = resized(sample, shown)
     return TrainingData(
         patches=SamplePatches(
             training, batch_size=settings.batch_size, patch_size=settings.patch_size, seed=settings.seed
@@ -153,7 +157,7 @@ def folder_data(
         validation=[samples[pair] for pair in validation_pairs],
         channels=channels,
         diameters=diameters,
-        scale=scale,
+        scale=shown,
         description={
             "kind": "folder",
             "training_images": len(training_pairs),

@@ -1,0 +1,169 @@
+"""Networks that begin with a trained model's weights begin by doing what it does."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from instseg.cli import app
+from instseg.data.discs import draw_discs
+from instseg.data.training import disc_data
+from instseg.errors import InstsegError
+from instseg.network import build_network, read_outputs
+from instseg.settings import ModelSettings
+from instseg.train import Begun, Step, stored_training, train
+from instseg.transfer import read_source, take_over
+
+
+@pytest.fixture
+def own(tiny_model):
+    """The settings of the tiny model's network."""
+    return read_source(tiny_model).settings
+
+
+def image(channels=1):
+    gray = np.random.default_rng(5).uniform(0, 1, (1, 16, 16, 1)).astype(np.float32)
+    return np.repeat(gray, channels, axis=3)
+
+
+def begun(model, settings):
+    """Return a network that was begun with a model, and what was said to be changed."""
+    network = build_network(settings, seed=9)
+    taken = take_over(model, network, settings)
+    network.set_weights(taken.weights)
+    return network, taken.changes
+
+
+def outputs(network, settings, channels=1):
+    return read_outputs(network(image(channels), training=False), settings, settings.diameter * settings.scale)
+
+
+def test_a_network_of_the_same_kind_is_the_model(tiny_model, own):
+    network, changes = begun(tiny_model, own)
+    assert changes == ()
+    taken = take_over(tiny_model, network, own).weights
+    assert all(np.array_equal(one, other) for one, other in zip(taken, network.get_weights(), strict=True))
+    assert not np.array_equal(network.get_weights()[0], build_network(own, seed=9).get_weights()[0])
+
+
+def test_objects_of_another_size_change_nothing_in_pixels(tiny_model, own):
+    plain, _ = begun(tiny_model, own)
+    larger = dataclasses.replace(own, diameter=own.diameter * 3, scale=0.5)
+    network, changes = begun(tiny_model, larger)
+    assert changes == ()
+    expected, found = outputs(plain, own), outputs(network, larger)
+    np.testing.assert_allclose(found.embeddings, expected.embeddings, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found.bandwidth, expected.bandwidth, rtol=1e-4)
+    np.testing.assert_allclose(found.seed_logits, expected.seed_logits, atol=1e-5)
+    np.testing.assert_allclose(found.class_logits, expected.class_logits, atol=1e-5)
+
+
+def test_gray_in_all_channels_is_seen_as_gray(tiny_model, own, tmp_path):
+    plain, _ = begun(tiny_model, own)
+    colour = dataclasses.replace(own, channels=3)
+    network, changes = begun(tiny_model, colour)
+    assert changes == ("the first layer is made for 3 channels from one for 1",)
+    np.testing.assert_allclose(network(image(3)), plain(image(1)), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "change"),
+    [
+        (6, "2 dimensions of the embeddings start fresh"),
+        (2, "2 dimensions of the embeddings are left out"),
+    ],
+)
+def test_other_dimensions_leave_the_maps_that_both_have(tiny_model, own, dimensions, change):
+    assert own.embeddings == 4
+    plain, _ = begun(tiny_model, own)
+    other = dataclasses.replace(own, embeddings=dimensions)
+    network, changes = begun(tiny_model, other)
+    assert changes == (change,)
+    expected, found = outputs(plain, own), outputs(network, other)
+    np.testing.assert_allclose(found.embeddings[..., :2], expected.embeddings[..., :2], rtol=1e-5, atol=1e-5)
+    for name in ("bandwidth", "seed_logits", "class_logits"):
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+def test_another_loss_and_more_classes_start_fresh_and_are_said(tiny_model, own):
+    plain, _ = begun(tiny_model, own)
+    other = dataclasses.replace(own, loss="metric", classes=3)
+    network, changes = begun(tiny_model, other)
+    assert changes == ("the embeddings start fresh, as the loss was overlap", "1 classes start fresh")
+    expected, found = outputs(plain, own), outputs(network, other)
+    np.testing.assert_allclose(found.class_logits[..., :2], expected.class_logits, rtol=1e-5, atol=1e-5)
+    # Random first weights of the last layers are small.
+    assert np.abs(found.embeddings).max() < 0.5
+
+
+def test_a_network_of_other_widths_is_refused(tiny_model, own):
+    other = dataclasses.replace(own, widths=(8, 12))
+    with pytest.raises(InstsegError, match=r"layers of 8-12 channels and the model .* of 8-8; give --from a model"):
+        take_over(tiny_model, build_network(other), other)
+
+
+@pytest.mark.parametrize("what", ["weights", "settings"])
+def test_a_damaged_model_is_told(tiny_model, tmp_path, own, what):
+    copied = shutil.copytree(tiny_model, tmp_path / "copied", symlinks=True)
+    if what == "weights":
+        for file in (copied / "current" / "variables").iterdir():
+            file.write_bytes(file.read_bytes()[:50])
+    else:
+        stored = json.loads((copied / "instseg.json").read_text())
+        (copied / "current" / "instseg.json").write_text(json.dumps(stored | {"model": {"channels": "one"}}))
+    with pytest.raises(InstsegError, match="is damaged"):
+        take_over(copied, build_network(own), own)
+
+
+def test_a_training_begins_with_the_model_and_says_so(tmp_path, tiny_model, tiny_plan, tiny_discs, own):
+    def run(begin_with, **options):
+        plan = dataclasses.replace(tiny_plan(12, learning_rate=1e-3), model=own, begin_with=begin_with)
+        return list(train(tmp_path / "model", plan, disc_data(plan.train, tiny_discs), **options))
+
+    events = run(str(tiny_model), stop=iter([False] * 5 + [True]).__next__)
+    assert events[0] == Begun(model=str(tiny_model), changes=())
+    first = [event.losses["loss"] for event in events if isinstance(event, Step)]
+    assert stored_training(tmp_path / "model").plan.begin_with == str(tiny_model)
+    # Going on needs the model that it began with no more.
+    again = run(str(tmp_path / "gone"), resume=True)
+    assert not any(isinstance(event, Begun) for event in again)
+    assert sum(isinstance(event, Step) for event in again) == 6
+    shutil.rmtree(tmp_path / "model")
+    fresh = [event.losses["loss"] for event in run(None) if isinstance(event, Step)]
+    assert np.mean(first) < 0.7 * np.mean(fresh[:6])
+
+
+def test_the_command_begins_with_a_model(tmp_path, monkeypatch, tiny_model, tiny_discs):
+    def run(*arguments):
+        return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+
+    monkeypatch.chdir(tmp_path)
+    for folder in ("images", "labels"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+    for number in range(3):
+        picture, labels = draw_discs(np.random.default_rng(number), dataclasses.replace(tiny_discs, size=48))
+        colour = np.repeat((picture // 256).astype(np.uint8)[..., None], 3, axis=2)
+        Image.fromarray(colour).save(f"data/images/{number}.png")
+        Image.fromarray(labels.astype(np.uint16)).save(f"data/labels/{number}.png")
+    options = ["--data", "data", "--batch-size", "1", "--patch-size", "32", "--learning-rate", "0.001"]
+    done = run("train", "own", "--from", tiny_model, "--iterations", "2", *options)
+    assert done.exit_code == 0
+    assert f"Begins with the weights of {tiny_model.resolve()}: the first layer is made for 3 channels" in done.stderr
+    stored = json.loads((tmp_path / "own" / "instseg.json").read_text())
+    assert (stored["model"]["widths"], stored["model"]["embeddings"], stored["model"]["channels"]) == ([8, 8], 4, 3)
+    refused = run("train", "own", "--from", tiny_model, "--resume")
+    assert refused.exit_code == 2
+    assert "--from begins a training and --resume goes on with one; give one of them" in refused.stderr
+    missing = run("train", "other", "--from", "nowhere", *options)
+    assert missing.exit_code == 1
+    assert "there is no model nowhere" in missing.stderr
+    assert not (tmp_path / "other").exists()
+
+
+def test_objects_are_shown_at_the_size_that_the_model_knows():
+    known = ModelSettings(diameter=20.0, smallest_diameter=10.0, largest_diameter=40.0, scale=0.5)
+    assert [known.fitting_scale(diameter) for diameter in (5.0, 10.0, 25.0, 40.0, 80.0)] == [1.0, 0.5, 0.5, 0.5, 0.25]
