@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from instseg.errors import InstsegError
 from instseg.instances import Instances
-from instseg.metrics import THRESHOLDS, MeanScores, Scores, average, match, overlap_table, pool, score
+from instseg.metrics import THRESHOLDS, MeanScores, Scores, average, pool, score
 from instseg.mistakes import MISTAKES, find_mistakes
+from instseg.overlaps import match, overlap_table
 
 Labels = NDArray[np.int32]
 

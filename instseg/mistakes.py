@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from instseg.metrics import Overlaps, matched_pairs, overlap_table
+from instseg.overlaps import Overlaps, matched_pairs, overlap_table
 
 MISTAKES = ("missed", "false_alarms", "splits", "merges")
 

@@ -14,7 +14,7 @@ def tiny_discs():
 @pytest.fixture(scope="session")
 def tiny_plan():
     """A function that plans a training of a network of some 5,000 weights; options are those of TrainSettings."""
-    from instseg.train import Plan
+    from instseg.plan import Plan
 
     def plan(iterations, *, loss="overlap", channels=1, **options):
         defaults = {"batch_size": 2, "patch_size": 32, "learning_rate": 5e-2, "warmup": 5, "validation_every": 1000}

@@ -8,8 +8,8 @@ from instseg.cluster import cluster, density_clusters, grow
 from instseg.data.discs import draw_discs
 from instseg.embeddings import Embeddings
 from instseg.errors import UsageError
-from instseg.metrics import match
 from instseg.modes import NOISE, Modes, _merge, flatness
+from instseg.overlaps import match
 from instseg.settings import ClusterSettings, DiscSettings
 
 METHODS = ("fast", "hdbscan")

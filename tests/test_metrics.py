@@ -9,7 +9,8 @@ import pytest
 
 from instseg.errors import InstsegError
 from instseg.images import read_labels
-from instseg.metrics import THRESHOLDS, average, match, overlap_table, pool, score
+from instseg.metrics import THRESHOLDS, average, pool, score
+from instseg.overlaps import match, overlap_table
 
 EMPTY = np.zeros((3, 4), np.int32)
 

@@ -23,11 +23,12 @@ from instseg.data.training import Diameters, TrainingData, disc_data
 from instseg.errors import InstsegError, UsageError
 from instseg.learner import Learner
 from instseg.metrics import score
+from instseg.plan import fitting_clustering, stored_training
 from instseg.predict import load, turned, turned_back
 from instseg.report import Report
 from instseg.settings import ClusterSettings, MetricLossSettings, ModelSettings
 from instseg.store import FORMAT
-from instseg.train import Busy, Saved, Step, fitting_clustering, stored_training, train, validate
+from instseg.train import Busy, Saved, Step, train, validate
 
 
 @pytest.fixture(scope="session")
@@ -384,7 +385,8 @@ from instseg.runtime import load_tensorflow
 load_tensorflow()
 from instseg.data.training import disc_data
 from instseg.settings import DiscSettings
-from instseg.train import stored_training, train
+from instseg.plan import stored_training
+from instseg.train import train
 
 def kill(event, arguments):
     if event == "os.mkdir" and str(arguments[0]).endswith("checkpoint"):

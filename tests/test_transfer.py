@@ -14,8 +14,9 @@ from instseg.data.discs import draw_discs
 from instseg.data.training import disc_data
 from instseg.errors import InstsegError
 from instseg.network import build_network, read_outputs
+from instseg.plan import stored_training
 from instseg.settings import ModelSettings
-from instseg.train import Begun, Step, stored_training, train
+from instseg.train import Begun, Step, train
 from instseg.transfer import read_source, take_over
 
 

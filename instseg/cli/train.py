@@ -21,7 +21,8 @@ from instseg.settings import MetricLossSettings, ModelSettings, TrainSettings
 
 if TYPE_CHECKING:
     from instseg.data.training import TrainingData
-    from instseg.train import Begun, Busy, Plan, Saved, Step
+    from instseg.plan import Plan
+    from instseg.train import Begun, Busy, Saved, Step
 
 # Going on with other values of these is meaningful; all others belong to the model.
 _CHANGEABLE = ("iterations", "minutes", "validation_every", "precision")
@@ -89,7 +90,7 @@ def train(
         from instseg.runtime import load_tensorflow
 
         load_tensorflow(threads)
-        from instseg.train import progress, stored_training
+        from instseg.plan import progress, stored_training
 
     if resuming:
         before = stored_training(model_dir)
@@ -131,7 +132,7 @@ def _resuming(model_dir: Path, resume: bool | None) -> bool:
 
 
 def _prepare_fresh(wish: _Wish) -> "tuple[Plan, TrainingData]":
-    from instseg.train import Plan, fitting_clustering
+    from instseg.plan import Plan, fitting_clustering
 
     training = TrainSettings(**wish.training)
     begin = None if wish.begin_with is None else _begin(wish.begin_with)
@@ -170,7 +171,7 @@ def _begin(model: Path) -> ModelSettings:
 
 
 def _prepare_resume(before: "Plan", wish: _Wish, model_dir: Path) -> "tuple[Plan, TrainingData]":
-    from instseg.train import fitting_clustering
+    from instseg.plan import fitting_clustering
 
     groups = ((before.train, wish.training), (before.model, wish.model), (before.metric, wish.metric))
     for stored, given in groups:

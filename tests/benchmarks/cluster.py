@@ -23,7 +23,7 @@ from instseg.cluster import cluster
 from instseg.data.discs import draw_discs
 from instseg.embeddings import Embeddings, read_embeddings
 from instseg.errors import InstsegError
-from instseg.metrics import match
+from instseg.overlaps import match
 from instseg.settings import ClusterSettings, DiscSettings
 
 _METHODS = ("fast", "hdbscan")

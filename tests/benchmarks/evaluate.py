@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from instseg.data.discs import draw_discs
 from instseg.evaluation import compare
-from instseg.metrics import overlap_table
+from instseg.overlaps import overlap_table
 from instseg.settings import DiscSettings
 
 

@@ -153,8 +153,9 @@ def _waiting(steps: int, precision: Any) -> float:
 
     from instseg.data.patches import SamplePatches, make_sample
     from instseg.data.training import disc_data
+    from instseg.plan import Plan
     from instseg.settings import ModelSettings, TrainSettings
-    from instseg.train import Plan, Step, train
+    from instseg.train import Step, train
 
     settings = TrainSettings(iterations=steps, validation_every=steps, precision=precision)
     samples = [make_sample(*image) for image in _images(8)]
