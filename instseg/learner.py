@@ -32,7 +32,7 @@ class Learner:
     network, averaged : keras.Model
         The network that is trained, and the exponential moving average of its weights.
     kept : keras.Model
-        The average as it was when it was best: the result.
+        The average as it was when `keep` was last called: the result.
     muon : Muon
         Changes the kernels of the hidden layers.
     optimizer : keras.optimizers.Optimizer

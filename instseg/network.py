@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from instseg.settings import ModelSettings
+from instseg.settings import ModelSettings, Precision
 
 # From an eighth of the image's resolution on, levels have one more convolution.
 _DEEP = 2
@@ -46,7 +46,7 @@ def stride(settings: ModelSettings) -> int:
     return int(2 ** len(settings.widths))
 
 
-def build_network(settings: ModelSettings, seed: int = 0, precision: str = "float32") -> keras.Model:
+def build_network(settings: ModelSettings, seed: int = 0, precision: Precision = "float32") -> keras.Model:
     """Wire the network.
 
     Parameters

@@ -40,7 +40,7 @@ class Overlaps:
     iou: NDArray[np.float64]
 
     def excused(self, removed: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Return which predictions, (M,) bool, have more than half of their pixels on `removed` true instances, (N,).
+        """Return which predictions, (M,) bool, lie mainly (by more than half) on `removed` true instances, (N,) bool.
 
         They are neither right nor wrong where these instances do not count.
         """
@@ -223,7 +223,7 @@ def _assign(rows: NDArray[np.int64], cols: NDArray[np.int64], iou: NDArray[np.fl
 
 
 def require_comparable(truth: NDArray[np.integer], predicted: NDArray[np.integer]) -> None:
-    """Raise InstsegError unless both are labels, and of the same shape."""
+    """Raise InstsegError unless both are integers from 0 on, of the same shape (H, W)."""
     if truth.shape != predicted.shape:
         raise InstsegError(
             f"the truth is of shape {truth.shape}, the prediction of {predicted.shape}; "
@@ -244,7 +244,15 @@ def require_thresholds(thresholds: Sequence[float]) -> None:
 
 
 def numbered(labels: NDArray[np.integer]) -> tuple[NDArray[np.integer], NDArray[np.int32]]:
-    """Return the ids of the N instances, ascending, and each pixel's number 0..N, flat."""
+    """Give each instance of labels (H, W) integers, 0 is background, a number.
+
+    Returns
+    -------
+    ids : (N,) integers
+        Their labels, ascending.
+    numbers : (H * W,) int32
+        Of each pixel: 0 for background, else 1 + the position of its label in `ids`.
+    """
     flat = labels.ravel()
     if flat.size and flat.max() <= 4 * flat.size:
         # Counting beats sorting as long as the labels are not far larger than the image.

@@ -10,7 +10,8 @@ from typing import Any
 
 from instseg.settings import Precision
 
-# What Linux calls the instructions of x86 processors that multiply bfloat16: two to four times as fast as float32.
+# What Linux calls the instructions of x86 processors that multiply bfloat16, two (AVX-512) to four (AMX) times as fast
+# as float32.
 _BFLOAT16_FLAGS = {"amx_bf16", "avx512_bf16"}
 _CPU_FILE = Path("/proc/cpuinfo")
 
@@ -59,7 +60,7 @@ def fastest_precision() -> Precision:
     have a mean AP of 0.684 either way. Without such instructions bfloat16 is emulated, and slow.
     """
     tf = load_tensorflow()
-    if os.environ["TF_ENABLE_ONEDNN_OPTS"] == "0" or tf.config.list_physical_devices("GPU"):
+    if os.environ["TF_ENABLE_ONEDNN_OPTS"].lower() in ("0", "false") or tf.config.list_physical_devices("GPU"):
         return "float32"
     return "bfloat16" if _cpu_flags() & _BFLOAT16_FLAGS else "float32"
 

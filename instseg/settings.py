@@ -21,6 +21,8 @@ MOST_INSTANCES = 512
 
 # Beyond these there is nothing to see, or no memory to hold it.
 _SMALLEST_MAGNIFICATION, _LARGEST_MAGNIFICATION = 1 / 32, 8
+# All images of a training are in memory at once.
+_LARGEST_FAMILIAR = 4
 
 LossName = Literal["overlap", "metric"]
 DistanceName = Literal["manhattan", "euclidean"]
@@ -196,9 +198,12 @@ class ModelSettings(Settings):
         _require(low <= diameter <= high, "diameter", diameter, expected)
         return self._learnt(diameter) / diameter
 
-    def fitting_scale(self, diameter: float) -> float:
-        """Return the scale at which the network sees objects of a typical diameter as those that it learnt."""
-        return self.scale * self._learnt(diameter) / diameter
+    def familiar_scale(self, diameter: float) -> float:
+        """Return the scale at which the network sees objects of a typical diameter as those that it learnt.
+
+        Tiny objects may stay smaller than these, as the memory for images grows with the square of the scale.
+        """
+        return self.scale * min(self._learnt(diameter) / diameter, _LARGEST_FAMILIAR)
 
     def plainly_unlike(self, diameter: float) -> bool:
         """Return whether objects of a diameter are of another size than any that the training showed, zoomed or not."""

@@ -89,7 +89,7 @@ class Begun:
 
 
 class Kept(NamedTuple):
-    """The best state so far.
+    """The last state that none before was clearly better than.
 
     Attributes
     ----------
@@ -97,15 +97,18 @@ class Kept(NamedTuple):
         Steps that it had.
     scores : dict of str to float
         As `validate` names them.
+    highest : float
+        The highest mean AP of any state so far.
     """
 
     iteration: int
     scores: dict[str, float]
+    highest: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saved:
-    """A complete model was committed: the best so far, by its mean AP over IoU 0.50 to 0.90.
+    """A complete model was committed: the last whose mean AP over IoU 0.50 to 0.90 is not clearly below the highest.
 
     Attributes
     ----------
@@ -133,7 +136,7 @@ def train(
 ) -> Iterator[Begun | Step | Saved | Busy]:
     """Train a model and keep it in `folder`.
 
-    A complete model, the best so far, is committed with the state to go on from every `validation_every` iterations,
+    A complete model, the one of `Kept`, is committed with the state to go on from every `validation_every` iterations,
     at the end, and when `stop` says so; being killed costs only what came after the last.
 
     Parameters
@@ -217,7 +220,7 @@ def _train(
                 if over >= 1:
                     yield Busy(what="tuning the clustering on the validation images")
                     plan, kept = _tuned(kept, plan, data, serving, stop)
-                _save(folder, plan, data, learner, serving, book, Kept(done, scores), kept, clock.seconds())
+                _save(folder, plan, data, learner, serving, book, done, scores, kept, clock.seconds())
                 yield Saved(iteration=done, scores=scores, kept=kept)
         if stopped:
             return
@@ -245,13 +248,16 @@ def _pipeline(patches: Patches, plan: Plan, first: int) -> tf.data.Dataset:
 def _best(
     kept: Kept | None, iteration: int, plan: Plan, data: TrainingData, learner: Learner, serving: Serving
 ) -> tuple[Kept, dict[str, float]]:
-    """Validate the average as it is now, keep it if nothing before was clearly better, and return its scores, too."""
+    """Validate the average as it is now, keep it unless one before was clearly better, and return its scores, too."""
     before = learner.keep()
     scores = validate(Model(serving.embed, plan.model, plan.clustering), data.validation)
-    if kept is not None and kept.scores[_BEST_BY] > scores[_BEST_BY] + _CLEARLY:
+    if kept is None:
+        return Kept(iteration, scores, scores[_BEST_BY]), scores
+    # Compared with the highest rather than with what was kept last: many steps down, each too small to count, do.
+    if kept.highest > scores[_BEST_BY] + _CLEARLY:
         learner.keep_again(before)
         return kept, scores
-    return Kept(iteration, scores), scores
+    return Kept(iteration, scores, max(kept.highest, scores[_BEST_BY])), scores
 
 
 def _save(
@@ -261,7 +267,8 @@ def _save(
     learner: Learner,
     serving: Serving,
     book: Report | None,
-    now: Kept,
+    iteration: int,
+    scores: dict[str, float],
     kept: Kept,
     seconds: float,
 ) -> None:
@@ -276,16 +283,17 @@ def _save(
 
     settings = {
         **plan.to_dict(),
-        "iteration": now.iteration,
+        "iteration": iteration,
         "seconds": round(seconds, 3),
         "kept_iteration": kept.iteration,
         "validation": kept.scores,
+        "highest": kept.highest,
         "precision": learner.precision,
         "versions": {"instseg": instseg.__version__, "tensorflow": tf.__version__, "numpy": np.__version__},
     }
     commit(folder, settings, write)
     if book is not None:
-        book.write(now.iteration, now.scores, Model(serving.embed, plan.model, plan.clustering), data.validation)
+        book.write(iteration, scores, Model(serving.embed, plan.model, plan.clustering), data.validation)
 
 
 def _tuned(kept: Kept, plan: Plan, data: TrainingData, serving: Serving, stop: Callable[[], bool]) -> tuple[Plan, Kept]:
@@ -302,7 +310,7 @@ def _tuned(kept: Kept, plan: Plan, data: TrainingData, serving: Serving, stop: C
     if settings == plan.clustering:
         return plan, kept
     scores = validate(Model(serving.embed, plan.model, settings), data.validation)
-    return dataclasses.replace(plan, clustering=settings), Kept(kept.iteration, scores)
+    return dataclasses.replace(plan, clustering=settings), kept._replace(scores=scores)
 
 
 def _chosen(samples: Sequence[Sample]) -> Sequence[Sample]:
@@ -325,7 +333,8 @@ def _restore(folder: Path, learner: Learner, plan: Plan) -> tuple[int, float, Ke
     try:
         checkpoint = tf.train.Checkpoint(**learner.state())
         checkpoint.read(str(generation / _CHECKPOINT)).assert_consumed()
-        kept = Kept(int(stored["kept_iteration"]), {name: float(v) for name, v in stored["validation"].items()})
+        scores = {name: float(value) for name, value in stored["validation"].items()}
+        kept = Kept(int(stored["kept_iteration"]), scores, float(stored.get("highest", scores[_BEST_BY])))
         comparable = stored["data"] == plan.data and stored["clustering"] == plan.clustering.to_dict()
         return int(stored["iteration"]), float(stored["seconds"]), kept if comparable else None
     except (OSError, ValueError, LookupError, AttributeError, AssertionError, tf.errors.OpError) as error:

@@ -15,25 +15,14 @@ from numpy.typing import NDArray
 
 from instseg.errors import InstsegError
 from instseg.network import is_last
+from instseg.plan import stored_training
 from instseg.settings import ModelSettings
 from instseg.store import damaged, read_settings
 
 Weights = NDArray[np.float32]
 
-
-class Source(NamedTuple):
-    """A trained model to begin with.
-
-    Attributes
-    ----------
-    folder : Path
-        Of its SavedModel.
-    settings : ModelSettings
-        What its network is.
-    """
-
-    folder: Path
-    settings: ModelSettings
+# Of the logarithm of a ratio: what differs by less is not worth a word.
+_SAME_SIZE = 0.01
 
 
 class TakenOver(NamedTuple):
@@ -44,26 +33,11 @@ class TakenOver(NamedTuple):
     weights : list of arrays
         For `keras.Model.set_weights`.
     changes : tuple of str
-        What was adapted or starts fresh, in words; empty where all is as it was.
+        What was adapted or starts fresh, in words; empty where the network does just what the model does.
     """
 
     weights: list[Weights]
     changes: tuple[str, ...]
-
-
-def read_source(model: Path) -> Source:
-    """Find the model to begin with.
-
-    Raises
-    ------
-    InstsegError
-        If there is none, or it is damaged.
-    """
-    folder, stored = read_settings(model)
-    try:
-        return Source(folder, ModelSettings.from_dict(stored["model"]))
-    except (LookupError, TypeError, AttributeError, InstsegError) as error:
-        raise damaged(model, error) from error
 
 
 def take_over(model: Path, network: keras.Model, settings: ModelSettings) -> TakenOver:
@@ -87,30 +61,30 @@ def take_over(model: Path, network: keras.Model, settings: ModelSettings) -> Tak
     Raises
     ------
     InstsegError
-        If the model cannot be read, or its widths differ.
+        If the model cannot be read or its layers are others.
     """
-    source = read_source(model)
-    if source.settings.widths != settings.widths:
+    source = stored_training(model).plan.model
+    values = _read_weights(model)
+    if source.widths != settings.widths or len(values) != len(network.variables):
         raise InstsegError(
-            f"the network has layers of {_listed(settings.widths)} channels and the model {model} of "
-            f"{_listed(source.settings.widths)}; give --from a model of this shape"
+            f"cannot begin with {model}: it has {len(values)} weights in layers of {_listed(source.widths)} channels, "
+            f"expected {len(network.variables)} in layers of {_listed(settings.widths)}; "
+            "give --from a model of this version and shape"
         )
-    values = _read_weights(model, source.folder)
-    if len(values) != len(network.variables):
-        raise damaged(model, ValueError(f"{len(values)} weights, expected {len(network.variables)}"))
     weights = []
     for variable, value in zip(network.variables, values, strict=True):
         if is_last(variable):
-            value = _last_layer(variable, value, source.settings, settings)
+            value = _last_layer(variable, value, source, settings)
         elif value.ndim == 4 and value.shape[2] != variable.shape[2]:
             value = np.repeat(value.sum(axis=2, keepdims=True) / variable.shape[2], variable.shape[2], axis=2)
         if value.shape != tuple(variable.shape):
             raise damaged(model, ValueError(f"{variable.path} is of shape {value.shape}, expected {variable.shape}"))
         weights.append(value.astype(np.float32))
-    return TakenOver(weights, tuple(_changes(source.settings, settings)))
+    return TakenOver(weights, tuple(_changes(source, settings)))
 
 
-def _read_weights(model: Path, folder: Path) -> list[Weights]:
+def _read_weights(model: Path) -> list[Weights]:
+    folder, _ = read_settings(model)
     try:
         reader = tf.train.load_checkpoint(str(folder / "variables" / "variables"))
         count = sum(name.startswith("_weights/") for name in reader.get_variable_to_shape_map())
@@ -127,8 +101,7 @@ def _last_layer(variable: keras.Variable, value: Weights, source: ModelSettings,
         return value
     old = value.reshape(*value.shape[:-1], 4, len(found))
     new: Weights = np.asarray(variable).reshape(*old.shape[:-1], len(names)).copy()
-    # Offsets are learnt in typical diameters, and the network's side of the image is the image's times the scale.
-    shrinking = source.diameter * source.scale / (wanted.diameter * wanted.scale)
+    shrinking = _seen(source) / _seen(wanted)
     for number, name in enumerate(names):
         if name not in found:
             continue
@@ -150,10 +123,19 @@ def _maps(settings: ModelSettings) -> dict[str, list[str]]:
     return {"embedding": embedding, "semantic": [f"class {number}" for number in range(settings.classes)]}
 
 
+def _seen(settings: ModelSettings) -> float:
+    """Return the typical diameter in the network's pixels: what positions and bandwidths are learnt in."""
+    return settings.diameter * settings.scale
+
+
 def _changes(source: ModelSettings, wanted: ModelSettings) -> list[str]:
     changes = []
     if source.channels != wanted.channels:
         changes.append(f"the first layer is made for {wanted.channels} channels from one for {source.channels}")
+    if wanted.scale != 1:
+        changes.append(f"images are shown at {wanted.scale:.3g} times their size, for objects of a size that it knows")
+    if source.loss == wanted.loss == "overlap" and abs(math.log(_seen(source) / _seen(wanted))) > _SAME_SIZE:
+        changes.append(f"positions fit objects of {_seen(wanted):.3g} pixels instead of {_seen(source):.3g}")
     if source.loss != wanted.loss:
         changes.append(f"the embeddings start fresh, as the loss was {source.loss}")
     elif wanted.embeddings > source.embeddings:
@@ -161,7 +143,7 @@ def _changes(source: ModelSettings, wanted: ModelSettings) -> list[str]:
     elif wanted.embeddings < source.embeddings:
         changes.append(f"{source.embeddings - wanted.embeddings} dimensions of the embeddings are left out")
     if wanted.classes > source.classes:
-        changes.append(f"{wanted.classes - source.classes} classes start fresh")
+        changes.append(f"classes from {source.classes} on start fresh")
     return changes
 
 

@@ -16,6 +16,7 @@ from instseg.settings import ClusterSettings
 _LEAST_GAIN = 0.002
 # Fewer instances than this say nothing about thresholds.
 _LEAST_INSTANCES = 50
+_SEED_THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 _COUNTED = tuple(threshold for threshold in THRESHOLDS if threshold <= 0.9)
 
 
@@ -28,7 +29,7 @@ def tune(
 ) -> ClusterSettings:
     """Search the settings of the fast clustering for the highest mean AP, one setting after the other.
 
-    About 22 clusterings of each image.
+    At most 24 clusterings of each image.
 
     Parameters
     ----------
@@ -70,7 +71,7 @@ def _choices(settings: ClusterSettings) -> Iterator[tuple[str, list[Any]]]:
     yield "membership_threshold", [0.1, 0.15, 0.25, 0.3, 0.4]
     if settings.bandwidth is None:
         yield "seed_window", [side for side in (settings.seed_window - 2, settings.seed_window + 2) if side > 0]
-        yield "seed_threshold", [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+        yield "seed_threshold", [value for value in _SEED_THRESHOLDS if value != settings.seed_threshold]
     yield "min_size", [max(1, round(settings.min_size * factor)) for factor in (0.5, 1.5, 2.0)]
 
 

@@ -8,6 +8,13 @@ import instseg.runtime as runtime
 BEFORE, AFTER = "processor : 0\nmodel name : X\nflags\t\t: fpu sse2 ", "\n\nprocessor : 1\n"
 
 
+@pytest.fixture(autouse=True)
+def machine(monkeypatch):
+    """A machine without GPUs, whatever this one is, and oneDNN as it is by default."""
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
+
+
 @pytest.mark.parametrize(
     ("flags", "precision"),
     [
@@ -21,7 +28,6 @@ def test_the_cpu_says_what_it_multiplies_fast(tmp_path, monkeypatch, flags, prec
     file = tmp_path / "cpuinfo"
     file.write_text(BEFORE + flags + AFTER)
     monkeypatch.setattr(runtime, "_CPU_FILE", file)
-    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
     assert runtime.fastest_precision() == precision
 
 
@@ -38,8 +44,9 @@ def test_bfloat16_is_for_the_cpu_and_its_library_only(tmp_path, monkeypatch):
     file = tmp_path / "cpuinfo"
     file.write_text(BEFORE + "amx_bf16" + AFTER)
     monkeypatch.setattr(runtime, "_CPU_FILE", file)
-    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
-    assert runtime.fastest_precision() == "float32"
+    for off in ("0", "false"):
+        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", off)
+        assert runtime.fastest_precision() == "float32"
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
     assert runtime.fastest_precision() == "bfloat16"
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["a GPU"] if kind == "GPU" else [])

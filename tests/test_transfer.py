@@ -10,20 +10,21 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from instseg.cli import app
+from instseg.cli.train import _inherited
 from instseg.data.discs import draw_discs
 from instseg.data.training import disc_data
 from instseg.errors import InstsegError
 from instseg.network import build_network, read_outputs
 from instseg.plan import stored_training
-from instseg.settings import ModelSettings
+from instseg.settings import MetricLossSettings, ModelSettings
 from instseg.train import Begun, Step, train
-from instseg.transfer import read_source, take_over
+from instseg.transfer import take_over
 
 
 @pytest.fixture
 def own(tiny_model):
     """The settings of the tiny model's network."""
-    return read_source(tiny_model).settings
+    return stored_training(tiny_model).plan.model
 
 
 def image(channels=1):
@@ -55,7 +56,10 @@ def test_objects_of_another_size_change_nothing_in_pixels(tiny_model, own):
     plain, _ = begun(tiny_model, own)
     larger = dataclasses.replace(own, diameter=own.diameter * 3, scale=0.5)
     network, changes = begun(tiny_model, larger)
-    assert changes == ()
+    assert changes == (
+        "images are shown at 0.5 times their size, for objects of a size that it knows",
+        "positions fit objects of 28.5 pixels instead of 19",
+    )
     expected, found = outputs(plain, own), outputs(network, larger)
     np.testing.assert_allclose(found.embeddings, expected.embeddings, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(found.bandwidth, expected.bandwidth, rtol=1e-4)
@@ -63,7 +67,7 @@ def test_objects_of_another_size_change_nothing_in_pixels(tiny_model, own):
     np.testing.assert_allclose(found.class_logits, expected.class_logits, atol=1e-5)
 
 
-def test_gray_in_all_channels_is_seen_as_gray(tiny_model, own, tmp_path):
+def test_gray_in_all_channels_is_seen_as_gray(tiny_model, own):
     plain, _ = begun(tiny_model, own)
     colour = dataclasses.replace(own, channels=3)
     network, changes = begun(tiny_model, colour)
@@ -90,20 +94,42 @@ def test_other_dimensions_leave_the_maps_that_both_have(tiny_model, own, dimensi
         np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-5, atol=1e-5, err_msg=name)
 
 
+def test_one_channel_sums_up_what_three_see(tiny_model, own):
+    colour = dataclasses.replace(own, channels=3)
+    network, _ = begun(tiny_model, colour)
+    first = network.get_weights()[0]
+    assert first.shape[2] == 3
+    np.testing.assert_allclose(first.sum(axis=2), begun(tiny_model, own)[0].get_weights()[0][:, :, 0], rtol=1e-5)
+
+
+def test_what_is_not_asked_for_is_inherited(tmp_path, tiny_plan, tiny_discs):
+    metric = MetricLossSettings(push_margin=1.5, push_distance_metric="euclidean")
+    plan = dataclasses.replace(tiny_plan(1, loss="metric"), metric=metric)
+    list(train(tmp_path / "plain", plan, disc_data(plan.train, tiny_discs)))
+    model, found = _inherited(tmp_path / "plain", {"embeddings": 1}, {"push_margin": 2.0})
+    assert model == {"loss": "metric", "classes": 2, "widths": (8, 8), "embeddings": 1}
+    assert MetricLossSettings(**found) == dataclasses.replace(metric, push_margin=2.0)
+    assert _inherited(tmp_path / "plain", {"loss": "overlap"}, {}) == (
+        {"loss": "overlap", "classes": 2, "widths": (8, 8)},
+        {},
+    )
+
+
 def test_another_loss_and_more_classes_start_fresh_and_are_said(tiny_model, own):
     plain, _ = begun(tiny_model, own)
     other = dataclasses.replace(own, loss="metric", classes=3)
     network, changes = begun(tiny_model, other)
-    assert changes == ("the embeddings start fresh, as the loss was overlap", "1 classes start fresh")
+    assert changes == ("the embeddings start fresh, as the loss was overlap", "classes from 2 on start fresh")
     expected, found = outputs(plain, own), outputs(network, other)
     np.testing.assert_allclose(found.class_logits[..., :2], expected.class_logits, rtol=1e-5, atol=1e-5)
-    # Random first weights of the last layers are small.
-    assert np.abs(found.embeddings).max() < 0.5
+    fresh = build_network(other, seed=9)
+    for one, random in zip(network.variables, fresh.variables, strict=True):
+        assert ("embedding_subpixels" in one.path) == np.array_equal(one, random), one.path
 
 
 def test_a_network_of_other_widths_is_refused(tiny_model, own):
     other = dataclasses.replace(own, widths=(8, 12))
-    with pytest.raises(InstsegError, match=r"layers of 8-12 channels and the model .* of 8-8; give --from a model"):
+    with pytest.raises(InstsegError, match="44 weights in layers of 8-8 channels, expected 44 in layers of 8-12"):
         take_over(tiny_model, build_network(other), other)
 
 
@@ -167,4 +193,6 @@ def test_the_command_begins_with_a_model(tmp_path, monkeypatch, tiny_model, tiny
 
 def test_objects_are_shown_at_the_size_that_the_model_knows():
     known = ModelSettings(diameter=20.0, smallest_diameter=10.0, largest_diameter=40.0, scale=0.5)
-    assert [known.fitting_scale(diameter) for diameter in (5.0, 10.0, 25.0, 40.0, 80.0)] == [1.0, 0.5, 0.5, 0.5, 0.25]
+    assert [known.familiar_scale(diameter) for diameter in (5.0, 10.0, 25.0, 40.0, 80.0)] == [1.0, 0.5, 0.5, 0.5, 0.25]
+    # Tiny ones stay somewhat smaller, for the sake of memory.
+    assert known.familiar_scale(0.1) == 0.5 * 4

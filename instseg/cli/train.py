@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from instseg.cli import terminal
-from instseg.cli.model import require_model
 from instseg.cli.options import Given, settings_options
 from instseg.errors import UsageError
 from instseg.settings import MetricLossSettings, ModelSettings, TrainSettings
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
 
 # Going on with other values of these is meaningful; all others belong to the model.
 _CHANGEABLE = ("iterations", "minutes", "validation_every", "precision")
-# Of the settings of a network.
-_INHERITED = ("embeddings", "classes", "loss", "widths")
 _PLAIN_LINE_EVERY = 20.0
 _PARTS = 10_000
 
@@ -81,7 +78,7 @@ def train(
     if begin_with is not None and resuming:
         raise UsageError("--from begins a training and --resume goes on with one; give one of them")
     if begin_with is not None:
-        require_model(begin_with, None)
+        model, metric = _inherited(begin_with, model, metric)
     wish = _Wish(data, val, connected_components, begin_with, training, model, metric)
     # Numbers out of their bounds are told before TensorFlow takes its seconds.
     for settings, given in ((TrainSettings, training), (ModelSettings, model), (MetricLossSettings, metric)):
@@ -90,9 +87,9 @@ def train(
         from instseg.runtime import load_tensorflow
 
         load_tensorflow(threads)
+    if resuming:
         from instseg.plan import progress, stored_training
 
-    if resuming:
         before = stored_training(model_dir)
         plan, prepared = _prepare_resume(before.plan, wish, model_dir)
         if progress(plan.train, before.iteration, before.seconds) >= 1:
@@ -131,22 +128,33 @@ def _resuming(model_dir: Path, resume: bool | None) -> bool:
     return False
 
 
+def _inherited(begin_with: Path, model: Given, metric: Given) -> tuple[Given, Given]:
+    """Add to what was asked for what a network has in common with the one that it begins with."""
+    from instseg.plan import stored_training
+
+    before = stored_training(begin_with).plan
+    same = {name: getattr(before.model, name) for name in ("loss", "classes", "widths")}
+    if model.get("loss", before.model.loss) == before.model.loss:
+        same["embeddings"] = before.model.embeddings
+        if before.model.loss == "metric":
+            metric = before.metric.to_dict() | metric
+    return same | model, metric
+
+
 def _prepare_fresh(wish: _Wish) -> "tuple[Plan, TrainingData]":
-    from instseg.plan import Plan, fitting_clustering
+    from instseg.plan import Plan, fitting_clustering, stored_training
 
     training = TrainSettings(**wish.training)
-    begin = None if wish.begin_with is None else _begin(wish.begin_with)
-    # What is not asked for is as in the model that it begins with.
-    same = {} if begin is None else {name: getattr(begin, name) for name in _INHERITED}
-    loss = ModelSettings(**same | wish.model).loss
+    loss = ModelSettings(**wish.model).loss
     if wish.metric and loss != "metric":
         names = ", ".join("--" + name.replace("_", "-") for name in wish.metric)
         raise UsageError(f"{names} belong to --loss metric; add it, or leave them out")
     metric = MetricLossSettings(**wish.metric)
     source = _source(wish.data, wish.val, wish.connected_components)
-    prepared = _load(source, training, None if begin is None else begin.fitting_scale)
+    begin = None if wish.begin_with is None else stored_training(wish.begin_with).plan.model
+    prepared = _load(source, training, None if begin is None else begin.familiar_scale)
     model = ModelSettings(
-        **same | wish.model,
+        **wish.model,
         channels=prepared.channels,
         diameter=prepared.diameters.typical,
         smallest_diameter=prepared.diameters.smallest,
@@ -162,12 +170,6 @@ def _prepare_fresh(wish: _Wish) -> "tuple[Plan, TrainingData]":
         begin_with=None if wish.begin_with is None else str(wish.begin_with.resolve()),
     )
     return plan, prepared
-
-
-def _begin(model: Path) -> ModelSettings:
-    from instseg.transfer import read_source
-
-    return read_source(model).settings
 
 
 def _prepare_resume(before: "Plan", wish: _Wish, model_dir: Path) -> "tuple[Plan, TrainingData]":
@@ -343,7 +345,8 @@ def _bar(train: TrainSettings) -> Iterator[Any]:
 
     from instseg.train import Begun, Busy, Saved, Step
 
-    console = Console(stderr=True, highlight=False)
+    # Names of folders may look like markup.
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
     # Two lines, as one with everything does not fit into 80 columns.
     progress = Progress(
         TextColumn("Training"),
