@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 import instseg
+from instseg.chance import clearly_better
 from instseg.data.patches import Batch, Patches, Sample
 from instseg.data.training import TrainingData
 from instseg.errors import InstsegError
@@ -26,14 +27,12 @@ from instseg.transfer import take_over
 from instseg.tuning import tune
 
 _CHECKPOINT = "checkpoint/state"
-_VALIDATION_IMAGES = 20
+_VALIDATION_IMAGES = 40
 _TUNING_PIXELS = 4_000_000
 _WORKERS = 2
 _AHEAD = 4
 _AP_AT = (0.5, 0.75)
 _BEST_BY = "AP50-90"
-# A score that is higher by less is chance, and of two equals the later has learnt more.
-_CLEARLY = 0.002
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,22 +87,37 @@ class Begun:
     changes: tuple[str, ...]
 
 
+class Validation(NamedTuple):
+    """How good a state is on the validation images, from real clustering.
+
+    Attributes
+    ----------
+    scores : dict of str to float
+        Mean AP over the images by IoU threshold ('AP50', 'AP75'), and its mean over 0.50 to 0.90 ('AP50-90').
+    of_images : list of float
+        The last for each image.
+    """
+
+    scores: dict[str, float]
+    of_images: list[float]
+
+
 class Kept(NamedTuple):
-    """The last state that none before was clearly better than.
+    """The last state that none before was clearly better than: the later of two equals has learnt more.
 
     Attributes
     ----------
     iteration : int
         Steps that it had.
     scores : dict of str to float
-        As `validate` names them.
-    highest : float
-        The highest mean AP of any state so far.
+        As `Validation` has them.
+    highest : list of float
+        The images' mean APs of the state with the highest so far.
     """
 
     iteration: int
     scores: dict[str, float]
-    highest: float
+    highest: list[float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +129,7 @@ class Saved:
     iteration : int
         Steps so far.
     scores : dict of str to float
-        Mean over the validation images of the AP of the network as it is now, as `validate` names them.
+        Those of the network as it is now, as `Validation` has them.
     kept : Kept
         The step that the committed model is of, and its scores.
     """
@@ -178,7 +192,7 @@ def _train(
         learner.begin_with(taken.weights)
         yield Begun(model=plan.begin_with, changes=taken.changes)
     serving = Serving(learner.kept, plan.model)
-    first, before, kept = _restore(folder, learner, plan) if resume else (0, 0.0, None)
+    first, before, kept = _restore(folder, learner, plan, data) if resume else (0, 0.0, None)
     book = Report(report, resume_at=first) if report is not None else None
     batches = iter(_pipeline(data.patches, plan, first))
     clock = _Clock(plan.train.batch_size, before)
@@ -250,14 +264,15 @@ def _best(
 ) -> tuple[Kept, dict[str, float]]:
     """Validate the average as it is now, keep it unless one before was clearly better, and return its scores, too."""
     before = learner.keep()
-    scores = validate(Model(serving.embed, plan.model, plan.clustering), data.validation)
-    if kept is None:
-        return Kept(iteration, scores, scores[_BEST_BY]), scores
+    found = validate(Model(serving.embed, plan.model, plan.clustering), data.validation)
+    highest = found.of_images
     # Compared with the highest rather than with what was kept last: many steps down, each too small to count, do.
-    if kept.highest > scores[_BEST_BY] + _CLEARLY:
-        learner.keep_again(before)
-        return kept, scores
-    return Kept(iteration, scores, max(kept.highest, scores[_BEST_BY])), scores
+    if kept is not None and np.mean(kept.highest) > np.mean(highest):
+        highest = kept.highest
+        if clearly_better(highest, found.of_images):
+            learner.keep_again(before)
+            return kept, found.scores
+    return Kept(iteration, found.scores, highest), found.scores
 
 
 def _save(
@@ -287,7 +302,7 @@ def _save(
         "seconds": round(seconds, 3),
         "kept_iteration": kept.iteration,
         "validation": kept.scores,
-        "highest": kept.highest,
+        "highest_of_images": kept.highest,
         "precision": learner.precision,
         "versions": {"instseg": instseg.__version__, "tensorflow": tf.__version__, "numpy": np.__version__},
     }
@@ -309,33 +324,33 @@ def _tuned(kept: Kept, plan: Plan, data: TrainingData, serving: Serving, stop: C
     settings = tune(maps, [sample.labels for sample in chosen], plan.clustering, stop=stop)
     if settings == plan.clustering:
         return plan, kept
-    scores = validate(Model(serving.embed, plan.model, settings), data.validation)
-    return dataclasses.replace(plan, clustering=settings), kept._replace(scores=scores)
+    found = validate(Model(serving.embed, plan.model, settings), data.validation)
+    return dataclasses.replace(plan, clustering=settings), kept._replace(scores=found.scores)
 
 
 def _chosen(samples: Sequence[Sample]) -> Sequence[Sample]:
     return samples[:: max(1, -(-len(samples) // _VALIDATION_IMAGES))]
 
 
-def validate(model: Model, samples: Sequence[Sample]) -> dict[str, float]:
-    """Return the AP over (up to 20 of the) samples, mean over images, from real clustering.
-
-    By threshold ('AP50', 'AP75'), and its mean over IoU 0.50 to 0.90 ('AP50-90').
-    """
-    scores = average([score(sample.labels, model.predict(sample.image)) for sample in _chosen(samples)])
+def validate(model: Model, samples: Sequence[Sample]) -> Validation:
+    """Cluster (up to 40 of the) samples as `predict` would, and score the labels."""
+    of_images = [score(sample.labels, model.predict(sample.image)) for sample in _chosen(samples)]
+    scores = average(of_images)
     at = {f"AP{100 * t:.0f}": float(scores.ap[scores.thresholds.index(t)]) for t in _AP_AT}
-    return {**at, _BEST_BY: scores.mean_ap}
+    return Validation({**at, _BEST_BY: scores.mean_ap}, [one.mean_ap for one in of_images])
 
 
-def _restore(folder: Path, learner: Learner, plan: Plan) -> tuple[int, float, Kept | None]:
+def _restore(folder: Path, learner: Learner, plan: Plan, data: TrainingData) -> tuple[int, float, Kept | None]:
     """Return the steps so far, their seconds, and what was best, where the validation images are still the same."""
     generation, stored = read_settings(folder)
     try:
         checkpoint = tf.train.Checkpoint(**learner.state())
         checkpoint.read(str(generation / _CHECKPOINT)).assert_consumed()
         scores = {name: float(value) for name, value in stored["validation"].items()}
-        kept = Kept(int(stored["kept_iteration"]), scores, float(stored.get("highest", scores[_BEST_BY])))
-        comparable = stored["data"] == plan.data and stored["clustering"] == plan.clustering.to_dict()
+        highest = [float(value) for value in stored.get("highest_of_images", ())]
+        kept = Kept(int(stored["kept_iteration"]), scores, highest)
+        same = stored["data"] == plan.data and stored["clustering"] == plan.clustering.to_dict()
+        comparable = same and len(highest) == len(_chosen(data.validation))
         return int(stored["iteration"]), float(stored["seconds"]), kept if comparable else None
     except (OSError, ValueError, LookupError, AttributeError, AssertionError, tf.errors.OpError) as error:
         raise damaged(folder, error) from error

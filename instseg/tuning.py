@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from instseg.chance import clearly_better
 from instseg.cluster import cluster
 from instseg.embeddings import Embeddings
 from instseg.metrics import THRESHOLDS, score
 from instseg.settings import ClusterSettings
 
-# A gain below this is chance: the settings stay.
-_LEAST_GAIN = 0.002
 # Fewer instances than this say nothing about thresholds.
 _LEAST_INSTANCES = 50
 _SEED_THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -38,7 +37,7 @@ def tune(
     truths : sequence of (H, W) int32
         Their true labels, 0 is background.
     settings : ClusterSettings
-        Where the search begins, and what is returned where it finds nothing clearly better.
+        Where the search begins, and what is returned where it finds nothing that is better by more than chance.
     stop : callable
         Asked before every clustering whether to return the best so far.
 
@@ -49,16 +48,16 @@ def tune(
     if sum(len(np.unique(truth[truth > 0])) for truth in truths) < _LEAST_INSTANCES:
         return settings
     chosen = list(zip(maps, truths, strict=True))
-    best, reached = settings, _mean_ap(chosen, settings)
+    best, reached = settings, _of_images(chosen, settings)
     for name, values in _choices(settings):
         found = []
         for value in values:
             if stop():
                 return best
             tried = dataclasses.replace(best, **{name: value})
-            found.append((_mean_ap(chosen, tried), tried))
-        highest, tried = max(found, key=lambda one: one[0])
-        if highest >= reached + _LEAST_GAIN:
+            found.append((_of_images(chosen, tried), tried))
+        highest, tried = max(found, key=lambda one: np.mean(one[0]))
+        if clearly_better(highest, reached):
             best, reached = tried, highest
     return best
 
@@ -75,5 +74,5 @@ def _choices(settings: ClusterSettings) -> Iterator[tuple[str, list[Any]]]:
     yield "min_size", [max(1, round(settings.min_size * factor)) for factor in (0.5, 1.5, 2.0)]
 
 
-def _mean_ap(examples: Sequence[tuple[Embeddings, NDArray[np.int32]]], settings: ClusterSettings) -> float:
-    return float(np.mean([score(truth, cluster(maps, settings), _COUNTED).mean_ap for maps, truth in examples]))
+def _of_images(examples: Sequence[tuple[Embeddings, NDArray[np.int32]]], settings: ClusterSettings) -> list[float]:
+    return [score(truth, cluster(maps, settings), _COUNTED).mean_ap for maps, truth in examples]

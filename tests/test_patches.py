@@ -106,10 +106,22 @@ def test_an_image_smaller_than_the_patch_is_surrounded_by_zeros():
 
 def test_outside_a_small_image_is_exactly_0():
     images, labels = DiscPatches(DiscSettings(size=8), batch_size=2, patch_size=16, seed=0).batch(0)
-    assert not images[:, 8:].any()
-    assert not images[:, :, 8:].any()
-    assert not labels[:, 8:].any()
-    assert images[:, :8, :8].any()
+    # In whichever corner turning brought the image.
+    for image, lying in zip(images[..., 0], labels, strict=True):
+        assert any((way[:8, :8] != 0).sum() == (image != 0).sum() > 32 for way in turns(image))
+        assert any(way[:8, :8].sum() == lying.sum() for way in turns(lying))
+
+
+def test_half_of_the_patches_are_pieces_of_the_image_only_turned():
+    # No two windows of random values are alike.
+    image = np.random.default_rng(0).integers(0, 255, (24, 24)).astype(np.uint8)
+    sample = make_sample(image, np.ones((24, 24), np.int32))
+    normalised = normalise(sample.image, sample.low, sample.high)[..., 0]
+    windows = np.lib.stride_tricks.sliding_window_view(normalised, (16, 16)).reshape(-1, 16, 16)
+    pieces = {np.ascontiguousarray(way).tobytes() for window in windows for way in turns(window)}
+    images = SamplePatches([sample], batch_size=200, patch_size=16, seed=0).batch(0).images
+    share = np.mean([patch.tobytes() in pieces for patch in images[..., 0]])
+    assert 0.4 < share < 0.6
 
 
 def test_every_image_is_used():
@@ -203,6 +215,14 @@ def test_windows_stay_in_the_image_where_they_fit(zoom):
         assert side == 16 / zoom
         assert 0 <= row <= 40 - side
         assert 0 <= column <= 60 - side
+
+
+def test_corners_are_whole_pixels_where_nothing_is_zoomed():
+    rng = np.random.default_rng(0)
+    labels = np.zeros((20, 21), np.int32)
+    corners = np.array([random_window(rng, labels, 16, zoom=1.0)[:2] for _ in range(300)])
+    assert set(corners[:, 0]) == set(range(5))
+    assert set(corners[:, 1]) == set(range(6))
 
 
 def test_windows_of_small_images_begin_at_their_corner():

@@ -28,7 +28,7 @@ from instseg.predict import load, turned, turned_back
 from instseg.report import Report
 from instseg.settings import ClusterSettings, MetricLossSettings, ModelSettings
 from instseg.store import FORMAT
-from instseg.train import Busy, Saved, Step, train, validate
+from instseg.train import Busy, Saved, Step, Validation, train, validate
 
 
 @pytest.fixture(scope="session")
@@ -252,7 +252,12 @@ def test_nothing_is_left_to_do_for_a_finished_training(tiny_model, copied, tiny_
 def scripted(monkeypatch, *values):
     """Have validations give these values, one after the other."""
     given = iter(values)
-    monkeypatch.setattr(training, "validate", lambda model, samples: {"AP50": 1.0, "AP50-90": next(given)})
+
+    def validate(model, samples):
+        value = next(given)
+        return Validation({"AP50": 1.0, "AP50-90": value}, [value] * len(samples))
+
+    monkeypatch.setattr(training, "validate", validate)
 
 
 def kept_weights(folder):
@@ -277,13 +282,13 @@ def test_the_best_state_is_kept_across_a_resume(tmp_path, tiny_plan, run, monkey
     stored = json.loads((folder / "instseg.json").read_text())
     assert (stored["iteration"], stored["kept_iteration"], stored["validation"]["AP50-90"]) == (6, 4, 0.6)
     # Worse, then less so than chance would have it: of equals the later is kept, but never far below the highest.
-    scripted(monkeypatch, 0.597, 0.599, 0.5985, 0.5975)
+    scripted(monkeypatch, 0.57, 0.59, 0.585, 0.575)
     events = run(folder, tiny_plan(14, validation_every=2), resume=True)
     assert [one.kept.iteration for one in saves(events)] == [4, 10, 12, 12]
     # On other images nothing can be compared.
     scripted(monkeypatch, 0.1)
     other = dataclasses.replace(tiny_plan(16, validation_every=20), data={"source": "elsewhere"})
-    assert saves(run(folder, other, resume=True))[0].kept == (16, {"AP50": 1.0, "AP50-90": 0.1}, 0.1)
+    assert saves(run(folder, other, resume=True))[0].kept == (16, {"AP50": 1.0, "AP50-90": 0.1}, [0.1] * 4)
 
 
 def test_the_kept_state_is_what_predicts(tmp_path, tiny_plan, tiny_discs, run, monkeypatch):
@@ -433,9 +438,11 @@ def test_validation_scores_are_those_of_predictions(tiny_model, tiny_discs, tiny
     model = load(str(tiny_model))
     samples = disc_data(tiny_plan(1).train, tiny_discs).validation
     at = [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9]
-    expected = np.mean([score(one.labels, model.predict(one.image), at).ap for one in samples], axis=0)
-    figures = {"AP50": expected[0], "AP75": expected[5], "AP50-90": expected.mean()}
-    assert validate(model, samples) == pytest.approx(figures)
+    expected = np.array([score(one.labels, model.predict(one.image), at).ap for one in samples])
+    means = expected.mean(axis=0)
+    found = validate(model, samples)
+    assert found.scores == pytest.approx({"AP50": means[0], "AP75": means[5], "AP50-90": means.mean()})
+    assert found.of_images == pytest.approx(expected.mean(axis=1))
 
 
 def test_settings_come_back(tiny_model, tiny_plan):
@@ -559,7 +566,7 @@ def test_the_metric_loss_trains_on_colour_and_the_loaded_model_is_the_one_in_mem
 
     def keep(model, samples):
         in_memory.append(model)
-        return {"AP50-90": 0.5}
+        return Validation({"AP50-90": 0.5}, [])
 
     monkeypatch.setattr(training, "validate", keep)
     plan = tiny_plan(30, loss="metric", channels=3)

@@ -25,7 +25,7 @@ def augment(rng: np.random.Generator, image: Image, labels: Labels) -> tuple[Ima
     image, labels
         Of the same shapes; the labels are turned with the image and otherwise unchanged.
     """
-    image, labels = _turn(rng, image, labels)
+    image, labels = turn(rng, image, labels)
     if rng.random() < 0.3:
         image = _blur(rng, image)
     image = _relight(rng, image)
@@ -44,7 +44,21 @@ def _noise(rng: np.random.Generator, image: Image) -> Image:
     return noisy
 
 
-def _turn(rng: np.random.Generator, image: Image, labels: Labels) -> tuple[Image, Labels]:
+def turn(rng: np.random.Generator, image: Image, labels: Labels) -> tuple[Image, Labels]:
+    """Lay a patch in one of the eight ways that a square can lie; no value changes.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Where all randomness comes from.
+    image : (P, P, C) float32
+    labels : (P, P) int32
+
+    Returns
+    -------
+    image, labels
+        Of the same shapes, perhaps views.
+    """
     quarters, flip = int(rng.integers(4)), bool(rng.integers(2))
     image, labels = np.rot90(image, quarters), np.rot90(labels, quarters)
     return (image[:, ::-1], labels[:, ::-1]) if flip else (image, labels)
@@ -87,7 +101,8 @@ def random_window(
     patch_size : int
         Side of the patch after zooming, in pixels.
     zoom : float
-        Magnification: the window's side in the image is `patch_size / zoom`.
+        Magnification: the window's side in the image is `patch_size / zoom`. With 1, corners are whole pixels, so
+        that nothing is interpolated.
     foreground_share : float
         Share of the patches that are centred near an object, 0..1.
 
@@ -107,6 +122,8 @@ def random_window(
         if len(hits):
             centre = np.array(np.unravel_index(hits[0], labels.shape)) + rng.uniform(-0.4, 0.4, 2) * side
             corner = np.clip(centre - side / 2, 0, free)
+    if zoom == 1:
+        corner = np.rint(corner)
     return float(corner[0]), float(corner[1]), side
 
 

