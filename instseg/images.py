@@ -22,12 +22,18 @@ _MAX_INT32 = 2**31 - 1
 _PNG_LEVEL = 3
 
 
-def read_image(path: Path) -> NDArray[Any]:
+def read_image(path: Path, *, stacked: bool = False) -> NDArray[Any]:
     """Read one image.
 
     Palette images become RGB and 1-bit images 0 and 255. Integers of other
     types that fit into 16 bit become uint16. An alpha channel that is opaque
     everywhere is dropped.
+
+    Parameters
+    ----------
+    path : Path
+    stacked : bool
+        Take the planes of a stack as channels, in the file's order.
 
     Returns
     -------
@@ -39,14 +45,20 @@ def read_image(path: Path) -> NDArray[Any]:
     Raises
     ------
     ImageFileError
-        If the file is none that `header` reads, is a stack, has transparent
+        If the file is none that `header` reads, is a stack and `stacked` is not given, has transparent
         pixels, a colour space other than gray and RGB, values beyond 16 bit, NaN or infinity.
     """
     found = header(path)
-    if found.planes > 1:
+    if found.planes > 1 and not stacked:
         what = f"it is a stack of {found.planes} planes of {size_text(found)} pixels, expected one image"
-        raise ImageFileError(path, what, "give --planes to take every plane as an image, or save the planes one by one")
-    return read_planes(path)[0]
+        advice = (
+            "give --planes to take every plane as an image, --channels if planes are channels, or save them one by one"
+        )
+        raise ImageFileError(path, what, advice)
+    planes = read_planes(path)
+    if len({plane.shape[:2] for plane in planes}) > 1:
+        raise ImageFileError(path, "its planes differ in size, expected channels of one image", "save them one by one")
+    return planes[0] if len(planes) == 1 else np.concatenate(planes, axis=-1)
 
 
 def read_planes(path: Path) -> list[NDArray[Any]]:

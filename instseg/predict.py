@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from instseg.channels import choose_channels, describe, fit_channels
 from instseg.cluster import cluster
 from instseg.embeddings import Embeddings
 from instseg.errors import InstsegError, UsageError
@@ -42,19 +43,23 @@ class Model:
         *,
         tta: bool = False,
         diameter: float | None = None,
+        channels: str | None = None,
     ) -> NDArray[np.int32]:
         """Segment one image.
 
         Parameters
         ----------
         image : (H, W) or (H, W, C) of numbers
-            As it was read; C must be the model's channels.
+            As it was read, with the channels that the model takes, or some that `instseg.channels.fit_channels` makes
+            these of.
         clustering : ClusterSettings, optional
             Other settings than the model's.
         tta : bool
             Test-time augmentation: see `embed`.
         diameter : float, optional
             Typical diameter of the image's objects in pixels, where it is not as in training: see `embed`.
+        channels : str, optional
+            The image's channels to take, as `instseg.channels.parse_channels` reads it.
 
         Returns
         -------
@@ -64,13 +69,21 @@ class Model:
         Raises
         ------
         UsageError
-            If the image is not two-dimensional, is empty or holds NaN or infinite values, or the diameter is absurd.
+            If the image is not two-dimensional, is empty or holds NaN or infinite values, the diameter is absurd or
+            the choice of channels is none.
         InstsegError
-            If it has another number of channels than the model takes.
+            If the image's channels are not those that the model takes.
         """
-        return cluster(self.embed(image, tta=tta, diameter=diameter), clustering)
+        return cluster(self.embed(image, tta=tta, diameter=diameter, channels=channels), clustering)
 
-    def embed(self, image: NDArray[np.generic], *, tta: bool = False, diameter: float | None = None) -> Embeddings:
+    def embed(
+        self,
+        image: NDArray[np.generic],
+        *,
+        tta: bool = False,
+        diameter: float | None = None,
+        channels: str | None = None,
+    ) -> Embeddings:
         """Return the embeddings and maps of one image; same parameters and errors as `predict`.
 
         With `tta` they are averages over the image's eight flips and quarter
@@ -80,7 +93,7 @@ class Model:
         they fit. The maps are of the image's size all the same, and the clustering settings that come with them
         suit the objects in it.
         """
-        image = self._checked(image)
+        image = self._checked(image, channels)
         magnification = 1.0 if diameter is None else self.settings.magnification(diameter)
         settings = self.clustering.magnified(1 / magnification)
         if not tta:
@@ -109,7 +122,7 @@ class Model:
             ) from error
         return {name: np.asarray(value)[0] for name, value in maps.items()}
 
-    def _checked(self, image: NDArray[np.generic]) -> NDArray[Any]:
+    def _checked(self, image: NDArray[np.generic], choice: str | None) -> NDArray[Any]:
         image = np.asarray(image)
         image = image[..., None] if image.ndim == 2 else image
         if image.ndim != 3 or image.size == 0:
@@ -120,13 +133,15 @@ class Model:
             raise UsageError(f"the image holds {image.dtype}, expected numbers")
         if image.dtype.kind == "f" and not np.isfinite(image).all():
             raise UsageError("the image holds NaN or infinite values; replace them first, for example by np.nan_to_num")
-        channels, wanted = image.shape[2], self.settings.channels
-        if channels != wanted:
-            raise InstsegError(
-                f"the image has {_channels(channels)}, the model takes {_channels(wanted)}; "
-                "convert the image, or train a model on such images"
-            )
-        return image.astype(np.uint8) if image.dtype.kind == "b" else image
+        image = image.astype(np.uint8) if image.dtype.kind == "b" else image
+        wanted = self.settings.channels
+        if choice is None:
+            return fit_channels(image, wanted, self.settings.channel_choice)
+        image = choose_channels(image, choice)
+        if image.shape[2] != wanted:
+            what = f"--channels {choice} makes {describe(image.shape[2])}, the model takes {describe(wanted)}"
+            raise UsageError(f"{what}; choose as many")
+        return image
 
 
 def turned(image: NDArray[Any], quarters: int, flip: bool) -> NDArray[Any]:
@@ -165,10 +180,6 @@ def turned_back(
             height, width = width, height
         found["embeddings"] = np.concatenate([np.stack([rows, columns], -1), maps["embeddings"][..., 2:]], axis=-1)
     return {name: np.rot90(values[:, ::-1] if flip else values, -quarters) for name, values in found.items()}
-
-
-def _channels(number: int) -> str:
-    return "1 channel (gray)" if number == 1 else f"{number} channels"
 
 
 def load(folder: str | Path) -> Model:

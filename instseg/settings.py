@@ -141,7 +141,9 @@ class ModelSettings(Settings):
     Attributes
     ----------
     channels : int
-        Channels of the images: 1 for gray, 3 for RGB.
+        Channels that the network takes: 1 for gray, 3 for RGB.
+    channel_choice : str or None
+        Those of an image that they are made of, as `instseg.channels` reads it; None: its channels as they are.
     embeddings : int
         Dimensions D of the embeddings.
     classes : int
@@ -162,6 +164,7 @@ class ModelSettings(Settings):
     """
 
     channels: int = 1
+    channel_choice: str | None = None
     embeddings: int = _option(8, "Dimensions of the embeddings.")
     classes: int = 2
     loss: LossName = _option(

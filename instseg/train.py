@@ -264,7 +264,7 @@ def _best(
 ) -> tuple[Kept, dict[str, float]]:
     """Validate the average as it is now, keep it unless one before was clearly better, and return its scores, too."""
     before = learner.keep()
-    found = validate(Model(serving.embed, plan.model, plan.clustering), data.validation)
+    found = validate(_model(plan, serving), data.validation)
     highest = found.of_images
     # Compared with the highest rather than with what was kept last: many steps down, each too small to count, do.
     if kept is not None and np.mean(kept.highest) > np.mean(highest):
@@ -308,12 +308,17 @@ def _save(
     }
     commit(folder, settings, write)
     if book is not None:
-        book.write(iteration, scores, Model(serving.embed, plan.model, plan.clustering), data.validation)
+        book.write(iteration, scores, _model(plan, serving), data.validation)
+
+
+def _model(plan: Plan, serving: Serving) -> Model:
+    """Return the model as it is now, for samples, whose channels are chosen already."""
+    return Model(serving.embed, dataclasses.replace(plan.model, channel_choice=None), plan.clustering)
 
 
 def _tuned(kept: Kept, plan: Plan, data: TrainingData, serving: Serving, stop: Callable[[], bool]) -> tuple[Plan, Kept]:
     """Return the plan with the clustering settings that suit the validation images, and the scores that they give."""
-    model = Model(serving.embed, plan.model, plan.clustering)
+    model = _model(plan, serving)
     chosen: list[Sample] = []
     for sample in _chosen(data.validation):
         # As many as memory and patience allow.
@@ -324,7 +329,7 @@ def _tuned(kept: Kept, plan: Plan, data: TrainingData, serving: Serving, stop: C
     settings = tune(maps, [sample.labels for sample in chosen], plan.clustering, stop=stop)
     if settings == plan.clustering:
         return plan, kept
-    found = validate(Model(serving.embed, plan.model, settings), data.validation)
+    found = validate(_model(dataclasses.replace(plan, clustering=settings), serving), data.validation)
     return dataclasses.replace(plan, clustering=settings), kept._replace(scores=found.scores)
 
 

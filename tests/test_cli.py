@@ -649,12 +649,36 @@ def test_predict_refuses_bad_images(model, kind):
 
 
 def test_predict_refuses_other_channels_than_the_model_takes(model):
-    write_bad_image("rgb16", Path("rgb.png"))
+    write_coloured("rgb.png")
     said = refused(run("predict", model, "rgb.png", "--out", "labels.png"))
     assert said == (
-        "the image has 3 channels, the model takes 1 channel (gray); convert the image, or train a model on such images"
+        "the image has 3 channels, the model takes 1 channel (gray); "
+        "choose some by --channels, such as 2 or gray, or train a model on such images"
     )
+    said = refused(run("predict", model, "rgb.png", "--out", "labels.png", "--channels", "1,2"), code=2)
+    assert said == "--channels 1,2 makes 2 channels, the model takes 1 channel (gray); choose as many"
+    said = refused(run("predict", model, "rgb.png", "--out", "labels.png", "--channels", "4"))
+    assert said == "the image has 3 channels, but --channels 4 takes channel 4"
     assert files() == ["rgb.png"]
+
+
+def test_predict_takes_the_channel_that_is_chosen(model):
+    make_image("gray.png")
+    write_coloured("rgb.png")
+    assert run("predict", model, "gray.png", "--out", "expected.png").exit_code == 0
+    assert run("predict", model, "rgb.png", "--out", "found.png", "--channels", "green").exit_code == 0
+    expected = read_labels(Path("expected.png"))
+    assert expected.max() > 0
+    np.testing.assert_array_equal(read_labels(Path("found.png")), expected)
+    # Three equal channels are a gray image.
+    write_bad_image("rgb16", Path("equal.png"))
+    assert run("predict", model, "equal.png", "--out", "equal-labels.png").exit_code == 0
+
+
+def write_coloured(path, image=None):
+    """Write an RGB image that shows something in the green channel only."""
+    image = disc_image()[0] if image is None else image
+    write_png(path, np.stack([image * 0, image, image * 0 + 9], axis=-1))
 
 
 def test_predict_refuses_what_is_no_model():
@@ -935,10 +959,9 @@ def test_train_pads_small_images_and_reads_16_bit_rgb_and_binary_masks(small_net
     assert (stored["model"]["channels"], stored["iteration"]) == (3, 2)
     result = run("predict", "model", data / "images", "--out-dir", "out")
     assert (result.exit_code, result.stderr) == (0, "")
+    # A gray image is shown to all three channels.
     make_image("gray.png")
-    assert "the image has 1 channel (gray), the model takes 3 channels" in refused(
-        run("predict", "model", "gray.png", "--out", "labels.png")
-    )
+    assert run("predict", "model", "gray.png", "--out", "labels.png").exit_code == 0
 
     # Going on: with another number of iterations, and with nothing else that is different.
     said = refused(run("train", "model", "--resume", "--batch-size", 2), code=2)
@@ -954,6 +977,52 @@ def test_train_pads_small_images_and_reads_16_bit_rgb_and_binary_masks(small_net
     result = run("train", "model", "--fresh", "--data", "gray", "--iterations", 1, *EASY)
     assert (result.exit_code, result.stdout[:20]) == (0, "model: 1 iterations,")
     assert json.loads(Path("model/instseg.json").read_text())["model"]["channels"] == 1
+
+
+def test_train_takes_the_channels_that_are_chosen_and_the_model_keeps_the_choice(small_net):
+    data = make_data(count=3)
+    for index in range(2):
+        write_coloured(data / f"images/{index}.png", read_image(data / f"images/{index}.png")[..., 0])
+    assert "or give --channels gray" in refused(run("train", "model", "--data", data, *EASY))
+    report = run("data", "check", data)
+    assert report.exit_code == 1
+    assert "channels" in report.stdout
+    said = refused(run("train", "model", "--data", data, "--channels", "green", *EASY))
+    assert said.startswith("data/images/2.png: the image has 1 channel (gray), but --channels green takes channel 2;")
+    assert run("data", "check", data, "--channels", "2").exit_code == 1
+    said = refused(run("train", "model", "--data", data, "--channels", "pink", *EASY), code=2)
+    assert said.startswith("--channels is 'pink', expected numbers from 1")
+    assert "generated discs have one" in refused(run("train", "model", "--channels", "1", *EASY), code=2)
+
+    (data / "images/2.png").unlink()
+    (data / "labels/2.png").unlink()
+    assert run("data", "check", data, "--channels", "green,1").exit_code == 0
+    # Twice the same would hide that the choice is made once: the first channel is dark.
+    result = run("train", "model", "--data", data, "--channels", "green,1", "--iterations", 2, *EASY)
+    assert result.exit_code == 0
+    stored = json.loads(Path("model/instseg.json").read_text())["model"]
+    assert (stored["channels"], stored["channel_choice"]) == (2, "green,1")
+    assert run("predict", "model", data / "images/0.png", "--out", "labels.png").exit_code == 0
+    said = refused(run("train", "model", "--resume", "--iterations", 3, "--channels", "3"), code=2)
+    assert said.startswith("--channels is 3, but model was trained on --channels green,1; leave it out")
+    assert run("train", "model", "--resume", "--iterations", 3).exit_code == 0
+    assert run("evaluate", "model", "--data", data, "--channels", "2,1").exit_code == 0
+
+
+def test_planes_of_a_stack_are_channels_where_these_are_chosen(small_net):
+    data = make_data(count=2)
+    for index in range(2):
+        image = read_image(data / f"images/{index}.png")[..., 0]
+        (data / f"images/{index}.png").unlink()
+        tifffile.imwrite(data / f"images/{index}.tif", np.stack([image * 0, image]), photometric="minisblack")
+    assert "--channels if planes are channels" in refused(run("train", "model", "--data", data, *EASY))
+    assert run("data", "check", data, "--channels", "2").exit_code == 0
+    assert run("train", "model", "--data", data, "--channels", "2", "--iterations", 1, *EASY).exit_code == 0
+    assert json.loads(Path("model/instseg.json").read_text())["model"]["channels"] == 1
+    # The model knows.
+    assert run("predict", "model", data / "images", "--out-dir", "out").exit_code == 0
+    assert run("predict", "model", data / "images/0.tif", "--out", "labels.png").exit_code == 0
+    assert run("evaluate", "model", "--data", data).exit_code == 0
 
 
 def test_resume_keeps_where_the_data_are_and_how_they_are_read(small_net, monkeypatch):

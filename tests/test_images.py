@@ -175,6 +175,26 @@ def test_stack_is_refused_as_image_and_read_as_planes(tif):
     assert "stack of 5 planes" in error_of(read_labels, path)
 
 
+def test_planes_may_be_taken_as_channels(tif, tmp_path):
+    stack = np.stack([RAMP16, RAMP16 + 1, RAMP16 + 2])
+    # As tifffile writes an array of channels first that nothing is said about, and as pages one by one.
+    first = tif(stack, photometric="minisblack")
+    with tifffile.TiffWriter(tmp_path / "pages.tif") as writer:
+        for page in stack:
+            writer.write(page)
+    for path in (first, tmp_path / "pages.tif"):
+        image = read_image(path, stacked=True)
+        assert np.array_equal(image, np.moveaxis(stack, 0, -1))
+        assert image.dtype == np.uint16
+    single = tif(stack[0])
+    assert np.array_equal(read_image(single, stacked=True), read_image(single))
+    with tifffile.TiffWriter(tmp_path / "sizes.tif") as writer:
+        writer.write(stack[0])
+        writer.write(stack[0, :2])
+    with pytest.raises(ImageFileError, match="its planes differ in size"):
+        read_image(tmp_path / "sizes.tif", stacked=True)
+
+
 def test_planes_of_a_stack_with_channels(tif):
     stack = np.arange(2 * 3 * 4 * 5, dtype=np.uint16).reshape(2, 3, 4, 5)
     planes = read_planes(tif(stack, imagej=True, metadata={"axes": "ZCYX"}))

@@ -19,8 +19,9 @@ import instseg
 import instseg.train as training
 from instseg.data.discs import draw_discs
 from instseg.data.patches import Batch
-from instseg.data.training import Diameters, TrainingData, disc_data
+from instseg.data.training import Diameters, TrainingData, disc_data, folder_data
 from instseg.errors import InstsegError, UsageError
+from instseg.images import write_labels, write_picture
 from instseg.learner import Learner
 from instseg.metrics import score
 from instseg.plan import fitting_clustering, stored_training
@@ -445,6 +446,30 @@ def test_validation_scores_are_those_of_predictions(tiny_model, tiny_discs, tiny
     assert found.of_images == pytest.approx(expected.mean(axis=1))
 
 
+def test_channels_are_chosen_once_for_validation_as_for_prediction(tmp_path, tiny_plan, tiny_discs, monkeypatch):
+    for kind in ("images", "labels"):
+        (tmp_path / "data" / kind).mkdir(parents=True)
+    image, labels = disc_image(tiny_discs), np.eye(64, dtype=np.int32)
+    pixels = (image[0] >> 8).astype(np.uint8)
+    raw = np.stack([pixels, pixels[::-1], pixels * 0], axis=-1)
+    for number in range(2):
+        write_picture(tmp_path / f"data/images/{number}.png", raw)
+        write_labels(tmp_path / f"data/labels/{number}.png", labels)
+    seen = []
+
+    def keep(model, samples):
+        seen.append(model.embed(samples[0].image).foreground)
+        return Validation({"AP50-90": 0.5}, [])
+
+    monkeypatch.setattr(training, "validate", keep)
+    plan = tiny_plan(2, channels=2)
+    plan = dataclasses.replace(plan, model=dataclasses.replace(plan.model, channel_choice="2,1"))
+    list(train(tmp_path / "model", plan, folder_data(tmp_path / "data", plan.train, channels="2,1")))
+    loaded = load(tmp_path / "model")
+    np.testing.assert_allclose(loaded.embed(raw).foreground, seen[0], rtol=1e-5, atol=1e-6)
+    assert np.abs(loaded.embed(raw, channels="1,2").foreground - seen[0]).max() > 1e-4
+
+
 def test_settings_come_back(tiny_model, tiny_plan):
     model = load(tiny_model)
     assert model.settings == tiny_plan(60).model
@@ -490,7 +515,7 @@ def test_a_constant_image_is_predicted(tiny_model):
 @pytest.mark.parametrize(
     ("image", "error", "message"),
     [
-        (np.zeros((4, 5, 3)), InstsegError, "the image has 3 channels, the model takes 1 channel"),
+        (np.zeros((4, 5, 2)), InstsegError, "the image has 2 channels, the model takes 1 channel"),
         (np.zeros((2, 4, 5, 1)), UsageError, r"shape \(2, 4, 5, 1\), expected \(H, W\) or \(H, W, C\)"),
         (np.zeros(4), UsageError, r"shape \(4,\)"),
         (np.zeros((0, 4)), UsageError, r"shape \(0, 4, 1\)"),
@@ -594,8 +619,9 @@ def test_the_metric_loss_trains_on_colour_and_the_loaded_model_is_the_one_in_mem
     labels = loaded.predict(image)
     assert labels.shape == (61, 47)
     np.testing.assert_array_equal(labels, in_memory[0].predict(image))
-    with pytest.raises(InstsegError, match="the image has 1 channel .*, the model takes 3 channels"):
-        loaded.predict(image[..., 0])
+    np.testing.assert_array_equal(loaded.predict(image[..., 0]), labels)
+    with pytest.raises(InstsegError, match="the image has 2 channels, the model takes 3 channels"):
+        loaded.predict(image[..., :2])
 
 
 def test_the_clustering_fits_the_loss_and_the_size_of_objects():

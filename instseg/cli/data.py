@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from instseg.cli import terminal
+from instseg.cli.model import Channels, require_channels
 from instseg.cli.options import Given, settings_options
 from instseg.errors import InstsegError
 from instseg.settings import DiscSettings, TrainSettings
@@ -74,6 +75,7 @@ def check(
     connected_components: Annotated[
         bool, typer.Option("--connected-components", help="Take each connected piece of a binary mask as an instance.")
     ] = False,
+    channels: Channels = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Read a data folder and list all that training would stumble over.
@@ -81,12 +83,16 @@ def check(
     The exit code is 1 if training could not use the folder, else 0.
     """
     patch_size = TrainSettings(patch_size=patch_size).patch_size
-
+    require_channels(channels)
     from instseg.data.check import check_folder
 
     with terminal.counting("Reading") as advance:
         report = check_folder(
-            folder, connected_components=connected_components, patch_size=patch_size, progress=advance
+            folder,
+            connected_components=connected_components,
+            channels=channels,
+            patch_size=patch_size,
+            progress=advance,
         )
     if as_json:
         typer.echo(json.dumps(report.to_dict(), indent=2))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from instseg.cli import terminal
-from instseg.cli.model import Diameter, Tta, load_model, require_model
+from instseg.cli.model import Diameter, LearntChannels, Tta, load_model, require_channels, require_model
 from instseg.cli.options import Given, settings_options
 from instseg.errors import InstsegError, UsageError
 from instseg.settings import ClusterSettings
@@ -49,6 +49,7 @@ def evaluate(
     min_truth_size: Annotated[int, typer.Option(min=0, help="True instances of fewer pixels do not count.")] = 0,
     tta: Tta = False,
     diameter: Diameter = None,
+    channels: LearntChannels = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     threads: Annotated[int | None, typer.Option(help="Threads of TensorFlow.", show_default="all cores")] = None,
     *,
@@ -60,7 +61,8 @@ def evaluate(
     """
     ClusterSettings(**clustering)
     terminal.require_threads(threads)
-    how = {"--tta": tta, "--diameter": diameter is not None}
+    require_channels(channels)
+    how = {"--tta": tta, "--diameter": diameter is not None, "--channels": channels is not None}
     of_model = _wants_model(model, data, pred, labels, images, how, clustering)
     from instseg.evaluation import Evaluation, compare
     from instseg.files import require_target
@@ -70,7 +72,7 @@ def evaluate(
     if picture is not None:
         require_target(picture, ".png")
     if of_model:
-        cases = _of_model(model or Path(), data or Path(), clustering, tta, diameter, threads)
+        cases = _of_model(model or Path(), data or Path(), clustering, tta, diameter, channels, threads)
     else:
         cases = _of_folders(pred or Path(), labels or Path(), images)
     results, kept = [], _Worst(worst if picture is not None else 0)
@@ -148,7 +150,13 @@ def _wants_model(
 
 
 def _of_model(
-    model: Path, data: Path, clustering: Given, tta: bool, diameter: float | None, threads: int | None
+    model: Path,
+    data: Path,
+    clustering: Given,
+    tta: bool,
+    diameter: float | None,
+    channels: str | None,
+    threads: int | None,
 ) -> _Cases:
     from instseg.cluster import cluster
     from instseg.data.folder import find_pairs, read_pair
@@ -157,12 +165,13 @@ def _of_model(
     pairs = find_pairs(data)
     require_model(model, diameter)
     loaded = load_model(model, threads)
+    stacked = channels is not None or loaded.settings.channel_choice is not None
 
     def each() -> Iterator[_Case]:
         for pair in pairs:
-            image, truth = read_pair(pair)
+            image, truth = read_pair(pair, stacked=stacked)
             try:
-                maps = loaded.embed(image, tta=tta, diameter=diameter)
+                maps = loaded.embed(image, tta=tta, diameter=diameter, channels=channels)
             except InstsegError as error:
                 raise InstsegError(f"{pair.image}: {error}") from error
             settings = maps.settings or loaded.clustering

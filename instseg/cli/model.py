@@ -11,12 +11,23 @@ if TYPE_CHECKING:
     from instseg.predict import Model
 
 Tta = Annotated[bool, typer.Option("--tta", help="Average over flips and quarter turns: better, eight times the cost.")]
+_CHOICE = "Channels of the images: numbers from 1, red, green, blue, with commas; 1+2 is a mean, gray that of all."
+Channels = Annotated[str | None, typer.Option(metavar="CHOICE", help=_CHOICE, show_default="all")]
+LearntChannels = Annotated[str | None, typer.Option(metavar="CHOICE", help=_CHOICE, show_default="as in training")]
 Diameter = Annotated[
     float | None,
     typer.Option(
         metavar="PIXELS", help="Typical diameter of the objects, if not as in training.", show_default="as in training"
     ),
 ]
+
+
+def require_channels(choice: str | None) -> None:
+    """See that a choice of channels is one."""
+    if choice is not None:
+        from instseg.channels import parse_channels
+
+        parse_channels(choice)
 
 
 def require_model(model: Path, diameter: float | None) -> None:

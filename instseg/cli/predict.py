@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol
 import typer
 
 from instseg.cli import terminal
-from instseg.cli.model import Diameter, Tta, load_model, require_model
+from instseg.cli.model import Diameter, LearntChannels, Tta, load_model, require_channels, require_model
 from instseg.cli.options import Given, settings_options
 from instseg.errors import InstsegError, UsageError
 from instseg.settings import ClusterSettings, ModelSettings
@@ -60,6 +60,7 @@ def predict(
     ] = None,
     tta: Tta = False,
     diameter: Diameter = None,
+    channels: LearntChannels = None,
     scores: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Also list the instances and their scores (.csv); with --out-dir a folder."),
@@ -80,6 +81,7 @@ def predict(
     """
     ClusterSettings(**clustering)
     terminal.require_threads(threads)
+    require_channels(channels)
     if (out is None) == (out_dir is None):
         raise UsageError("expected either --out FILE for one image or --out-dir DIR for many; give one of them")
     from instseg.data.folder import find_images
@@ -104,14 +106,15 @@ def predict(
     require_model(model, diameter)
     targets.prepare()
     loaded = load_model(model, threads)
-    embed = functools.partial(loaded.embed, tta=tta, diameter=diameter)
+    stacked = channels is not None or loaded.settings.channel_choice is not None
+    embed = functools.partial(loaded.embed, tta=tta, diameter=diameter, channels=channels)
     if out is not None:
-        image = _read(files[0])
+        image = _read(files[0], stacked)
         with terminal.waiting("Segmenting"):
             found = [_segment(embed, image, clustering, targets, "")]
         typer.echo(f"{out}: {found[0].instances} instances")
     else:
-        found = _segment_all(embed, files, planes, clustering, targets)
+        found = _segment_all(embed, files, planes, stacked, clustering, targets)
     if diameter is None:
         _warn(found, loaded.settings)
 
@@ -218,10 +221,10 @@ class _ManyImages:
                 raise InstsegError(f"{folder} holds {len(taken)} files; add --overwrite, or give another folder")
 
 
-def _read(file: Path) -> Any:
+def _read(file: Path, stacked: bool) -> Any:
     from instseg.images import read_image
 
-    return read_image(file)
+    return read_image(file, stacked=stacked)
 
 
 def _segment(embed: "Embed", image: Any, clustering: Given, targets: _Targets, name: str) -> _Found:
@@ -253,14 +256,16 @@ def _segment(embed: "Embed", image: Any, clustering: Given, targets: _Targets, n
     return _Found(len(areas), float(np.sqrt(np.median(areas) * 4 / np.pi)) if len(areas) else 0.0)
 
 
-def _segment_all(embed: "Embed", files: list[Path], planes: bool, clustering: Given, targets: _Targets) -> list[_Found]:
+def _segment_all(
+    embed: "Embed", files: list[Path], planes: bool, stacked: bool, clustering: Given, targets: _Targets
+) -> list[_Found]:
     """Segment image after image; one that cannot be read costs no other."""
     failures: list[str] = []
     found: list[_Found] = []
     with terminal.counting("Segmenting") as count:
         for number, file in enumerate(files, start=1):
             try:
-                for name, image in _named(file, planes):
+                for name, image in _named(file, planes, stacked):
                     found.append(_segment(embed, image, clustering, targets, name))
             except InstsegError as error:
                 failures.append(f"{file}: {error}")
@@ -273,9 +278,9 @@ def _segment_all(embed: "Embed", files: list[Path], planes: bool, clustering: Gi
     return found
 
 
-def _named(file: Path, planes: bool) -> Iterator[tuple[str, Any]]:
+def _named(file: Path, planes: bool, stacked: bool) -> Iterator[tuple[str, Any]]:
     if not planes:
-        yield file.stem, _read(file)
+        yield file.stem, _read(file, stacked)
         return
     from instseg.images import read_planes
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from instseg.cli import terminal
+from instseg.cli.model import Channels, require_channels
 from instseg.cli.options import Given, settings_options
 from instseg.errors import UsageError
 from instseg.settings import MetricLossSettings, ModelSettings, TrainSettings
@@ -45,6 +46,7 @@ def train(
     connected_components: Annotated[
         bool, typer.Option("--connected-components", help="Make each connected piece of a binary mask an instance.")
     ] = False,
+    channels: Channels = None,
     begin_with: Annotated[
         Path | None,
         typer.Option(
@@ -72,6 +74,9 @@ def train(
     terminal.require_threads(threads)
     if val is not None and data is None and not resume:
         raise UsageError("--val is given without --data; give both, or neither to train on generated discs")
+    if channels is not None and data is None and not resume:
+        raise UsageError("--channels is given without --data; generated discs have one channel")
+    require_channels(channels)
     if {"iterations", "minutes"} <= training.keys():
         raise UsageError("--iterations and --minutes both say when to end; give one of them")
     resuming = _resuming(model_dir, resume)
@@ -79,7 +84,7 @@ def train(
         raise UsageError("--from begins a training and --resume goes on with one; give one of them")
     if begin_with is not None:
         model, metric = _inherited(begin_with, model, metric)
-    wish = _Wish(data, val, connected_components, begin_with, training, model, metric)
+    wish = _Wish(data, val, connected_components, channels, begin_with, training, model, metric)
     # Numbers out of their bounds are told before TensorFlow takes its seconds.
     for settings, given in ((TrainSettings, training), (ModelSettings, model), (MetricLossSettings, metric)):
         settings(**given)
@@ -110,6 +115,7 @@ class _Wish:
     data: Path | None
     val: Path | None
     connected_components: bool
+    channels: str | None
     begin_with: Path | None
     training: Given
     model: Given
@@ -150,12 +156,13 @@ def _prepare_fresh(wish: _Wish) -> "tuple[Plan, TrainingData]":
         names = ", ".join("--" + name.replace("_", "-") for name in wish.metric)
         raise UsageError(f"{names} belong to --loss metric; add it, or leave them out")
     metric = MetricLossSettings(**wish.metric)
-    source = _source(wish.data, wish.val, wish.connected_components)
+    source = _source(wish)
     begin = None if wish.begin_with is None else stored_training(wish.begin_with).plan.model
     prepared = _load(source, training, None if begin is None else begin.familiar_scale)
     model = ModelSettings(
         **wish.model,
         channels=prepared.channels,
+        channel_choice=wish.channels,
         diameter=prepared.diameters.typical,
         smallest_diameter=prepared.diameters.smallest,
         largest_diameter=prepared.diameters.largest,
@@ -190,9 +197,14 @@ def _prepare_resume(before: "Plan", wish: _Wish, model_dir: Path) -> "tuple[Plan
     source = dict(before.data.get("source") or {})
     if not source and wish.data is None:
         raise UsageError(f"{model_dir} does not say what it was trained on; give --data DIR to go on")
-    source |= {name: value for name, value in _source(wish.data, wish.val, wish.connected_components).items() if value}
+    source |= {name: value for name, value in _source(wish).items() if value}
     if source["data"] is None and (source["val"] is not None or source["connected_components"]):
         raise UsageError("--val and --connected-components go with --data; give it, too")
+    if wish.channels is not None and wish.channels != before.model.channel_choice:
+        had = f"--channels {before.model.channel_choice}" if before.model.channel_choice else "all channels"
+        raise UsageError(
+            f"--channels is {wish.channels}, but {model_dir} was trained on {had}; leave it out, or give --fresh"
+        )
     prepared = _load(source, training, lambda diameter: before.model.scale)
     if prepared.channels != before.model.channels:
         raise UsageError(
@@ -205,12 +217,13 @@ def _prepare_resume(before: "Plan", wish: _Wish, model_dir: Path) -> "tuple[Plan
     return dataclasses.replace(before, train=training, data=data, clustering=clustering), prepared
 
 
-def _source(data: Path | None, val: Path | None, connected_components: bool) -> dict[str, Any]:
+def _source(wish: _Wish) -> dict[str, Any]:
     """Say where the data come from, in a form that the model's settings file can keep for --resume."""
     return {
-        "data": None if data is None else str(data),
-        "val": None if val is None else str(val),
-        "connected_components": connected_components,
+        "data": None if wish.data is None else str(wish.data),
+        "val": None if wish.val is None else str(wish.val),
+        "connected_components": wish.connected_components,
+        "channels": wish.channels,
     }
 
 
@@ -232,6 +245,7 @@ def _load(source: dict[str, Any], training: TrainSettings, scale: Callable[[floa
             training,
             validation=None if val is None else Path(val),
             connected_components=source["connected_components"],
+            channels=source.get("channels"),
             scale=scale,
             count=count,
         )

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from instseg.channels import choose_channels
 from instseg.data.folder import Pair, match_folder
 from instseg.decoding import ImageFileError
 from instseg.errors import InstsegError
@@ -104,6 +105,7 @@ def check_folder(
     folder: Path,
     *,
     connected_components: bool = False,
+    channels: str | None = None,
     patch_size: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
@@ -117,6 +119,8 @@ def check_folder(
         Holds ``images`` and ``labels``.
     connected_components : bool
         Take the connected pieces of binary masks as instances.
+    channels : str, optional
+        The images' channels to take, as `instseg.channels.parse_channels` reads it.
     patch_size : int
         Height and width of the training patches, for the images that are smaller.
     progress : callable, optional
@@ -128,7 +132,7 @@ def check_folder(
         If one of the two folders is missing or holds no image.
     """
     pairs, mismatches = match_folder(folder)
-    survey = _Survey(patch_size)
+    survey = _Survey(patch_size, channels)
     for mismatch in mismatches:
         for path in mismatch.files:
             survey.add("error", mismatch.what, mismatch.advice, path)
@@ -144,6 +148,7 @@ class _Survey:
     """What is gathered while the files go by."""
 
     patch_size: int
+    choice: str | None
     found: dict[tuple[Severity, str], list[tuple[str, str, Path | None]]] = field(default_factory=dict)
     shapes: list[tuple[int, int]] = field(default_factory=list)
     dtypes: dict[str, list[Path]] = field(default_factory=dict)
@@ -161,10 +166,16 @@ class _Survey:
         self.found.setdefault((severity, kind), []).append((what, advice, path))
 
     def look_at(self, pair: Pair, connected_components: bool) -> None:
-        image = self._read(pair.image, read_image)
+        image = self._read(pair.image, lambda path: read_image(path, stacked=self.choice is not None))
         labels = self._read(pair.labels, lambda path: read_labels(path, connected_components=connected_components))
         if image is None or labels is None:
             return
+        if self.choice is not None:
+            try:
+                image = choose_channels(image, self.choice)
+            except InstsegError as error:
+                self.add("error", str(error), "choose others, or leave the image out", pair.image)
+                return
         if image.shape[:2] != labels.shape:
             (height, width), (rows, columns) = image.shape[:2], labels.shape
             what = f"the image is {height} x {width} pixels and its labels are {rows} x {columns}"
@@ -249,7 +260,9 @@ class _Survey:
             self.add("error", "no label image has an instance", "label some objects")
         elif len(self.shapes) == 1:
             self.add("warning", "there is only one pair to use", "add more, so that some can be kept for validation")
-        self._add_mixed("error", "numbers of channels", self.channels, "convert all images to gray or all to RGB")
+        self._add_mixed(
+            "error", "numbers of channels", self.channels, "convert all to gray or all to RGB, or give --channels gray"
+        )
         self._add_mixed("warning", "types of values", self.dtypes, "save all with the same bit depth")
         if large > self.patch_size / 2:
             what = f"one instance in twenty is wider than {large:g} pixels, half of a patch is {self.patch_size // 2}"

@@ -130,8 +130,10 @@ def match_folder(folder: Path) -> tuple[list[Pair], list[Mismatch]]:
     return pairs, [mismatch for mismatch in candidates if mismatch.files]
 
 
-def read_pair(pair: Pair, *, connected_components: bool = False) -> tuple[NDArray[Any], NDArray[np.int32]]:
-    """Read an image and its labels.
+def read_pair(
+    pair: Pair, *, connected_components: bool = False, stacked: bool = False
+) -> tuple[NDArray[Any], NDArray[np.int32]]:
+    """Read an image and its labels; the options are those of `read_labels` and `read_image`.
 
     Returns
     -------
@@ -144,7 +146,7 @@ def read_pair(pair: Pair, *, connected_components: bool = False) -> tuple[NDArra
     InstsegError
         If one of them cannot be read or their sizes differ.
     """
-    image = read_image(pair.image)
+    image = read_image(pair.image, stacked=stacked)
     labels = read_labels(pair.labels, connected_components=connected_components)
     if image.shape[:2] != labels.shape:
         sizes = f"{_size(image.shape)} pixels and {pair.labels} is {_size(labels.shape)}"

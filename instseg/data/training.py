@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from instseg.channels import choose_channels
 from instseg.data.discs import draw_discs
 from instseg.data.folder import Pair, find_pairs, read_pair
 from instseg.data.patches import DiscPatches, Patches, Sample, SamplePatches, make_sample
@@ -95,6 +96,7 @@ def folder_data(
     *,
     validation: Path | None = None,
     connected_components: bool = False,
+    channels: str | None = None,
     scale: Callable[[float], float] | None = None,
     count: Counter | None = None,
 ) -> TrainingData:
@@ -111,6 +113,8 @@ def folder_data(
         kept for that; of a single pair both are made.
     connected_components : bool
         Take binary masks as labels, each connected piece an instance.
+    channels : str, optional
+        The images' channels to take, as `instseg.channels.parse_channels` reads it.
     scale : callable, optional
         Is told the typical diameter of the training objects and returns how many times larger images are to be shown,
         by default `fitting_scale`.
@@ -130,11 +134,14 @@ def folder_data(
     everything = list(dict.fromkeys([*training_pairs, *validation_pairs]))
     samples: dict[Pair, Sample] = {}
     for number, pair in enumerate(everything, start=1):
-        samples[pair] = make_sample(*read_pair(pair, connected_components=connected_components))
+        image, labels = read_pair(pair, connected_components=connected_components, stacked=channels is not None)
+        if channels is not None:
+            image = _chosen(pair, image, channels)
+        samples[pair] = make_sample(image, labels)
         if count is not None:
             count(number, len(everything))
     training = [samples[pair] for pair in training_pairs]
-    channels = _common_channels(samples)
+    common = _common_channels(samples)
     if not any(sample.labels.any() for sample in training):
         if any(samples[pair].labels.any() for pair in validation_pairs):
             raise InstsegError(
@@ -155,7 +162,7 @@ def folder_data(
             training, batch_size=settings.batch_size, patch_size=settings.patch_size, seed=settings.seed
         ),
         validation=[samples[pair] for pair in validation_pairs],
-        channels=channels,
+        channels=common,
         diameters=diameters,
         scale=shown,
         description={
@@ -185,8 +192,17 @@ def _common_channels(samples: dict[Pair, Sample]) -> int:
         found = "; ".join(
             f"{len(pairs)} with {channels} (such as {pairs[0].image.name})" for channels, pairs in by_channels.items()
         )
-        raise InstsegError(f"the images differ in channels: {found}; convert them to all gray or all RGB")
+        raise InstsegError(
+            f"the images differ in channels: {found}; convert them to all gray or all RGB, or give --channels gray"
+        )
     return next(iter(by_channels))
+
+
+def _chosen(pair: Pair, image: NDArray[Any], channels: str) -> NDArray[Any]:
+    try:
+        return choose_channels(image, channels)
+    except InstsegError as error:
+        raise InstsegError(f"{pair.image}: {error}; choose others, or leave the image out") from error
 
 
 def measure(labels: Sequence[NDArray[np.int32]]) -> Diameters:

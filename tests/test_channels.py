@@ -1,0 +1,79 @@
+"""Channels chosen, mixed, and made to fit a network."""
+
+import numpy as np
+import pytest
+
+from instseg.channels import choose_channels, fit_channels, parse_channels, suits
+from instseg.errors import InstsegError, UsageError
+
+RGB = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+RED, GREEN, BLUE = (RGB[..., [channel]] for channel in range(3))
+
+
+@pytest.mark.parametrize(
+    ("choice", "mixes"),
+    [
+        ("1", ((0,),)),
+        ("12", ((11,),)),
+        ("3,1", ((2,), (0,))),
+        ("Red, blue", ((0,), (2,))),
+        ("1+2,3", ((0, 1), (2,))),
+        ("green+2", ((1, 1),)),
+        ("gray", ((),)),
+        ("gray,1", ((), (0,))),
+    ],
+)
+def test_choices_are_read(choice, mixes):
+    assert parse_channels(choice) == mixes
+
+
+@pytest.mark.parametrize("choice", ["", "0", "-1", "1,", "1++2", "yellow", "1.5", "2²", "gray+1", "999999", "1;2"])
+def test_what_is_no_choice_is_refused(choice):
+    with pytest.raises(UsageError, match="--channels is '.*', expected numbers from 1, red"):
+        parse_channels(choice)
+
+
+def test_chosen_channels_keep_values_and_type():
+    np.testing.assert_array_equal(choose_channels(RGB, "2"), GREEN)
+    np.testing.assert_array_equal(choose_channels(RGB, "blue,red"), RGB[..., [2, 0]])
+    assert choose_channels(RGB, "blue,red").dtype == np.uint8
+    np.testing.assert_array_equal(choose_channels(RED, "gray"), RED)
+    assert choose_channels(RED, "gray").dtype == np.uint8
+
+
+def test_means_by_hand():
+    image = np.array([[[10, 21, 3]]], np.uint16)
+    mixed = choose_channels(image, "1+2,gray,3")
+    np.testing.assert_allclose(mixed, [[[15.5, 34 / 3, 3]]], rtol=1e-6)
+    assert mixed.dtype == np.float32
+    # Not in the image's own type, where this would overflow.
+    assert choose_channels(np.full((1, 1, 2), 65_535, np.uint16), "gray")[0, 0, 0] == 65_535
+
+
+def test_channels_that_are_not_there_are_named():
+    assert suits(3, "3")
+    assert not suits(3, "1,2+4")
+    with pytest.raises(InstsegError, match="the image has 3 channels, but --channels 1,2[+]4 takes channel 4"):
+        choose_channels(RGB, "1,2+4")
+
+
+def test_what_a_network_has_learnt_is_chosen_where_the_image_has_it():
+    np.testing.assert_array_equal(fit_channels(RGB, 1, "blue"), BLUE)
+    np.testing.assert_array_equal(fit_channels(RED, 1, "blue"), RED)
+    np.testing.assert_array_equal(fit_channels(RGB, 3, None), RGB)
+    np.testing.assert_array_equal(fit_channels(RGB, 3, "3,2,1"), RGB[..., ::-1])
+
+
+def test_gray_and_rgb_become_each_other_where_nothing_is_lost():
+    np.testing.assert_array_equal(fit_channels(RED, 3, None), np.repeat(RED, 3, axis=2))
+    np.testing.assert_array_equal(fit_channels(np.repeat(RED, 3, axis=2), 1, None), RED)
+
+
+@pytest.mark.parametrize(
+    ("count", "wanted", "advice"),
+    [(3, 1, "choose some by --channels"), (4, 3, "choose some"), (2, 3, "convert the image"), (1, 2, "convert")],
+)
+def test_other_numbers_are_refused_with_what_to_do(count, wanted, advice):
+    image = np.arange(8 * count, dtype=np.uint8).reshape(2, 4, count)
+    with pytest.raises(InstsegError, match=f"the image has {count} channel.*, the model takes {wanted} .*{advice}"):
+        fit_channels(image, wanted, None)
