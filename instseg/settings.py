@@ -16,6 +16,9 @@ from instseg.errors import InstsegError, UsageError
 ZOOM = 1.4
 """Training shows objects up to so many times larger and smaller than they are."""
 
+NETWORKS = {"small": (32, 64, 128, 192), "large": (64, 128, 192, 256)}
+"""Channels of a network's levels, finest first, by the network's name: 1.2 and 3.4 million weights."""
+
 MOST_INSTANCES = 512
 """Of a patch that holds more instances the overlap loss sees so many, chosen at random: its memory grows with them."""
 
@@ -170,7 +173,7 @@ class ModelSettings(Settings):
     loss: LossName = _option(
         "overlap", "What trains the embeddings: overlap of soft instances, or the plain push and pull of MetricLoss."
     )
-    widths: tuple[int, ...] = (32, 64, 128, 192)
+    widths: tuple[int, ...] = NETWORKS["small"]
     diameter: float = 20.0
     smallest_diameter: float | None = None
     largest_diameter: float | None = None

@@ -69,7 +69,7 @@ def take_over(model: Path, network: keras.Model, settings: ModelSettings) -> Tak
         raise InstsegError(
             f"cannot begin with {model}: it has {len(values)} weights in layers of {_listed(source.widths)} channels, "
             f"expected {len(network.variables)} in layers of {_listed(settings.widths)}; "
-            "give --from a model of this version and shape"
+            "leave --network out, or give --from a model of this version and shape"
         )
     weights = []
     for variable, value in zip(network.variables, values, strict=True):

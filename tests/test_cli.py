@@ -966,6 +966,8 @@ def test_train_pads_small_images_and_reads_16_bit_rgb_and_binary_masks(small_net
     # Going on: with another number of iterations, and with nothing else that is different.
     said = refused(run("train", "model", "--resume", "--batch-size", 2), code=2)
     assert said.startswith("--batch-size is 2, but model was trained with 1; leave it out to go on, or give --fresh")
+    said = refused(run("train", "model", "--resume", "--network", "large"), code=2)
+    assert said == "--network is another one than that of model; leave it out, or give --fresh"
     result = run("train", "model", "--resume")
     assert (result.exit_code, result.stdout) == (0, "")
     assert result.stderr == "model has its 2 iterations; give more by --iterations to go on\n"

@@ -35,7 +35,8 @@ ROWS = (
         Row(f"nuclei-20-{seed}", "dsb2018/train", "dsb2018/val", ("--minutes", "20", "--seed", str(seed)))
         for seed in range(3)
     ),
-    *(Row(f"nuclei-{minutes}", "dsb2018/train", "dsb2018/val", ("--minutes", str(minutes))) for minutes in (5, 10, 60)),
+    *(Row(f"nuclei-{minutes}", "dsb2018/train", "dsb2018/val", ("--minutes", str(minutes))) for minutes in (5, 10)),
+    Row("nuclei-60", "dsb2018/train", "dsb2018/val", ("--minutes", "60", "--network", "large")),
     Row("cells-30", "usiigaci/36", "usiigaci/9", ("--minutes", "30")),
     Row("discs", None, None, ()),
 )
