@@ -8,6 +8,8 @@ embeddings    float (H, W, D): a vector for every pixel
 foreground    float (H, W) in 0..1: probability that the pixel belongs to an object
 seeds         optional float (H, W) in 0..1: how well the pixel represents its object
 bandwidth     optional float (H, W), above 0: distance in embedding space at which membership is one half
+classes       optional float (H, W, K) in 0..1: probability of each class if the pixel belongs to an object
+class_names   optional text (K): what the classes are called
 settings      optional text: the clustering settings the model was tuned to, as a JSON object
 ============  ====================================================================================
 
@@ -41,7 +43,7 @@ MAX_BYTES = 2**34
 """Most bytes that one array of a file may claim."""
 
 _LARGEST = 1e15
-_ARRAYS = ("embeddings", "foreground", "seeds", "bandwidth")
+_ARRAYS = ("embeddings", "foreground", "seeds", "bandwidth", "classes")
 # Deflate packs at most 1,032 bytes into one; a member that claims more is not what it says.
 _DEFLATE_RATIO = 1_100
 # What zipfile, zlib and NumPy's reader raise on damaged files.
@@ -67,6 +69,10 @@ class Embeddings:
         Distance in embedding space at which membership in the pixel's object is one half, above 0.
     settings : ClusterSettings or None
         Those that the model was tuned to.
+    classes : (H, W, K) float32 or None
+        Probability of each class if the pixel belongs to an object, 0..1.
+    class_names : tuple of str
+        K of them; by default 1, 2 ... K, and none without `classes`.
 
     Raises
     ------
@@ -79,6 +85,8 @@ class Embeddings:
     seeds: NDArray[np.float32] | None = None
     bandwidth: NDArray[np.float32] | None = None
     settings: ClusterSettings | None = None
+    classes: NDArray[np.float32] | None = None
+    class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in _ARRAYS:
@@ -88,12 +96,22 @@ class Embeddings:
             raise InstsegError(
                 f"'embeddings' is of shape {self.embeddings.shape}, expected (height, width, dimensions)"
             )
-        for name in _ARRAYS[1:]:
+        height, width = self.embeddings.shape[:2]
+        for name in ("foreground", "seeds", "bandwidth"):
             array = getattr(self, name)
-            if array is not None and array.shape != self.embeddings.shape[:2]:
-                expected = self.embeddings.shape[:2]
+            if array is not None and array.shape != (height, width):
+                expected = (height, width)
                 raise InstsegError(f"'{name}' is of shape {array.shape}, expected {expected} as 'embeddings' has")
-        for name in ("foreground", "seeds"):
+        if self.classes is not None and (self.classes.ndim != 3 or self.classes.shape[:2] != (height, width)):
+            raise InstsegError(f"'classes' is of shape {self.classes.shape}, expected ({height}, {width}, classes)")
+        count = 0 if self.classes is None else self.classes.shape[2]
+        if count and not self.class_names:
+            object.__setattr__(self, "class_names", tuple(str(number) for number in range(1, count + 1)))
+        if len(self.class_names) != count:
+            raise InstsegError(
+                f"'class_names' holds {len(self.class_names)} names, expected {count}, one for each class"
+            )
+        for name in ("foreground", "seeds", "classes"):
             array = getattr(self, name)
             if array is not None and not (array.min() >= 0 and array.max() <= 1):
                 raise InstsegError(f"'{name}' goes from {array.min():g} to {array.max():g}, expected 0 to 1")
@@ -122,6 +140,8 @@ def write_embeddings(path: Path, embeddings: Embeddings) -> None:
     for name in _ARRAYS:
         if (array := getattr(embeddings, name)) is not None:
             members[name] = array
+    if embeddings.class_names:
+        members["class_names"] = np.array(embeddings.class_names)
     if embeddings.settings is not None:
         members["settings"] = np.array(json.dumps(embeddings.settings.to_dict()))
     with replacing(path) as temporary, temporary.open("wb") as file:
@@ -165,7 +185,15 @@ def _read(archive: zipfile.ZipFile, size: int) -> Embeddings:
         raise InstsegError(f"it is of format {int(version)}, this version reads up to {FORMAT}; update instseg")
     arrays = {name: _member(archive, name, size) for name in _ARRAYS if name in names}
     settings = _settings(_member(archive, "settings", size)) if "settings" in names else None
-    return Embeddings(**arrays, settings=settings)
+    named = {"class_names", "classes"} <= names
+    class_names = _names(_member(archive, "class_names", size)) if named else ()
+    return Embeddings(**arrays, settings=settings, class_names=class_names)
+
+
+def _names(text: NDArray[Any]) -> tuple[str, ...]:
+    if text.dtype.kind != "U" or text.ndim != 1:
+        raise InstsegError(f"'class_names' is {text.dtype} of shape {text.shape}, expected texts of shape (classes,)")
+    return tuple(text.tolist())
 
 
 def _member(archive: zipfile.ZipFile, name: str, size: int) -> NDArray[Any]:

@@ -1,7 +1,7 @@
 """Predictions against labels over a whole folder: image by image, pooled over instances and averaged over images."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ class ImageResult:
         How many of each of `MISTAKES`, at IoU 0.5.
     confidence, right : (M,) float64 and (M,) bool, or None
         The model's score of each predicted instance, where it gave one, and whether it matches at IoU 0.5.
+    of_classes : dict of str to Scores
+        Where classes are known, the scores of true and predicted instances of each class alone.
     """
 
     name: str
@@ -44,6 +46,7 @@ class ImageResult:
     mistakes: dict[str, int]
     confidence: NDArray[np.float64] | None = None
     right: NDArray[np.bool_] | None = None
+    of_classes: dict[str, Scores] = field(default_factory=dict)
 
     def row(self) -> dict[str, str | int | float]:
         """Return the figures as one flat row of a table."""
@@ -81,6 +84,14 @@ class Evaluation:
         return pool([image.scores for image in self.images])
 
     @property
+    def of_classes(self) -> dict[str, Scores]:
+        """By class, the ratios of the counts summed over all images; empty where classes are not known."""
+        names = dict.fromkeys(name for image in self.images for name in image.of_classes)
+        return {
+            name: pool([image.of_classes[name] for image in self.images if name in image.of_classes]) for name in names
+        }
+
+    @property
     def mistakes(self) -> dict[str, int]:
         """How many of each of `MISTAKES` in all images."""
         return {name: sum(image.mistakes[name] for image in self.images) for name in MISTAKES}
@@ -116,6 +127,7 @@ class Evaluation:
             "count_error": self.count_error,
             "mistakes": self.mistakes,
             "score_auroc": self.auroc,
+            "classes": {name: _counts(scores) | _ratios(scores) for name, scores in self.of_classes.items()},
             "results": [image.row() for image in self.images],
         }
 
@@ -127,6 +139,7 @@ def compare(
     *,
     min_truth_size: int = 0,
     found: Instances | None = None,
+    classes: Mapping[int, str] | None = None,
 ) -> ImageResult:
     """Score one prediction.
 
@@ -140,6 +153,8 @@ def compare(
         True instances of fewer pixels do not count, nor do predictions mainly on them.
     found : Instances, optional
         The predicted instances with their scores.
+    classes : mapping of int to str, optional
+        The true class of each label, to compare with the classes of `found`.
 
     Returns
     -------
@@ -167,7 +182,23 @@ def compare(
         mistakes=find_mistakes(truth, predicted).counts(),
         confidence=confidence,
         right=right,
+        of_classes={} if found is None or classes is None else _by_class(truth, predicted, found, classes),
     )
+
+
+def _by_class(truth: Labels, predicted: Labels, found: Instances, classes: Mapping[int, str]) -> dict[str, Scores]:
+    """Score the instances of each class alone: one that is found as another is missed here, and a false alarm there."""
+    predicted_classes = np.array(found.classes)
+    scores = {}
+    for name in dict.fromkeys((*found.class_names, *sorted(set(classes.values())))):
+        true_ids = [label for label, of_label in classes.items() if of_label == name]
+        ids = found.id[predicted_classes == name]
+        scores[name] = score(_only(truth, np.array(true_ids, truth.dtype)), _only(predicted, ids), THRESHOLDS)
+    return scores
+
+
+def _only(labels: Labels, ids: NDArray[np.integer]) -> Labels:
+    return np.where(np.isin(labels, ids), labels, 0).astype(labels.dtype)
 
 
 def auroc(confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> float | None:
@@ -265,6 +296,10 @@ def match_predictions(predictions: Sequence[Path], labels: Sequence[Path]) -> li
 
 def _ratios(scores: Scores | MeanScores) -> dict[str, Any]:
     return {"mean_ap": scores.mean_ap, **{name: getattr(scores, name).tolist() for name in _RATIOS}}
+
+
+def _counts(scores: Scores) -> dict[str, int]:
+    return {"truth": int(scores.tp[0] + scores.fn[0]), "predicted": int(scores.tp[0] + scores.fp[0])}
 
 
 def _percent(threshold: float) -> int:

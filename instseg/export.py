@@ -15,8 +15,9 @@ class Serving(tf.Module):  # type: ignore[misc]
     """Images of any size to maps, pre-processing included.
 
     Both functions return a dict: `embeddings` (B, H, W, D), `foreground`
-    (B, H, W) in 0..1, and with the overlap loss `seeds` (B, H, W) in 0..1 and
-    `bandwidth` (B, H, W) above 0, all float32.
+    (B, H, W) in 0..1, with the overlap loss `seeds` (B, H, W) in 0..1 and
+    `bandwidth` (B, H, W) above 0, and of a model of several classes `classes` (B, H, W, K), what the probability
+    of each is if the pixel is foreground, all float32.
     """
 
     def __init__(self, network: keras.Model, settings: ModelSettings) -> None:
@@ -69,6 +70,8 @@ def _embed(
         # Rounding alone can leave 0..1.
         "foreground": tf.clip_by_value(1.0 - tf.nn.softmax(outputs.class_logits)[..., 0], 0.0, 1.0),
     }
+    if settings.classes > 2:
+        maps["classes"] = tf.clip_by_value(tf.nn.softmax(outputs.class_logits[..., 1:]), 0.0, 1.0)
     if outputs.bandwidth is not None:
         maps["seeds"] = tf.sigmoid(outputs.seed_logits)
         maps["bandwidth"] = outputs.bandwidth

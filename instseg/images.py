@@ -18,6 +18,7 @@ LABEL_SUFFIXES = (".png", ".tif", ".tiff")
 
 _MAX_PNG_LABEL = 65_535
 _MAX_INT32 = 2**31 - 1
+_MAX_CLASS = 255
 # imagecodecs' level for pictures and labels: higher ones cost time and save next to nothing.
 _PNG_LEVEL = 3
 
@@ -109,27 +110,31 @@ def read_labels(path: Path, *, connected_components: bool = False) -> NDArray[np
         If the file is none that `header` reads, a JPEG, a stack, in colours, floats,
         has alpha or negative values, or is a binary mask.
     """
-    found = header(path)
-    _require_label_header(path, found)
-    labels = np.asarray(decode(path, found)[0])
-    if labels.shape[-1] != 1:
-        raise ImageFileError(path, "it has transparency, expected labels", "save it without an alpha channel")
-    labels = labels[..., 0]
-    if labels.dtype == bool:
-        labels = labels * np.uint8(255)
-    elif found.format == "PNG" and found.bits in (2, 4):
-        # The decoder spreads 2 and 4 bits over 0..255.
-        labels = labels // np.uint8(255 // (2**found.bits - 1))
-    if labels.min() < 0:
-        raise ImageFileError(
-            path, f"it holds the negative value {labels.min()}", "make labels 0 for background and 1..N"
-        )
+    labels = _numbers(path)
     if labels.max() > _MAX_INT32:
         labels = remap_consecutive(labels)
     if connected_components:
         return connected_pieces(labels)
     _refuse_mask(path, labels)
     return np.ascontiguousarray(labels, np.int32)
+
+
+def read_class_image(path: Path) -> NDArray[np.integer]:
+    """Read an image that gives every pixel a class.
+
+    Returns
+    -------
+    (H, W) integers, 0..255
+
+    Raises
+    ------
+    ImageFileError
+        As `read_labels` does, but for masks, or if a value is above 255.
+    """
+    classes = _numbers(path)
+    if classes.max() > _MAX_CLASS:
+        raise ImageFileError(path, f"it holds the class {classes.max()}, expected 0 to 255", "number the classes 1..K")
+    return classes
 
 
 def write_labels(path: Path, labels: NDArray[np.integer]) -> None:
@@ -262,6 +267,26 @@ def _require_label_header(path: Path, found: ImageHeader) -> None:
         raise ImageFileError(
             path, f"its values are {found.dtype}, expected integer labels", "save them as 32-bit integers"
         )
+
+
+def _numbers(path: Path) -> NDArray[np.integer]:
+    """Read an image (H, W) whose values are numbers of something, none below 0."""
+    found = header(path)
+    _require_label_header(path, found)
+    labels = np.asarray(decode(path, found)[0])
+    if labels.shape[-1] != 1:
+        raise ImageFileError(path, "it has transparency, expected labels", "save it without an alpha channel")
+    labels = labels[..., 0]
+    if labels.dtype == bool:
+        labels = labels * np.uint8(255)
+    elif found.format == "PNG" and found.bits in (2, 4):
+        # The decoder spreads 2 and 4 bits over 0..255.
+        labels = labels // np.uint8(255 // (2**found.bits - 1))
+    if labels.min() < 0:
+        raise ImageFileError(
+            path, f"it holds the negative value {labels.min()}", "make labels 0 for background and 1..N"
+        )
+    return labels
 
 
 def _refuse_mask(path: Path, labels: NDArray[np.integer]) -> None:

@@ -2,8 +2,9 @@
 
 import csv
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,10 @@ class Instances:
         Centroid; the middle of the first pixel is (0, 0).
     top, left, bottom, right : (N,) int64
         Bounding box, first and last row and column, all within.
+    class_names : tuple of str
+        Names of the K classes; empty where the model knows none.
+    class_probabilities : (N, K) float64
+        Means over the instances' pixels, weighted by their foreground; the most probable is the instance's class.
     """
 
     id: NDArray[np.int32]
@@ -43,10 +48,25 @@ class Instances:
     left: NDArray[np.int64]
     bottom: NDArray[np.int64]
     right: NDArray[np.int64]
+    class_names: tuple[str, ...] = ()
+    class_probabilities: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
 
-    def rows(self) -> list[list[int | float]]:
-        """Return a row of `COLUMNS` for each instance, figures rounded to four decimals."""
-        columns = [np.round(values, 4).tolist() for values in (getattr(self, name) for name in COLUMNS)]
+    @property
+    def classes(self) -> list[str]:
+        """The name of each instance's class; an empty list where the model knows none."""
+        if not self.class_names:
+            return []
+        return [self.class_names[number] for number in self.class_probabilities.argmax(axis=1).tolist()]
+
+    def columns(self) -> list[str]:
+        """Return the headings of `rows`: `COLUMNS`, and with classes 'class' and a probability for each."""
+        return [*COLUMNS, *(("class", *(f"p({name})" for name in self.class_names)) if self.class_names else ())]
+
+    def rows(self) -> list[list[int | float | str]]:
+        """Return a row of `columns` for each instance, figures rounded to four decimals."""
+        columns: list[list[Any]] = [np.round(getattr(self, name), 4).tolist() for name in COLUMNS]
+        if self.class_names:
+            columns += [self.classes, *np.round(self.class_probabilities.T, 4).tolist()]
         return [list(row) for row in zip(*columns, strict=True)]
 
 
@@ -78,6 +98,11 @@ def describe(labels: NDArray[np.int32], maps: Embeddings) -> Instances:
     count = len(ids)
     area = np.bincount(number, minlength=count)
     confidence = maps.foreground[rows, columns].astype(np.float64)
+    probabilities = np.zeros((count, 0))
+    if maps.classes is not None:
+        weighted = maps.classes[rows, columns] * (confidence[:, None] + 1e-9)
+        sums = np.stack([np.bincount(number, values, count) for values in weighted.T], axis=1)
+        probabilities = sums / sums.sum(axis=1, keepdims=True)
     if maps.seeds is not None:
         confidence *= maps.seeds[rows, columns]
     if maps.bandwidth is not None:
@@ -103,6 +128,8 @@ def describe(labels: NDArray[np.int32], maps: Embeddings) -> Instances:
         left=left,
         bottom=bottom,
         right=right,
+        class_names=maps.class_names,
+        class_probabilities=probabilities,
     )
 
 
@@ -123,7 +150,7 @@ def _membership(
 
 
 def write_table(path: Path, found: Instances) -> None:
-    """Write a row per instance as CSV: see `COLUMNS`.
+    """Write a row per instance as CSV: see `Instances.columns`.
 
     Raises
     ------
@@ -132,5 +159,5 @@ def write_table(path: Path, found: Instances) -> None:
     """
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(COLUMNS)
+        writer.writerow(found.columns())
         writer.writerows(found.rows())

@@ -66,6 +66,7 @@ class Learner:
             input_signature=[
                 tf.TensorSpec((train.batch_size, side, side, channels), tf.float32),
                 tf.TensorSpec((train.batch_size, side, side), tf.int32),
+                tf.TensorSpec((train.batch_size, side, side), tf.int32),
                 tf.TensorSpec((2,), tf.int32),
                 tf.TensorSpec((), tf.float32),
                 tf.TensorSpec((), tf.float32),
@@ -106,7 +107,9 @@ class Learner:
         seed = np.array([self.train.seed, iteration], np.int32)
         # The average forgets the first, arbitrary weights faster than its final pace would.
         averaging = min(self.train.averaging, (1 + iteration) / (10 + iteration))
-        losses = self._step(batch.images, batch.labels, seed, self.learning_rate(iteration, progress), averaging)
+        classes = np.minimum(batch.labels, 1) if batch.classes is None else batch.classes
+        rate = self.learning_rate(iteration, progress)
+        losses = self._step(batch.images, batch.labels, classes, seed, rate, averaging)
         return {name: float(value) for name, value in losses.items()}
 
     def learning_rate(self, iteration: int, progress: float) -> float:
@@ -117,10 +120,10 @@ class Learner:
         decay = 0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * min(progress, 1.0)))
         return float(train.learning_rate * rise * decay)
 
-    def _learn(self, images: Any, labels: Any, seed: Any, rate: Any, averaging: Any) -> dict[str, Any]:
+    def _learn(self, images: Any, labels: Any, classes: Any, seed: Any, rate: Any, averaging: Any) -> dict[str, Any]:
         self.optimizer.learning_rate.assign(rate)
         with tf.GradientTape() as tape:
-            losses = self._losses(self.network(images, training=True), labels, seed)
+            losses = self._losses(self.network(images, training=True), labels, classes, seed)
             total = sum(losses.values())
         of_kernels, of_others = tape.gradient(
             total, ([kernel.value for kernel in self._kernels], [other.value for other in self._others])
@@ -137,9 +140,9 @@ class Learner:
             if average.dtype.startswith("float"):
                 average.assign(averaging * average + (1.0 - averaging) * value)
 
-    def _losses(self, raw: Any, labels: Any, seed: Any) -> dict[str, Any]:
+    def _losses(self, raw: Any, labels: Any, classes: Any, seed: Any) -> dict[str, Any]:
         maps, class_logits = part(raw, self.model)
-        semantic = tf.reduce_mean(foreground_loss(class_logits, tf.minimum(labels, 1)))
+        semantic = tf.reduce_mean(foreground_loss(class_logits, classes))
         if self.model.loss == "metric":
             return {"embedding": self._metric_loss(maps, labels), "semantic": semantic}
         shape = tf.shape(labels)

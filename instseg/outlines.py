@@ -84,7 +84,7 @@ def write_outlines(path: Path, labels: NDArray[np.integer], found: Instances) ->
     Parameters
     ----------
     path : Path
-        Ends in .geojson (with scores and areas) or .zip (needs the package roifile).
+        Ends in .geojson (with scores, areas and classes) or .zip (needs the package roifile).
     labels : (H, W) integers
         0 is background.
     found : Instances
@@ -122,6 +122,7 @@ def _geojson(traced: list[Polygon], found: Instances) -> dict[str, Any]:
         rings = [[*ring.tolist(), ring[0].tolist()] for ring in (polygon.outer, *polygon.holes)]
         shapes.setdefault(polygon.label, []).append(rings)
     features = []
+    classes = found.classes
     for label, parts in shapes.items():
         index = position[label]
         whole = {"type": "Polygon", "coordinates": parts[0]}
@@ -132,6 +133,7 @@ def _geojson(traced: list[Polygon], found: Instances) -> dict[str, Any]:
                 "properties": {
                     "objectType": "detection",
                     "name": str(label),
+                    **({"classification": {"name": classes[index]}} if classes else {}),
                     "measurements": {"score": round(float(found.score[index]), 4), "area": int(found.area[index])},
                 },
             }

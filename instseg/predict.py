@@ -97,7 +97,7 @@ class Model:
         magnification = 1.0 if diameter is None else self.settings.magnification(diameter)
         settings = self.clustering.magnified(1 / magnification)
         if not tta:
-            return Embeddings(**self._maps(image, magnification), settings=settings)
+            return self._embeddings(self._maps(image, magnification), settings)
         positions = self.settings.loss == "overlap"
         total: dict[str, NDArray[Any]] = {}
         for quarters, flip in itertools.product(range(4), (False, True)):
@@ -108,7 +108,11 @@ class Model:
                 total[name] = total[name] + part if name in total else part
         if "bandwidth" in total:
             total["bandwidth"] = np.exp(total["bandwidth"]).astype(np.float32)
-        return Embeddings(**total, settings=settings)
+        return self._embeddings(total, settings)
+
+    def _embeddings(self, maps: dict[str, NDArray[Any]], settings: ClusterSettings) -> Embeddings:
+        class_names = self.settings.class_names if "classes" in maps else ()
+        return Embeddings(**maps, settings=settings, class_names=class_names)
 
     def _maps(self, image: NDArray[Any], magnification: float) -> dict[str, NDArray[np.float32]]:
         low, high = percentiles(image)

@@ -4,7 +4,7 @@ Labels get the same colours in every picture and on every run.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,8 +102,14 @@ def label_colours(labels: NDArray[np.integer]) -> Picture:
     return picture
 
 
-def overlay(image: NDArray[np.number], labels: NDArray[np.integer], *, fill: float = 0.12) -> Picture:
-    """Draw the instances' outlines on the image, each in its own colour.
+def overlay(
+    image: NDArray[np.number],
+    labels: NDArray[np.integer],
+    *,
+    fill: float = 0.12,
+    classes: NDArray[np.integer] | None = None,
+) -> Picture:
+    """Draw the instances' outlines on the image, each in its own colour, or in that of its class.
 
     Outlines lie inside the instances: 1 pixel wide, wider in images above 1,000 pixels.
 
@@ -115,6 +121,8 @@ def overlay(image: NDArray[np.number], labels: NDArray[np.integer], *, fill: flo
         One label per pixel, 0 is background.
     fill : float
         How much of its colour an instance's inside takes, 0..1.
+    classes : (N + 1,) integers, optional
+        By label, the number 1..K of the instance's class, whose colour `classes_legend` shows; the first is 0.
 
     Returns
     -------
@@ -123,7 +131,7 @@ def overlay(image: NDArray[np.number], labels: NDArray[np.integer], *, fill: flo
     ground = to_rgb8(image)
     if not labels.size:
         return ground
-    colours = label_colours(labels)
+    colours = label_colours(labels if classes is None else classes[labels])
     width = max(1, round(max(labels.shape) / 1000))
     outline = _outlines(labels, width)
     inside = (labels > 0) & ~outline
@@ -174,13 +182,22 @@ def mistakes_picture(
 
 def mistakes_legend(width: int) -> Picture:
     """Draw what the colours of `mistakes_picture` mean, in a strip of that width."""
+    return _legend(width, {name.replace("_", " "): colour for name, colour in _MISTAKE_COLOURS.items()})
+
+
+def classes_legend(width: int, names: Sequence[str]) -> Picture:
+    """Draw the colours that `overlay` gives the classes of numbers 1..K, in a strip of that width."""
+    colours = _colours(np.arange(len(names) + 1))[1:].tolist()
+    return _legend(width, {name: tuple(colour) for name, colour in zip(names, colours, strict=True)})
+
+
+def _legend(width: int, colours: Mapping[str, tuple[int, ...]]) -> Picture:
     size = min(max(width // 48, 11), 22)
     strip = Image.new("RGB", (width, round(size * 1.8)), _DARK)
     draw = ImageDraw.Draw(strip)
     left, middle = size * 0.5, strip.height / 2
-    for name, colour in _MISTAKE_COLOURS.items():
+    for text, colour in colours.items():
         draw.rectangle((left, middle - size * 0.4, left + size * 0.8, middle + size * 0.4), fill=colour)
-        text = name.replace("_", " ")
         draw.text((left + size * 1.1, middle), text, fill=_LIGHT, font=font(size), anchor="lm")
         left += size * 2.2 + draw.textlength(text, font=font(size))
     return np.asarray(strip)

@@ -151,6 +151,8 @@ class ModelSettings(Settings):
         Dimensions D of the embeddings.
     classes : int
         Classes of the semantic segmentation; class 0 is background.
+    class_names : tuple of str
+        Names of the classes from 1 on; empty where all objects are of one.
     loss : {'overlap', 'metric'}
         What the embeddings are trained with. 'overlap': the first two
         dimensions are positions in pixels (row, column), and the network
@@ -170,6 +172,7 @@ class ModelSettings(Settings):
     channel_choice: str | None = None
     embeddings: int = _option(8, "Dimensions of the embeddings.")
     classes: int = 2
+    class_names: tuple[str, ...] = ()
     loss: LossName = _option(
         "overlap", "What trains the embeddings: overlap of soft instances, or the plain push and pull of MetricLoss."
     )
@@ -186,7 +189,14 @@ class ModelSettings(Settings):
         _one_of(self, "loss", ("overlap", "metric"))
         least = 2 if self.loss == "overlap" else 1
         _require(self.embeddings >= least, "embeddings", self.embeddings, f"at least {least} for --loss {self.loss}")
-        object.__setattr__(self, "widths", tuple(self.widths))
+        for name in ("widths", "class_names"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        named = len(self.class_names) in (0, self.classes - 1) and all(
+            isinstance(name, str) for name in self.class_names
+        )
+        _require(named, "class_names", self.class_names, f"none or {self.classes - 1} texts")
+        text = self.channel_choice is None or isinstance(self.channel_choice, str)
+        _require(text, "channel_choice", self.channel_choice, "a text")
 
     def magnification(self, diameter: float) -> float:
         """Return how many times larger an image has to be made for objects of `diameter` pixels to be as in training.

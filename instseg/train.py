@@ -202,8 +202,8 @@ def _train(
             return
         try:
             with clock.waiting():
-                images, labels = next(batches)
-            losses = learner.learn(Batch(images, labels), iteration, over)
+                batch = Batch(*next(batches))
+            losses = learner.learn(batch, iteration, over)
         except tf.errors.ResourceExhaustedError as error:
             raise InstsegError(
                 f"there is not enough memory for {plan.train.batch_size} patches of {plan.train.patch_size} pixels; "
@@ -245,14 +245,16 @@ def _pipeline(patches: Patches, plan: Plan, first: int) -> tf.data.Dataset:
     train, model = plan.train, plan.model
     side = train.patch_size
 
-    def make(number: Any) -> tuple[Any, Any]:
-        def draw(number: Any) -> Batch:
-            return patches.batch(int(number))
+    def make(number: Any) -> tuple[Any, ...]:
+        def draw(number: Any) -> tuple[Any, ...]:
+            return tuple(value for value in patches.batch(int(number)) if value is not None)
 
-        images, labels = tf.numpy_function(draw, [number], (tf.float32, tf.int32))
+        kinds = (tf.float32, tf.int32, tf.int32)[: 3 if model.class_names else 2]
+        images, *of_pixels = tf.numpy_function(draw, [number], kinds)
         images.set_shape((train.batch_size, side, side, model.channels))
-        labels.set_shape((train.batch_size, side, side))
-        return images, labels
+        for values in of_pixels:
+            values.set_shape((train.batch_size, side, side))
+        return images, *of_pixels
 
     numbers = tf.data.Dataset.range(first, train.iterations if train.minutes is None else 2**31)
     # In order, whichever thread is first: the same seed has to give the same training.

@@ -103,9 +103,13 @@ def _last_layer(variable: keras.Variable, value: Weights, source: ModelSettings,
     new: Weights = np.asarray(variable).reshape(*old.shape[:-1], len(names)).copy()
     shrinking = _seen(source) / _seen(wanted)
     for number, name in enumerate(names):
-        if name not in found:
+        if head == "semantic" and number > 0 and source.classes == 2:
+            # All classes begin as the one that there was, with equal shares of it.
+            part = old[..., 1] - np.float32(math.log(wanted.classes - 1) if value.ndim == 1 else 0)
+        elif name in found:
+            part = old[..., found.index(name)]
+        else:
             continue
-        part = old[..., found.index(name)]
         if name.startswith("position"):
             part = part * np.float32(shrinking)
         elif name == "steepness" and value.ndim == 1:
@@ -120,7 +124,8 @@ def _maps(settings: ModelSettings) -> dict[str, list[str]]:
     embedding = [f"{kind} {number}" for number in range(settings.embeddings)]
     if settings.loss == "overlap":
         embedding += ["seed", "steepness"]
-    return {"embedding": embedding, "semantic": [f"class {number}" for number in range(settings.classes)]}
+    objects = settings.class_names or [str(number) for number in range(1, settings.classes)]
+    return {"embedding": embedding, "semantic": ["background", *(f"class {name}" for name in objects)]}
 
 
 def _seen(settings: ModelSettings) -> float:
@@ -142,8 +147,11 @@ def _changes(source: ModelSettings, wanted: ModelSettings) -> list[str]:
         changes.append(f"{wanted.embeddings - source.embeddings} dimensions of the embeddings start fresh")
     elif wanted.embeddings < source.embeddings:
         changes.append(f"{source.embeddings - wanted.embeddings} dimensions of the embeddings are left out")
-    if wanted.classes > source.classes:
-        changes.append(f"classes from {source.classes} on start fresh")
+    if wanted.class_names != source.class_names:
+        new = [name for name in wanted.class_names or ("one for all objects",) if name not in source.class_names]
+        how = "begin as equal shares of what an object was" if source.classes == 2 else "start fresh"
+        if new:
+            changes.append(f"the classes {how}: {', '.join(new)}")
     return changes
 
 

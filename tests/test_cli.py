@@ -1011,6 +1011,53 @@ def test_train_takes_the_channels_that_are_chosen_and_the_model_keeps_the_choice
     assert run("evaluate", "model", "--data", data, "--channels", "2,1").exit_code == 0
 
 
+def test_classes_are_learnt_listed_drawn_and_evaluated(small_net):
+    data = make_data(count=3)
+    rows = ["image,label,class"]
+    for index in range(3):
+        ids = np.unique(read_labels(data / f"labels/{index}.png"))[1:]
+        rows += [f"{index}.png,{label},{'odd' if label % 2 else 'even'}" for label in ids]
+    (data / "classes.csv").write_text("\n".join(rows[:-1]) + "\n")
+    assert "1 instances of data/labels/2.png have no class" in refused(run("train", "model", "--data", data, *EASY))
+    assert run("data", "check", data).exit_code == 1
+    (data / "classes.csv").write_text("\n".join(rows) + "\n")
+    checked = run("data", "check", data)
+    assert checked.exit_code == 0
+    assert "even (" in checked.stdout
+    result = run("train", "model", "--data", data, "--iterations", 2, *EASY)
+    assert result.exit_code == 0
+    stored = json.loads(Path("model/instseg.json").read_text())["model"]
+    assert (stored["classes"], stored["class_names"]) == (3, ["even", "odd"])
+
+    image = data / "images/0.png"
+    every = ("--seed-threshold", "0.001", "--foreground-threshold", "0.01", "--min-size", "1")
+    extras = ("--scores", "s.csv", "--outlines", "o.geojson", "--overlay", "o.png", "--embeddings", "e.npz")
+    assert run("predict", "model", image, "--out", "labels.png", *extras, *every).exit_code == 0
+    lines = Path("s.csv").read_text().splitlines()
+    assert lines[0].endswith(",class,p(even),p(odd)")
+    assert {line.split(",")[-3] for line in lines[1:]} <= {"even", "odd"}
+    assert len(lines) > 1
+    features = json.loads(Path("o.geojson").read_text())["features"]
+    assert features[0]["properties"]["classification"]["name"] in ("even", "odd")
+    assert read_image(Path("o.png")).shape[0] > 48
+    assert np.load("e.npz")["class_names"].tolist() == ["even", "odd"]
+    assert run("cluster", "e.npz", "--out", "again.png").exit_code == 0
+    assert run("predict", "model", image, "--out", "tta.png", "--tta", "--scores", "tta.csv").exit_code == 0
+
+    figures = json.loads(run("evaluate", "model", "--data", data, "--json").stdout)
+    assert list(figures["classes"]) == ["even", "odd"]
+    assert figures["classes"]["even"]["truth"] + figures["classes"]["odd"]["truth"] == figures["truth"]
+    assert "Of each class" in run("evaluate", "model", "--data", data).stdout
+
+    # Going on and beginning with it.
+    (data / "classes.csv").unlink()
+    said = refused(run("train", "model", "--resume", "--iterations", 3), code=2)
+    assert said.startswith("the classes are none, but model was trained on even, odd; mend them")
+    result = run("train", "other", "--data", data, "--from", "model", "--iterations", 1, *EASY)
+    assert result.exit_code == 0
+    assert "the classes start fresh: one for all objects" in result.stderr
+
+
 def test_planes_of_a_stack_are_channels_where_these_are_chosen(small_net):
     data = make_data(count=2)
     for index in range(2):

@@ -49,6 +49,34 @@ def test_all_comes_back(tmp_path):
     assert list(tmp_path.iterdir()) == [tmp_path / "a.npz"]
 
 
+def test_classes_come_back_with_their_names(tmp_path):
+    classes = np.stack([SHARES, 1 - SHARES], axis=-1)
+    given = Embeddings(VECTORS, SHARES, classes=classes, class_names=("spindle", "Zelle ä"))
+    write_embeddings(tmp_path / "a.npz", given)
+    found = read_embeddings(tmp_path / "a.npz")
+    np.testing.assert_array_equal(found.classes, classes)
+    assert found.class_names == given.class_names
+    # Whoever writes no names gets numbers.
+    assert Embeddings(VECTORS, SHARES, classes=classes).class_names == ("1", "2")
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"classes": SHARES}, "'classes' is of shape (2, 3), expected (2, 3, classes)"),
+        ({"classes": VECTORS}, "'classes' goes from -7 to 16, expected 0 to 1"),
+        ({"classes": np.ones((2, 3, 2)), "class_names": np.array(["a"])}, "'class_names' holds 1 names, expected 2"),
+        (
+            {"classes": np.ones((2, 3, 2)), "class_names": np.ones(2)},
+            "'class_names' is float64 of shape (2,), expected",
+        ),
+        ({"classes": np.ones((2, 3, 2), int)}, "'classes' is int64, expected floats"),
+    ],
+)
+def test_wrong_classes_are_refused(npz, changes, expected):
+    assert expected in error_of(read_embeddings, npz(**changes))
+
+
 def test_what_is_optional_may_be_missing(npz, tmp_path):
     found = read_embeddings(npz())
     assert (found.seeds, found.bandwidth, found.settings) == (None, None, None)

@@ -1,6 +1,7 @@
 """Figures of folders: by hand, and what the command makes of them."""
 
 import csv
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -84,6 +85,22 @@ def confident(scores):
     ids = np.array([1, 2, 3]) if len(set(scores)) == 1 else np.array([5, 7, 9])
     places = {name: np.zeros(3, int) for name in ("area", "row", "column", "top", "left", "bottom", "right")}
     return Instances(id=ids, score=np.array(scores), **places)
+
+
+def test_classes_are_scored_alone_by_hand():
+    # Label 1 is x and found as x, 2 is x and found as y, 3 is y and missed; the false alarm is an x.
+    probabilities = np.array([[0.2, 0.8], [0.9, 0.1], [0.6, 0.4]])
+    plain = confident([0.9, 0.7, 0.8])
+    found = dataclasses.replace(plain, class_names=("x", "y"), class_probabilities=probabilities)
+    result = compare("a", TRUTH, PREDICTED, found=found, classes={1: "x", 2: "x", 3: "y"})
+    x, y = result.of_classes["x"], result.of_classes["y"]
+    assert [int(value[0]) for value in (x.tp, x.fp, x.fn)] == [1, 1, 1]
+    assert [int(value[0]) for value in (y.tp, y.fp, y.fn)] == [0, 1, 1]
+    both = Evaluation(images=(result, result))
+    assert int(both.of_classes["x"].tp[0]) == 2
+    assert both.to_dict()["classes"]["x"]["truth"] == 4
+    assert both.to_dict()["classes"]["y"]["mean_ap"] == 0
+    assert compare("a", TRUTH, PREDICTED, found=plain).of_classes == {}
 
 
 def test_nothing_predicted_where_nothing_is_is_right_and_anything_else_wrong():

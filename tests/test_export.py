@@ -16,6 +16,7 @@ from instseg.settings import ModelSettings
 SIZES = [(1, 1, 1), (2, 1, 5), (1, 3, 2), (1, 17, 33), (2, 8, 12)]
 SETTINGS = {
     "gray-overlap": ModelSettings(embeddings=3, widths=(8, 12), diameter=10.0),
+    "classes": ModelSettings(embeddings=3, widths=(8, 12), classes=4, class_names=("a", "b", "c")),
     "rgb-metric": ModelSettings(channels=3, embeddings=2, loss="metric", widths=(8, 12)),
 }
 
@@ -70,11 +71,13 @@ def test_maps_of_any_size_have_their_shapes_and_ranges(exported, size):
     expected = {"embeddings": (*size, exported.settings.embeddings), "foreground": size}
     if exported.settings.loss == "overlap":
         expected |= {"seeds": size, "bandwidth": size}
+    if exported.settings.classes > 2:
+        expected |= {"classes": (*size, exported.settings.classes - 1)}
     assert {name: tuple(value.shape) for name, value in maps.items()} == expected
     for name, value in maps.items():
         assert value.dtype == tf.float32
         assert np.isfinite(value).all()
-        if name in ("foreground", "seeds"):
+        if name in ("foreground", "seeds", "classes"):
             assert np.min(value) >= 0
             assert np.max(value) <= 1
         if name == "bandwidth":
@@ -100,8 +103,11 @@ def test_maps_are_the_networks_outputs(exported):
     logits = np.asarray(outputs.class_logits)
     expected = {
         "embeddings": outputs.embeddings,
-        "foreground": 1 / (1 + np.exp(logits[..., 0] - logits[..., 1])),
+        "foreground": np.exp(logits[..., 1:]).sum(axis=-1) / np.exp(logits).sum(axis=-1),
     }
+    if exported.settings.classes > 2:
+        shares = np.exp(logits[..., 1:])
+        expected["classes"] = shares / shares.sum(axis=-1, keepdims=True)
     if exported.settings.loss == "overlap":
         expected["seeds"] = 1 / (1 + np.exp(-np.asarray(outputs.seed_logits)))
         expected["bandwidth"] = outputs.bandwidth

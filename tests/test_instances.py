@@ -1,6 +1,7 @@
 """Figures of instances, worked out by hand on a few pixels."""
 
 import csv
+import dataclasses
 import math
 
 import numpy as np
@@ -52,6 +53,34 @@ def test_the_bandwidth_of_an_instance_is_the_geometric_mean():
     uneven = maps(bandwidth=1, embeddings=values)
     uneven.bandwidth[0], uneven.bandwidth[1] = 1.5, 6
     assert describe(LABELS, uneven).score[0] == pytest.approx(math.exp(-math.log(2) * 9 / (1.5 * 6)))
+
+
+def with_classes(names=("round", "long")):
+    first = np.array([[0.5, 0.9, 0.7, 0.5], [0.5, 0.6, 0.6, 0.5], [0.2, 0.5, 0.5, 0.5]], np.float32)
+    return dataclasses.replace(maps(0.5), classes=np.stack([first, 1 - first], axis=-1), class_names=names)
+
+
+def test_the_class_is_the_most_probable_over_the_pixels():
+    found = describe(LABELS, with_classes())
+    assert found.class_names == ("round", "long")
+    assert found.classes == ["round", "long"]
+    np.testing.assert_allclose(found.class_probabilities, [[0.7, 0.3], [0.2, 0.8]], atol=1e-6)
+    assert found.columns() == [*COLUMNS, "class", "p(round)", "p(long)"]
+    assert [row[len(COLUMNS) :] for row in found.rows()] == [["round", 0.7, 0.3], ["long", 0.2, 0.8]]
+
+
+def test_surer_pixels_say_more_of_the_class():
+    uneven = with_classes()
+    uneven.foreground[0, 1] = 1.0
+    uneven.foreground[:2, 2] = uneven.foreground[1, 1] = 1e-6
+    assert describe(LABELS, uneven).class_probabilities[0] == pytest.approx([0.9, 0.1], abs=1e-4)
+
+
+def test_without_classes_there_is_no_column_of_them():
+    found = describe(LABELS, maps())
+    assert (found.classes, found.columns(), found.class_probabilities.shape) == ([], list(COLUMNS), (2, 0))
+    nothing = describe(np.zeros_like(LABELS), with_classes())
+    assert (nothing.rows(), nothing.classes) == ([], [])
 
 
 def test_no_instance_is_no_row():

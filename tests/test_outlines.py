@@ -98,6 +98,20 @@ def test_geojson(tmp_path):
     assert json.loads((tmp_path / "none.geojson").read_text()) == {"type": "FeatureCollection", "features": []}
 
 
+def test_geojson_names_the_class(tmp_path):
+    labels = np.array([[1, 0, 4]], np.int32)
+    classes = np.array([[[0.9, 0.1], [0, 1], [0.3, 0.7]]], np.float32)
+    flat = Embeddings(
+        embeddings=np.zeros((1, 3, 1), np.float32),
+        foreground=np.ones((1, 3), np.float32),
+        classes=classes,
+        class_names=("x", "y"),
+    )
+    write_outlines(tmp_path / "a.geojson", labels, describe(labels, flat))
+    features = json.loads((tmp_path / "a.geojson").read_text())["features"]
+    assert [one["properties"]["classification"] for one in features] == [{"name": "x"}, {"name": "y"}]
+
+
 def test_imagej_rois(tmp_path):
     roifile = pytest.importorskip("roifile")
     write_outlines(tmp_path / "a.zip", RING, measured(RING))

@@ -109,6 +109,17 @@ def test_overlay_outlines_inside_the_instance() -> None:
     assert not picture[~outline].any()
 
 
+def test_overlay_shows_classes_in_the_colours_of_their_legend() -> None:
+    classes = np.zeros(10, np.int32)
+    classes[[7, 9]] = 2, 1
+    picture = render.overlay(np.zeros((5, 5)), LABELS, fill=0.0, classes=classes)
+    legend = render.classes_legend(200, ["first", "second"])
+    shown = {tuple(colour) for colour in legend.reshape(-1, 3).tolist()}
+    assert tuple(picture[1, 1].tolist()) in shown
+    assert tuple(picture[4, 4].tolist()) in shown
+    assert picture[1, 1].tolist() != picture[4, 4].tolist()
+
+
 def test_overlay_fills_lightly() -> None:
     picture = render.overlay(np.zeros((5, 5)), LABELS, fill=0.5)
     assert picture[2, 2].tolist() == np.rint(render.label_colours(LABELS)[2, 2] / 2).tolist()

@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -107,24 +108,61 @@ def test_what_is_not_asked_for_is_inherited(tmp_path, tiny_plan, tiny_discs):
     plan = dataclasses.replace(tiny_plan(1, loss="metric"), metric=metric)
     list(train(tmp_path / "plain", plan, disc_data(plan.train, tiny_discs)))
     model, found = _inherited(tmp_path / "plain", {"embeddings": 1}, {"push_margin": 2.0})
-    assert model == {"loss": "metric", "classes": 2, "widths": (8, 8), "embeddings": 1}
+    assert model == {"loss": "metric", "widths": (8, 8), "embeddings": 1}
     assert MetricLossSettings(**found) == dataclasses.replace(metric, push_margin=2.0)
     assert _inherited(tmp_path / "plain", {"loss": "overlap"}, {}) == (
-        {"loss": "overlap", "classes": 2, "widths": (8, 8)},
+        {"loss": "overlap", "widths": (8, 8)},
         {},
     )
 
 
-def test_another_loss_and_more_classes_start_fresh_and_are_said(tiny_model, own):
+def test_another_loss_starts_fresh_and_is_said(tiny_model, own):
     plain, _ = begun(tiny_model, own)
-    other = dataclasses.replace(own, loss="metric", classes=3)
+    other = dataclasses.replace(own, loss="metric")
     network, changes = begun(tiny_model, other)
-    assert changes == ("the embeddings start fresh, as the loss was overlap", "classes from 2 on start fresh")
+    assert changes == ("the embeddings start fresh, as the loss was overlap",)
     expected, found = outputs(plain, own), outputs(network, other)
-    np.testing.assert_allclose(found.class_logits[..., :2], expected.class_logits, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found.class_logits, expected.class_logits, rtol=1e-5, atol=1e-5)
     fresh = build_network(other, seed=9)
     for one, random in zip(network.variables, fresh.variables, strict=True):
         assert ("embedding_subpixels" in one.path) == np.array_equal(one, random), one.path
+
+
+def test_new_classes_begin_as_equal_shares_of_what_an_object_was(tiny_model, own, tmp_path, tiny_plan, tiny_discs):
+    plain, _ = begun(tiny_model, own)
+    three = dataclasses.replace(own, classes=4, class_names=("a", "b", "c"))
+    network, changes = begun(tiny_model, three)
+    assert changes == ("the classes begin as equal shares of what an object was: a, b, c",)
+    expected = tf.nn.softmax(outputs(plain, own).class_logits).numpy()
+    found = tf.nn.softmax(outputs(network, three).class_logits).numpy()
+    np.testing.assert_allclose(found[..., 0], expected[..., 0], rtol=1e-4, atol=1e-5)
+    for share in range(1, 4):
+        np.testing.assert_allclose(found[..., share], expected[..., 1] / 3, rtol=1e-4, atol=1e-5)
+
+    # By their names from a model that has classes; what it does not know is random.
+    two = dataclasses.replace(own, classes=3, class_names=("c", "d"))
+    plan = dataclasses.replace(tiny_plan(1), model=three)
+    data = dataclasses.replace(disc_data(plan.train, tiny_discs), patches=Classified(plan.train, tiny_discs))
+    list(train(tmp_path / "three", plan, data))
+    source = build_network(three)
+    source.set_weights(take_over(tmp_path / "three", source, three).weights)
+    taken = build_network(two, seed=9)
+    weights, changes = take_over(tmp_path / "three", taken, two)
+    taken.set_weights(weights)
+    assert changes == ("the classes start fresh: d",)
+    before, after = outputs(source, three).class_logits.numpy(), outputs(taken, two).class_logits.numpy()
+    np.testing.assert_allclose(after[..., :2], before[..., [0, 3]], rtol=1e-4, atol=1e-5)
+
+
+class Classified:
+    """Patches of discs of three classes, by their numbers."""
+
+    def __init__(self, train, discs):
+        self.plain = disc_data(train, discs).patches
+
+    def batch(self, number):
+        batch = self.plain.batch(number)
+        return batch._replace(classes=np.where(batch.labels > 0, 1 + batch.labels % 3, 0).astype(np.int32))
 
 
 def test_a_network_of_other_widths_is_refused(tiny_model, own):

@@ -161,6 +161,7 @@ def _summary(report: "Report") -> "Table":
         "instances per image": f"{instances['min']} to {instances['max']}, median {instances['median']:g}",
         "diameters in pixels": f"median {diameters['50']:g}, 90 % within {diameters['5']:g} to {diameters['95']:g}",
         "foreground": f"{report.foreground:.1%} of all pixels",
+        **({"classes": escape(_kinds(report.classes))} if report.classes else {}),
         "instances in pieces": str(report.disconnected),
         "images without instances": str(report.empty),
         "images of one value": str(report.constant),

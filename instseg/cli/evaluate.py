@@ -78,7 +78,14 @@ def evaluate(
     results, kept = [], _Worst(worst if picture is not None else 0)
     with terminal.counting("Evaluating") as count:
         for number, case in enumerate(cases.each, start=1):
-            result = compare(case.name, case.truth, case.predicted, min_truth_size=min_truth_size, found=case.found)
+            result = compare(
+                case.name,
+                case.truth,
+                case.predicted,
+                min_truth_size=min_truth_size,
+                found=case.found,
+                classes=case.classes,
+            )
             results.append(result)
             kept.offer(result.scores.mean_ap, case)
             count(number, cases.number)
@@ -101,6 +108,7 @@ class _Case(NamedTuple):
     predicted: Any
     image: Any
     found: Any = None
+    classes: Any = None
 
 
 class _Cases(NamedTuple):
@@ -159,6 +167,7 @@ def _of_model(
     threads: int | None,
 ) -> _Cases:
     from instseg.cluster import cluster
+    from instseg.data.classes import find_classes
     from instseg.data.folder import find_pairs, read_pair
     from instseg.instances import describe
 
@@ -166,6 +175,7 @@ def _of_model(
     require_model(model, diameter)
     loaded = load_model(model, threads)
     stacked = channels is not None or loaded.settings.channel_choice is not None
+    source = find_classes(data) if loaded.settings.class_names else None
 
     def each() -> Iterator[_Case]:
         for pair in pairs:
@@ -176,7 +186,8 @@ def _of_model(
                 raise InstsegError(f"{pair.image}: {error}") from error
             settings = maps.settings or loaded.clustering
             predicted = cluster(maps, dataclasses.replace(settings, **clustering))
-            yield _Case(pair.name, truth, predicted, image, describe(predicted, maps))
+            classes = None if source is None else source.names(pair, truth)
+            yield _Case(pair.name, truth, predicted, image, describe(predicted, maps), classes)
 
     return _Cases(len(pairs), each())
 
@@ -240,6 +251,8 @@ def _print(evaluation: "Evaluation") -> None:
     found = evaluation.to_dict()
     console.print(_table(f"Mean over {found['images']} images", evaluation.per_image))
     console.print(_table(f"Pooled over {found['truth']:,} instances", evaluation.pooled))
+    if evaluation.of_classes:
+        console.print(_classes_table(evaluation))
     error = evaluation.count_error
     told = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in evaluation.mistakes.items())
     console.print(
@@ -256,6 +269,22 @@ def _print(evaluation: "Evaluation") -> None:
         console.print(
             f"mean AP {image.scores.mean_ap:.3f}: {image.name}", highlight=False, markup=False, soft_wrap=True
         )
+
+
+def _classes_table(evaluation: "Evaluation") -> "Table":
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title="Of each class, pooled, at IoU 0.5", title_justify="left", box=box.SIMPLE, padding=(0, 1))
+    table.add_column("class", overflow="fold")
+    for heading in ("true", "predicted", "AP", "precision", "recall", "mean AP"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, scores in evaluation.of_classes.items():
+        ratios = (scores.ap[0], scores.precision[0], scores.recall[0], scores.mean_ap)
+        counts = (scores.tp[0] + scores.fn[0], scores.tp[0] + scores.fp[0])
+        table.add_row(escape(name), *(f"{count:,}" for count in counts), *(f"{ratio:.4f}" for ratio in ratios))
+    return table
 
 
 def _table(title: str, scores: "Scores | MeanScores") -> "Table":

@@ -236,7 +236,7 @@ def _segment(embed: "Embed", image: Any, clustering: Given, targets: _Targets, n
     from instseg.images import write_labels, write_picture
     from instseg.instances import describe, write_table
     from instseg.outlines import write_outlines
-    from instseg.render import embeddings_picture, overlay
+    from instseg.render import embeddings_picture
 
     maps = embed(image)
     maps = dataclasses.replace(maps, settings=dataclasses.replace(maps.settings or ClusterSettings(), **clustering))
@@ -247,13 +247,29 @@ def _segment(embed: "Embed", image: Any, clustering: Given, targets: _Targets, n
     if (path := targets.extra("embeddings", name)) is not None:
         write_picture(path, embeddings_picture(maps.embeddings, maps.foreground))
     if (path := targets.extra("overlay", name)) is not None:
-        write_picture(path, overlay(image, labels))
+        write_picture(path, _overlay(image, labels, maps))
     if (path := targets.extra("scores", name)) is not None:
         write_table(path, describe(labels, maps))
     if (path := targets.extra("outlines", name)) is not None:
         write_outlines(path, labels, describe(labels, maps))
     areas = np.bincount(labels.ravel())[1:]
     return _Found(len(areas), float(np.sqrt(np.median(areas) * 4 / np.pi)) if len(areas) else 0.0)
+
+
+def _overlay(image: Any, labels: Any, maps: "Embeddings") -> Any:
+    """Draw the outlines, in the colours of classes where the model knows some."""
+    import numpy as np
+
+    from instseg.instances import describe
+    from instseg.render import below_each_other, classes_legend, overlay
+
+    if not maps.class_names:
+        return overlay(image, labels)
+    found = describe(labels, maps)
+    classes = np.zeros(int(labels.max()) + 1, np.int32)
+    classes[found.id] = found.class_probabilities.argmax(axis=1) + 1
+    picture = overlay(image, labels, classes=classes)
+    return below_each_other([picture, classes_legend(picture.shape[1], maps.class_names)])
 
 
 def _segment_all(

@@ -147,7 +147,7 @@ def _inherited(begin_with: Path, model: Given, metric: Given) -> tuple[Given, Gi
     from instseg.plan import stored_training
 
     before = stored_training(begin_with).plan
-    same = {name: getattr(before.model, name) for name in ("loss", "classes", "widths")}
+    same = {name: getattr(before.model, name) for name in ("loss", "widths")}
     if model.get("loss", before.model.loss) == before.model.loss:
         same["embeddings"] = before.model.embeddings
         if before.model.loss == "metric":
@@ -171,6 +171,8 @@ def _prepare_fresh(wish: _Wish) -> "tuple[Plan, TrainingData]":
         **wish.model,
         channels=prepared.channels,
         channel_choice=wish.channels,
+        classes=1 + max(1, len(prepared.class_names)),
+        class_names=prepared.class_names,
         diameter=prepared.diameters.typical,
         smallest_diameter=prepared.diameters.smallest,
         largest_diameter=prepared.diameters.largest,
@@ -220,6 +222,11 @@ def _prepare_resume(before: "Plan", wish: _Wish, model_dir: Path) -> "tuple[Plan
         raise UsageError(
             f"the images have {prepared.channels} channels, but {model_dir} was trained on {before.model.channels}; "
             "convert them, or train into a new directory"
+        )
+    if prepared.class_names != before.model.class_names:
+        had, has = (", ".join(names) or "none" for names in (before.model.class_names, prepared.class_names))
+        raise UsageError(
+            f"the classes are {has}, but {model_dir} was trained on {had}; mend them, or train into a new directory"
         )
     data = {**prepared.description, "source": _anywhere(source)}
     # What was tuned for the state before is tuned anew at the end.

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instseg.channels import choose_channels
+from instseg.data.classes import ClassSource, find_classes, in_order, instances
 from instseg.data.folder import Pair, match_folder
 from instseg.decoding import ImageFileError
 from instseg.errors import InstsegError
@@ -66,6 +67,8 @@ class Report:
         '5', '50' and '95': percentiles of the instances' diameters in pixels, those of circles of equal area.
     foreground : float
         Share of the pixels that belong to instances, 0..1.
+    classes : dict
+        Name of each class to the number of its instances; empty where the folder knows none.
     disconnected : int
         Instances in more than one 8-connected piece.
     empty, constant, small : int
@@ -85,6 +88,7 @@ class Report:
     instances: dict[str, float]
     diameters: dict[str, float]
     foreground: float
+    classes: dict[str, int]
     disconnected: int
     empty: int
     constant: int
@@ -132,7 +136,7 @@ def check_folder(
         If one of the two folders is missing or holds no image.
     """
     pairs, mismatches = match_folder(folder)
-    survey = _Survey(patch_size, channels)
+    survey = _Survey(patch_size, channels, find_classes(folder))
     for mismatch in mismatches:
         for path in mismatch.files:
             survey.add("error", mismatch.what, mismatch.advice, path)
@@ -149,12 +153,14 @@ class _Survey:
 
     patch_size: int
     choice: str | None
+    source: ClassSource | None
     found: dict[tuple[Severity, str], list[tuple[str, str, Path | None]]] = field(default_factory=dict)
     shapes: list[tuple[int, int]] = field(default_factory=list)
     dtypes: dict[str, list[Path]] = field(default_factory=dict)
     channels: dict[str, list[Path]] = field(default_factory=dict)
     counts: list[int] = field(default_factory=list)
     areas: list[NDArray[np.int64]] = field(default_factory=list)
+    classes: Counter[str] = field(default_factory=Counter)
     disconnected: int = 0
     empty: int = 0
     constant: int = 0
@@ -183,6 +189,8 @@ class _Survey:
             return
         self._look_at_image(pair.image, image)
         self._look_at_labels(pair.labels, labels)
+        if self.source is not None:
+            self._look_at_classes(self.source, pair, labels)
 
     def _read(self, path: Path, read: Callable[[Path], NDArray[Any]]) -> NDArray[Any] | None:
         try:
@@ -219,6 +227,21 @@ class _Survey:
             what = f"instances that lie in several pieces: {apart}"
             self.add("warning", what, "give each piece its own number unless they are one object", path)
 
+    def _look_at_classes(self, source: ClassSource, pair: Pair, labels: NDArray[np.int32]) -> None:
+        try:
+            names = source.names(pair, labels)
+            for what, advice in source.doubts(pair, labels):
+                self.add("warning", what, advice, pair.labels)
+        except ImageFileError as error:
+            self.add("error", f"its class image: {error.what}", error.advice, pair.labels)
+            return
+        except InstsegError as error:
+            self.add("error", str(error), "see the message", pair.labels)
+            return
+        self.classes.update(names.values())
+        if without := len(instances(labels)) - len(names):
+            self.add("error", f"instances without a class: {without}", "give every instance a class", pair.labels)
+
     def report(self, folder: Path, pairs: int) -> Report:
         areas = np.concatenate([*self.areas, np.zeros(0, np.int64)])
         diameters = np.sqrt(areas * (4 / np.pi))
@@ -245,6 +268,7 @@ class _Survey:
             },
             diameters=dict(zip(map(str, _DIAMETERS), spread, strict=True)),
             foreground=round(float(areas.sum()) / pixels, 4) if pixels else 0.0,
+            classes={name: self.classes[name] for name in in_order(self.classes)},
             disconnected=self.disconnected,
             empty=self.empty,
             constant=self.constant,

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instseg.data.augment import augment, cut, random_window, turn
+from instseg.data.classes import InstanceClasses
 from instseg.data.discs import draw_discs
 from instseg.data.streams import BATCHES, stream
 from instseg.normalisation import normalise, percentiles
@@ -29,10 +30,13 @@ class Batch(NamedTuple):
         Normalised to about 0..1.
     labels : (B, P, P) int32
         0 is background, instances 1..N consecutive within each patch.
+    classes : (B, P, P) int32 or None
+        0 is background, else the class of the pixel's instance, 1..K; None: there is only one class.
     """
 
     images: NDArray[np.float32]
     labels: NDArray[np.int32]
+    classes: NDArray[np.int32] | None = None
 
 
 class Sample(NamedTuple):
@@ -46,12 +50,15 @@ class Sample(NamedTuple):
         0 is background.
     low, high : (C,) float32
         The percentiles that normalisation maps to 0 and 1.
+    classes : InstanceClasses or None
+        The instances' classes; None: there is only one.
     """
 
     image: NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]
     labels: NDArray[np.int32]
     low: NDArray[np.float32]
     high: NDArray[np.float32]
+    classes: InstanceClasses | None = None
 
 
 class Patches(Protocol):
@@ -102,10 +109,18 @@ class SamplePatches:
     def batch(self, number: int) -> Batch:
         """Cut patches of random images and change them."""
         rng = stream(self._seed, BATCHES, number)
-        return _stack(rng, [self._patch(rng) for _ in range(self._batch_size)])
+        samples, patches = [], []
+        for _ in range(self._batch_size):
+            samples.append(self._samples[int(rng.integers(len(self._samples)))])
+            patches.append(self._patch(rng, samples[-1]))
+        batch = _stack(rng, patches)
+        known = [sample.classes for sample in samples if sample.classes is not None]
+        if len(known) < len(samples):
+            return batch
+        of_pixels = [one.of_pixels(labels) for one, (_, labels) in zip(known, patches, strict=True)]
+        return batch._replace(classes=np.stack(of_pixels))
 
-    def _patch(self, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-        sample = self._samples[int(rng.integers(len(self._samples)))]
+    def _patch(self, rng: np.random.Generator, sample: Sample) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         plain = rng.random() < _PLAIN_SHARE
         zoom = 1.0 if plain else float(np.exp(rng.uniform(-np.log(ZOOM), np.log(ZOOM))))
         window = random_window(rng, sample.labels, self._patch_size, zoom=zoom)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from instseg.channels import choose_channels
+from instseg.data.classes import Names, find_classes, in_order, numbered
 from instseg.data.discs import draw_discs
 from instseg.data.folder import Pair, find_pairs, read_pair
 from instseg.data.patches import DiscPatches, Patches, Sample, SamplePatches, make_sample
@@ -56,6 +57,8 @@ class TrainingData:
         Images that no batch shows, or, where there is only one image, that one.
     channels : int
         Of all images.
+    class_names : tuple of str
+        Of the instances, that of number 1 first; empty where there are none.
     diameters : Diameters
         Of the training instances.
     scale : float
@@ -70,6 +73,7 @@ class TrainingData:
     diameters: Diameters
     scale: float
     description: dict[str, Any]
+    class_names: tuple[str, ...] = ()
 
 
 def disc_data(settings: TrainSettings, discs: DiscSettings | None = None) -> TrainingData:
@@ -133,13 +137,22 @@ def folder_data(
         training_pairs, validation_pairs = pairs, find_pairs(validation)
     everything = list(dict.fromkeys([*training_pairs, *validation_pairs]))
     samples: dict[Pair, Sample] = {}
+    source = find_classes(folder)
+    names: dict[Pair, Names] = {}
     for number, pair in enumerate(everything, start=1):
         image, labels = read_pair(pair, connected_components=connected_components, stacked=channels is not None)
         if channels is not None:
             image = _chosen(pair, image, channels)
         samples[pair] = make_sample(image, labels)
+        if source is not None and pair.labels.parent.parent == folder:
+            names[pair] = source.names(pair, labels)
         if count is not None:
             count(number, len(everything))
+    class_names = in_order(name for of_image in names.values() for name in of_image.values())
+    if class_names:
+        for pair, of_image in names.items():
+            found = numbered(samples[pair].labels, of_image, class_names, str(pair.labels))
+            samples[pair] = samples[pair]._replace(classes=found)
     training = [samples[pair] for pair in training_pairs]
     common = _common_channels(samples)
     if not any(sample.labels.any() for sample in training):
@@ -170,6 +183,7 @@ def folder_data(
             "training_images": len(training_pairs),
             "validation_images": sorted(pair.name for pair in validation_pairs),
         },
+        class_names=class_names,
     )
 
 
@@ -229,4 +243,4 @@ def resized(sample: Sample, scale: float) -> Sample:
         for channel in np.moveaxis(sample.image.astype(np.float32), 2, 0)
     ]
     labels = np.asarray(Image.fromarray(sample.labels).resize((width, height), Image.Resampling.NEAREST))
-    return Sample(np.stack(channels, axis=-1), labels, sample.low, sample.high)
+    return sample._replace(image=np.stack(channels, axis=-1), labels=labels)

@@ -1,0 +1,256 @@
+"""The classes of a data folder's instances: class images beside the labels, or one table.
+
+    DIR/classes/NAME.png       the class of every pixel, 1..255; what it says outside of instances does not count
+    DIR/classes.csv            columns image, label, class: NAME, the instance's number, any text
+
+An instance of a class image has the class of most of its pixels.
+"""
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instseg.data.folder import Pair, find_images
+from instseg.errors import InstsegError
+from instseg.images import read_class_image
+
+FOLDER, TABLE = "classes", "classes.csv"
+"""The subfolder of a data folder that holds class images, and the file that may stand in its place."""
+
+MOST_CLASSES = 255
+"""Of a data folder, background not counted."""
+
+_COLUMNS = ("image", "label", "class")
+_SHOWN = 3
+
+Names = dict[int, str]
+"""The class of each label that has one."""
+
+
+class InstanceClasses(NamedTuple):
+    """The classes of an image's instances.
+
+    Attributes
+    ----------
+    labels : (N,) int32
+        Ascending.
+    classes : (N,) int32
+        1..K.
+    """
+
+    labels: NDArray[np.int32]
+    classes: NDArray[np.int32]
+
+    def of_pixels(self, labels: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Return the class of every pixel of a label image, or a piece of it: 0 is background."""
+        # One more at the front stands for background.
+        known = np.concatenate([np.zeros(1, np.int32), self.labels])
+        classes = np.concatenate([np.zeros(1, np.int32), self.classes])
+        return classes[np.searchsorted(known, labels)]
+
+
+@dataclass(frozen=True, slots=True)
+class ClassSource:
+    """Where the classes of a data folder's instances are written.
+
+    Attributes
+    ----------
+    path : Path
+        The folder of class images, or the table.
+    images : mapping of str to Path, or None
+        Class images by the names of the pairs.
+    table : mapping of str to (mapping of int to str), or None
+        By the names of the pairs, the class of each label.
+    """
+
+    path: Path
+    images: Mapping[str, Path] | None
+    table: Mapping[str, Names] | None
+
+    def names(self, pair: Pair, labels: NDArray[np.int32]) -> Names:
+        """Return the class of each instance of a pair's labels (H, W) that has one.
+
+        Raises
+        ------
+        InstsegError
+            If the pair has no class image, or one that cannot be read or is of another size.
+        """
+        if self.table is not None:
+            of_image = self.table.get(pair.name, {})
+            return {label: of_image[label] for label in instances(labels) if label in of_image}
+        return {label: str(value) for label, value in _most(labels, self.pixels(pair, labels)).items()}
+
+    def pixels(self, pair: Pair, labels: NDArray[np.int32]) -> NDArray[np.integer]:
+        """Return the class image (H, W) of a pair; same errors as `names`."""
+        if (path := (self.images or {}).get(pair.name)) is None:
+            raise InstsegError(f"{self.path} has no class image for {pair.name}; add it, or remove {self.path}")
+        pixels = read_class_image(path)
+        if pixels.shape != labels.shape:
+            sizes = f"{_size(pixels)} pixels and {pair.labels} is {_size(labels)}"
+            raise InstsegError(f"{path} is {sizes}, expected equal sizes; export the classes at the labels' size")
+        return pixels
+
+    def doubts(self, pair: Pair, labels: NDArray[np.int32]) -> list[tuple[str, str]]:
+        """Compare the classes of a pair with its labels.
+
+        Returns
+        -------
+        list of (what, advice)
+            What does not fit, but stops nothing; same errors as `names`.
+        """
+        found = []
+        if self.table is not None:
+            surplus = len(self.table.get(pair.name, {}).keys() - set(instances(labels)))
+            if surplus:
+                found.append((f"classes of labels that do not exist: {surplus}", f"correct the labels in {TABLE}"))
+            return found
+        mixed, outside = disagreement(labels, self.pixels(pair, labels))
+        if mixed:
+            found.append((f"instances of several classes: {mixed}", "the most frequent is taken; correct the rest"))
+        if outside:
+            found.append((f"classified pixels outside of instances: {outside}", "they do not count"))
+        return found
+
+
+def find_classes(folder: Path) -> ClassSource | None:
+    """Look for the classes of a data folder; None if it has none.
+
+    Raises
+    ------
+    InstsegError
+        If it has class images and a table, or one of them cannot be read.
+    """
+    images, table = folder / FOLDER, folder / TABLE
+    if images.is_dir() and table.exists():
+        raise InstsegError(f"{folder} holds both {FOLDER}/ and {TABLE}; remove one of them")
+    if images.is_dir():
+        return ClassSource(images, {path.stem: path for path in find_images([images])}, None)
+    return ClassSource(table, None, read_class_table(table)) if table.exists() else None
+
+
+def read_class_table(path: Path) -> dict[str, Names]:
+    """Read a table of classes: CSV with the columns image, label and class, others are ignored.
+
+    Returns
+    -------
+    dict
+        By image name (a suffix that the table gives it is taken off), the class of each label.
+
+    Raises
+    ------
+    InstsegError
+        If it cannot be read, a column is missing, a label is no number above 0, a class is empty, or a label has two.
+    """
+    found: dict[str, Names] = {}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            missing = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
+            if missing:
+                raise InstsegError(f"{path} has no column {', '.join(missing)}; expected {', '.join(_COLUMNS)}")
+            for row in reader:
+                image, label, name = ((row[column] or "").strip() for column in _COLUMNS)
+                where = f"line {reader.line_num} of {path}"
+                if not (label.isascii() and label.isdigit() and int(label) > 0):
+                    raise InstsegError(f"{where}: the label is '{label}', expected a whole number above 0")
+                if not image or not name:
+                    raise InstsegError(f"{where}: the {'class' if image else 'image'} is empty; fill it in")
+                stem = Path(image).stem if Path(image).suffix else image
+                if found.setdefault(stem, {}).setdefault(int(label), name) != name:
+                    other = found[stem][int(label)]
+                    raise InstsegError(f"{where}: label {label} of {image} is {name}, and {other} before; keep one")
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InstsegError(f"cannot read {path}: {error}; save it as CSV in UTF-8") from error
+    return found
+
+
+def in_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the different names of classes in the order of their numbers 1..K: numbers by value, then text.
+
+    Raises
+    ------
+    InstsegError
+        If there are too many.
+    """
+    different = set(names)
+    if len(different) > MOST_CLASSES:
+        raise InstsegError(f"there are {len(different)} classes, expected at most {MOST_CLASSES}; merge some")
+    return tuple(sorted(different, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name)))
+
+
+def numbered(labels: NDArray[np.int32], names: Names, order: Sequence[str], where: str) -> InstanceClasses:
+    """Give the instances of a label image the numbers of their classes.
+
+    Parameters
+    ----------
+    labels : (H, W) int32
+        0 is background.
+    names : dict of int to str
+        The class of each label.
+    order : sequence of str
+        All classes: the first has number 1.
+    where : str
+        Names the image in messages.
+
+    Raises
+    ------
+    InstsegError
+        If an instance has no class, or one that `order` lacks.
+    """
+    present = instances(labels)
+    without = [label for label in present if label not in names]
+    if without:
+        shown = ", ".join(map(str, without[:_SHOWN])) + (", ..." if len(without) > _SHOWN else "")
+        raise InstsegError(f"{len(without)} instances of {where} have no class (labels {shown}); give them one")
+    numbers = {name: number for number, name in enumerate(order, start=1)}
+    unknown = sorted({names[label] for label in present} - numbers.keys())
+    if unknown:
+        raise InstsegError(f"{where} has the class {unknown[0]}, expected one of {', '.join(order)}")
+    classes = np.array([numbers[names[label]] for label in present], np.int32)
+    return InstanceClasses(np.array(present, np.int32), classes)
+
+
+def instances(labels: NDArray[np.int32]) -> list[int]:
+    """Return the numbers of the instances of a label image, ascending."""
+    found: list[int] = np.unique(labels[labels > 0]).tolist()
+    return found
+
+
+def disagreement(labels: NDArray[np.int32], pixels: NDArray[np.integer]) -> tuple[int, int]:
+    """Compare a class image with the labels, both (H, W).
+
+    Returns
+    -------
+    mixed, outside : int
+        Instances that have a tenth and more of their classified pixels in another class than the most frequent, and
+        classified pixels that belong to no instance.
+    """
+    keys, counts = _pairs(labels, pixels)
+    label = keys >> 16
+    total = np.bincount(np.unique(label, return_inverse=True)[1], counts)
+    most = np.zeros(len(total))
+    np.maximum.at(most, np.unique(label, return_inverse=True)[1], counts)
+    return int((most <= 0.9 * total).sum()), int(((pixels > 0) & (labels == 0)).sum())
+
+
+def _most(labels: NDArray[np.int32], pixels: NDArray[np.integer]) -> dict[int, int]:
+    """Return for each label the value that most of its classified pixels have: of equals the lowest."""
+    keys, counts = _pairs(labels, pixels)
+    # Ascending in counts, so that the last one put in stays.
+    order = np.lexsort((-keys, counts))
+    return dict(zip((keys[order] >> 16).tolist(), (keys[order] & 0xFFFF).tolist(), strict=True))
+
+
+def _pairs(labels: NDArray[np.int32], pixels: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    both = (labels > 0) & (pixels > 0)
+    keys, counts = np.unique((labels[both].astype(np.int64) << 16) | pixels[both].astype(np.int64), return_counts=True)
+    return keys, counts
+
+
+def _size(pixels: NDArray[np.generic]) -> str:
+    return f"{pixels.shape[0]} x {pixels.shape[1]}"
