@@ -48,7 +48,7 @@ def test_a_folder_without_classes_has_none(folder):
 
 
 def test_an_instance_has_the_class_of_most_of_its_pixels(folder):
-    # Label 2: 3, 3, 1; label 9: three of 2 and one of 7; label 5: a 4 and an unclassified pixel. Outside does not count.
+    # Label 2: 3, 3, 1; label 9: three of 2 and one of 7; label 5: a 4 and nothing. What is outside does not count.
     write_classes(folder, "a", np.array([[8, 3, 3, 0], [0, 1, 2, 2], [4, 0, 2, 7]], np.int32))
     assert names(folder) == {2: "3", 5: "4", 9: "2"}
 
