@@ -175,7 +175,7 @@ def _of_model(
     require_model(model, diameter)
     loaded = load_model(model, threads)
     stacked = channels is not None or loaded.settings.channel_choice is not None
-    source = find_classes(data) if loaded.settings.class_names else None
+    source = find_classes(data) if len(loaded.settings.class_names) > 1 else None
 
     def each() -> Iterator[_Case]:
         for pair in pairs:
