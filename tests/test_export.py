@@ -188,7 +188,7 @@ import sys
 import numpy as np
 import tensorflow as tf
 
-for name, channels in (("gray-overlap", 1), ("rgb-metric", 3)):
+for name in ("gray-overlap", "classes", "rgb-metric"):
     model = tf.saved_model.load(f"{sys.argv[1]}/{name}")
     assert sorted(model.signatures) == ["serving_default", "with_percentiles"], list(model.signatures)
     given = dict(np.load(f"{sys.argv[1]}/{name}.npz"))
