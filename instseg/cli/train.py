@@ -50,7 +50,7 @@ def train(
     network: Annotated[
         Literal["small", "large"] | None,
         typer.Option(
-            help="Large takes twice the time and learns more, from half an hour of training on.", show_default="small"
+            help="Large takes nearly twice the time and learns more: for an hour and longer.", show_default="small"
         ),
     ] = None,
     begin_with: Annotated[
