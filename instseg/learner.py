@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from instseg.data.patches import Batch
 from instseg.loss import MetricLoss
-from instseg.loss.overlap import foreground_loss, one_of_four, overlap_loss
+from instseg.loss.overlap import class_loss, foreground_loss, one_of_four, overlap_loss
 from instseg.muon import Muon
 from instseg.network import build_network, is_last, part, pixel_places, read_positions
 from instseg.runtime import fastest_precision
@@ -20,6 +20,7 @@ _CLIP_NORM = 10.0
 _LONGEST_WARMUP = 0.1
 _BANDWIDTH_WEIGHT = 0.5
 _SEED_WEIGHT = 1.0
+_CLASSES_WEIGHT = 1.0
 
 
 class Learner:
@@ -142,9 +143,11 @@ class Learner:
 
     def _losses(self, raw: Any, labels: Any, classes: Any, seed: Any) -> dict[str, Any]:
         maps, class_logits = part(raw, self.model)
-        semantic = tf.reduce_mean(foreground_loss(class_logits, classes))
+        semantic = {"semantic": tf.reduce_mean(foreground_loss(class_logits, classes))}
+        if self.model.classes > 2:
+            semantic["classes"] = _CLASSES_WEIGHT * tf.reduce_mean(class_loss(class_logits, classes))
         if self.model.loss == "metric":
-            return {"embedding": self._metric_loss(maps, labels), "semantic": semantic}
+            return {"embedding": self._metric_loss(maps, labels), **semantic}
         shape = tf.shape(labels)
         choice = tf.random.stateless_uniform((shape[0], shape[1] // 2, shape[2] // 2), seed, 0, 4, tf.int32)
         places = tf.repeat(pixel_places(shape[1], shape[2]), shape[0], axis=0)
@@ -156,5 +159,5 @@ class Learner:
             "embedding": tf.reduce_mean(terms.overlap),
             "bandwidth": _BANDWIDTH_WEIGHT * tf.reduce_mean(terms.bandwidth),
             "seed": _SEED_WEIGHT * tf.reduce_mean(terms.seed),
-            "semantic": semantic,
+            **semantic,
         }

@@ -223,7 +223,15 @@ def test_foreground_loss_by_hand():
 def test_foreground_of_three_classes_by_hand():
     # A third each: foreground probability 2/3 on both pixels, one of which is foreground.
     loss = foreground_loss(tf.zeros((1, 1, 2, 3)), [[[2, 0]]])
-    np.testing.assert_allclose(loss, [math.log(3) + 1 - (2 * 2 / 3 + 1) / (4 / 3 + 1 + 1)], rtol=1e-6)
+    entropy = (math.log(3 / 2) + math.log(3)) / 2
+    np.testing.assert_allclose(loss, [entropy + 1 - (2 * 2 / 3 + 1) / (4 / 3 + 1 + 1)], rtol=1e-6)
+
+
+def test_class_loss_by_hand():
+    # Three classes of objects; background counts for nothing, whatever is said there.
+    logits = np.array([[[[9, 0, 0, 0], [0, 0, math.log(2), 0], [0, 9, 9, 9]]], [[[0, 5, 5, 5]] * 3]], np.float32)
+    loss = overlap.class_loss(tf.constant(logits), tf.constant([[[1, 2, 0]], [[0, 0, 0]]]))
+    np.testing.assert_allclose(loss, [(math.log(3) + math.log(2)) / 2, 0], rtol=1e-6)
 
 
 def test_a_certain_and_true_foreground_costs_nothing():

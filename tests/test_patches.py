@@ -58,7 +58,7 @@ def test_other_numbers_and_seeds_give_other_batches(make):
 @pytest.mark.parametrize("make", [disc_patches, sample_patches])
 def test_batches_have_their_shapes_and_consecutive_labels(make, size):
     for number in range(4):
-        images, labels = make(size=size).batch(number)
+        images, labels, _ = make(size=size).batch(number)
         assert images.shape == (5, size, size, 1)
         assert images.dtype == np.float32
         assert labels.shape == (5, size, size)
@@ -72,7 +72,7 @@ def test_batches_have_their_shapes_and_consecutive_labels(make, size):
 
 def test_labels_lie_where_the_discs_are():
     for number in range(5):
-        images, labels = disc_patches().batch(number)
+        images, labels, _ = disc_patches().batch(number)
         assert ((images[..., 0] > 0.4) == (labels > 0)).mean() > 0.98
 
 
@@ -84,7 +84,7 @@ def test_augmented_labels_lie_where_the_discs_are():
 
 
 def test_generated_discs_are_not_augmented_and_whole_images_are_cut_from():
-    images, labels = disc_patches(size=48).batch(0)
+    images, labels, _ = disc_patches(size=48).batch(0)
     sample = make_sample(*draw_discs(stream(0, BATCHES, 0), DISCS))
     np.testing.assert_allclose(images[0], normalise(sample.image, sample.low, sample.high), atol=1e-6)
     np.testing.assert_array_equal(labels[0], sample.labels)
@@ -94,7 +94,7 @@ def test_an_image_smaller_than_the_patch_is_surrounded_by_zeros():
     image = np.arange(100, 112, dtype=np.uint8).reshape(3, 4)
     sample = make_sample(image, np.full((3, 4), 9, np.int32))
     for number in range(20):
-        images, labels = SamplePatches([sample], batch_size=2, patch_size=16, seed=0).batch(number)
+        images, labels, _ = SamplePatches([sample], batch_size=2, patch_size=16, seed=0).batch(number)
         assert images.shape == (2, 16, 16, 1)
         assert set(np.unique(labels)) == {0, 1}
         # Zoomed by at most 1.4 either way.
@@ -105,7 +105,7 @@ def test_an_image_smaller_than_the_patch_is_surrounded_by_zeros():
 
 
 def test_outside_a_small_image_is_exactly_0():
-    images, labels = DiscPatches(DiscSettings(size=8), batch_size=2, patch_size=16, seed=0).batch(0)
+    images, labels, _ = DiscPatches(DiscSettings(size=8), batch_size=2, patch_size=16, seed=0).batch(0)
     # In whichever corner turning brought the image.
     for image, lying in zip(images[..., 0], labels, strict=True):
         assert any((way[:8, :8] != 0).sum() == (image != 0).sum() > 32 for way in turns(image))

@@ -328,7 +328,7 @@ class Poisoned:
         self.patches = patches
 
     def batch(self, number):
-        images, labels = self.patches.batch(number)
+        images, labels, _ = self.patches.batch(number)
         return Batch(images * np.float32(np.nan), labels) if number >= 2 else Batch(images, labels)
 
 
@@ -599,7 +599,7 @@ def test_the_metric_loss_trains_on_colour_and_the_loaded_model_is_the_one_in_mem
 
     class Coloured:
         def batch(self, number):
-            images, labels = gray.patches.batch(number)
+            images, labels, _ = gray.patches.batch(number)
             return Batch(np.repeat(images, 3, axis=-1), labels)
 
     data = TrainingData(

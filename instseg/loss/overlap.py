@@ -152,7 +152,7 @@ def _take(value: Any, choice: Any) -> Any:
 
 
 def foreground_loss(class_logits: Any, classes: Any) -> Any:
-    """Return cross-entropy plus (1 - Dice) of the foreground, per image.
+    """Return cross-entropy plus (1 - Dice) of the foreground, per image, whatever its class.
 
     Parameters
     ----------
@@ -168,15 +168,39 @@ def foreground_loss(class_logits: Any, classes: Any) -> Any:
     truth = tf.cast(classes > 0, class_logits.dtype)
     if class_logits.shape[-1] == 2:
         background, foreground = tf.unstack(class_logits, axis=-1)
-        logit = foreground - background
-        # What a softmax over two classes comes to, in a third of the time.
-        entropy = tf.nn.sigmoid_cross_entropy_with_logits(truth, logit)
-        probability = tf.sigmoid(logit)
     else:
-        entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(classes, class_logits)
-        probability = 1.0 - tf.nn.softmax(class_logits)[..., 0]
+        background, foreground = class_logits[..., 0], tf.reduce_logsumexp(class_logits[..., 1:], axis=-1)
+    # What a softmax over all classes comes to, in a third of the time.
+    logit = foreground - background
+    entropy = tf.nn.sigmoid_cross_entropy_with_logits(truth, logit)
+    probability = tf.sigmoid(logit)
     inside = tf.reduce_sum(probability * truth, axis=(1, 2))
     total = tf.reduce_sum(probability, axis=(1, 2)) + tf.reduce_sum(truth, axis=(1, 2))
     # One pixel's worth on both sides: an empty image that is predicted empty costs nothing.
     dice = (2.0 * inside + 1.0) / (total + 1.0)
     return tf.reduce_mean(entropy, axis=(1, 2)) + 1.0 - dice
+
+
+def class_loss(class_logits: Any, classes: Any) -> Any:
+    """Return the cross-entropy of the classes among each other, the mean over an image's foreground.
+
+    A term of its own: in a mean over all pixels, the classes of few objects on much background count for next to
+    nothing, and are not learnt.
+
+    Parameters
+    ----------
+    class_logits : (B, H, W, classes) float32
+        Before the softmax; class 0 is background.
+    classes : (B, H, W) int32
+        True classes.
+
+    Returns
+    -------
+    (B,) float32
+        0 for an image without foreground.
+    """
+    entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.maximum(classes - 1, 0), class_logits[..., 1:])
+    foreground = tf.cast(classes > 0, class_logits.dtype)
+    return tf.math.divide_no_nan(
+        tf.reduce_sum(entropy * foreground, axis=(1, 2)), tf.reduce_sum(foreground, axis=(1, 2))
+    )
