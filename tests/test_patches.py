@@ -78,7 +78,7 @@ def test_labels_lie_where_the_discs_are():
 
 def test_augmented_labels_lie_where_the_discs_are():
     for number in range(5):
-        for image, labels in zip(*sample_patches().batch(number), strict=True):
+        for image, labels in zip(*sample_patches().batch(number)[:2], strict=True):
             if 0 < (labels > 0).mean() < 1:
                 assert image[labels > 0].mean() > image[labels == 0].mean() + 0.3
 
@@ -137,7 +137,7 @@ def test_a_constant_image_becomes_0_without_a_warning(channels):
     sample = make_sample(np.full((20, 20, channels), 7, np.uint16), np.ones((20, 20), np.int32))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        images, _ = SamplePatches([sample], batch_size=4, patch_size=16, seed=0).batch(0)
+        images, *_ = SamplePatches([sample], batch_size=4, patch_size=16, seed=0).batch(0)
     assert images.shape == (4, 16, 16, channels)
     assert np.isfinite(images).all()
     assert not normalise(sample.image, sample.low, sample.high).any()
