@@ -93,7 +93,7 @@ def _parts(precision: Any) -> tuple[dict[str, Callable[[], Any]], float]:
     def loss() -> Any:
         with tf.GradientTape() as tape:
             tape.watch(raw)
-            value = sum(learner._losses(raw, labels, seed).values())
+            value = sum(learner._losses(raw, labels, tf.minimum(labels, 1), seed).values())
         return tape.gradient(value, raw)
 
     @tf.function
