@@ -17,7 +17,7 @@ ZOOM = 1.4
 """Training shows objects up to so many times larger and smaller than they are."""
 
 NETWORKS = {"small": (32, 64, 128, 192), "large": (64, 128, 192, 256)}
-"""Channels of a network's levels, finest first, by the network's name: 1.5 and 3.4 million weights."""
+"""Channels of a network's levels, finest first, by the network's name: 1.6 and 3.4 million weights."""
 
 MOST_INSTANCES = 512
 """Of a patch that holds more instances the overlap loss sees so many, chosen at random: its memory grows with them."""
