@@ -1,14 +1,37 @@
 """The network as a SavedModel that needs none of our code."""
 
+import json
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from instseg.network import read_outputs, stride
+from instseg.errors import InstsegError
+from instseg.files import require_folder
+from instseg.network import build_network, read_outputs, stride
 from instseg.normalisation import HIGH_PERCENTILE, LOW_PERCENTILE
+from instseg.plan import stored_training
 from instseg.settings import ModelSettings
+from instseg.store import SETTINGS_FILE, read_settings
+from instseg.transfer import take_over
+
+# Of a model's settings, what a compact copy has, too.
+_PASSED_ON = (
+    "format",
+    "model",
+    "training",
+    "metric_loss",
+    "clustering",
+    "iteration",
+    "seconds",
+    "kept_iteration",
+    "validation",
+    "precision",
+    "versions",
+)
 
 
 class Serving(tf.Module):  # type: ignore[misc]
@@ -20,15 +43,20 @@ class Serving(tf.Module):  # type: ignore[misc]
     of each is if the pixel is foreground, all float32.
     """
 
-    def __init__(self, network: keras.Model, settings: ModelSettings) -> None:
+    def __init__(self, network: keras.Model, settings: ModelSettings, *, half: bool = False) -> None:
         super().__init__(name="instseg")
         # The plain variables: a Keras model held here would be stored with all its layers' objects.
         self._weights = [variable.value for variable in network.variables]
+        run: Any = network
+        if half:
+            # Kernels alone: the others count for nothing in size, and a variance can be beyond half precision.
+            self._weights = [tf.Variable(_halved(value)) for value in self._weights]
+            run = self._with_stored_weights(network)
         image = tf.TensorSpec((None, None, None, settings.channels), tf.float32, name="image")
         level = tf.TensorSpec((None, settings.channels), tf.float32)
 
         def embed(images: Any, low: Any, high: Any, magnification: Any) -> dict[str, Any]:
-            return _embed(network, settings, images, low, high, magnification)
+            return _embed(run, settings, images, low, high, magnification)
 
         self.embed = tf.function(
             embed,
@@ -43,6 +71,24 @@ class Serving(tf.Module):  # type: ignore[misc]
             lambda images: embed(images, *_percentiles(images), tf.constant(1.0)), input_signature=[image]
         )
 
+    def _with_stored_weights(self, network: keras.Model) -> Callable[..., Any]:
+        """Return the network as a function that reads the variables here, in float32, instead of its own."""
+        of_network = {id(variable): number for number, variable in enumerate(network.variables)}
+        trainable = [of_network[id(variable)] for variable in network.trainable_variables]
+        others = [of_network[id(variable)] for variable in network.non_trainable_variables]
+
+        def run(images: Any, training: bool = False) -> Any:
+            values = [tf.cast(weight, tf.float32) for weight in self._weights]
+            outputs, _ = network.stateless_call(
+                [values[number] for number in trainable],
+                [values[number] for number in others],
+                images,
+                training=training,
+            )
+            return outputs
+
+        return run
+
     def save(self, folder: Path) -> None:
         """Write the SavedModel with its signatures.
 
@@ -53,6 +99,50 @@ class Serving(tf.Module):  # type: ignore[misc]
         """
         signatures = {"serving_default": self.embed_raw, "with_percentiles": self.embed}
         tf.saved_model.save(self, str(folder), signatures=signatures)
+
+
+def export_compact(model: Path, out: Path) -> None:
+    """Write a model once more without what only going on with its training needs, its kernels in half precision.
+
+    What is left out: the state of the training and where its data were. Such a copy takes a fourteenth of the
+    space, predicts, and can be begun with (`train --from`), but not resumed.
+
+    Parameters
+    ----------
+    model : Path
+        A model directory.
+    out : Path
+        The directory to make; it appears when it is complete.
+
+    Raises
+    ------
+    InstsegError
+        If the model cannot be read, or `out` exists or cannot be written.
+    """
+    stored = stored_training(model)
+    if out.exists():
+        raise InstsegError(f"cannot write {out}: it exists; give the name of a new directory")
+    require_folder(out)
+    settings = stored.plan.model
+    network = build_network(settings)
+    # The same layers with the same weights are what the model's own settings make.
+    network.set_weights(take_over(model, network, settings).weights)
+    _, contents = read_settings(model)
+    # Folders of the machine that trained it are nobody's business.
+    contents = {name: contents[name] for name in _PASSED_ON if name in contents} | {"data": {}}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=".partial", dir=out.parent) as folder:
+        partial = Path(folder) / out.name
+        try:
+            Serving(network, settings, half=True).save(partial)
+            (partial / SETTINGS_FILE).write_text(json.dumps(contents, indent=2) + "\n", encoding="utf-8")
+            partial.rename(out)
+        except (OSError, tf.errors.OpError) as error:
+            raise InstsegError(f"cannot write {out}: {error}; check the permissions and the space") from error
+
+
+def _halved(value: Any) -> Any:
+    return tf.cast(value, tf.float16) if value.shape.rank == 4 else value
 
 
 def _embed(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from instseg.builtin import find_model
 from instseg.channels import choose_channels, describe, fit_channels
 from instseg.cluster import cluster
 from instseg.embeddings import Embeddings
@@ -187,12 +188,13 @@ def turned_back(
 
 
 def load(folder: str | Path) -> Model:
-    """Open a model that `instseg train` wrote.
+    """Open a model that `instseg train` wrote, or one in the package.
 
     Parameters
     ----------
     folder : str or Path
-        The model directory. It is code as far as TensorFlow is concerned: open only what you trust.
+        The model directory, or the name of a model in the package. A directory is code as far as TensorFlow is
+        concerned: open only what you trust.
 
     Returns
     -------
@@ -203,7 +205,7 @@ def load(folder: str | Path) -> Model:
     InstsegError
         If there is no such directory, no model in it, or it is damaged.
     """
-    folder = Path(folder)
+    folder = find_model(Path(folder))
     generation, stored = read_settings(folder)
     tf = load_tensorflow()
     try:

@@ -33,6 +33,8 @@ _CURRENT = "current"
 _GENERATIONS = "generations"
 _LINKED = ("saved_model.pb", "variables", "fingerprint.pb", SETTINGS_FILE)
 _PARTIAL = ".partial"
+# Far more than any settings take: what is larger is none of ours, and not to be read into memory.
+_LARGEST_SETTINGS = 2**20
 # A reader that opened the generation before this one may still be reading it.
 _KEPT = 2
 
@@ -76,6 +78,9 @@ def read_settings(folder: Path) -> tuple[Path, dict[str, Any]]:
             f"{folder} holds no instseg model ({SETTINGS_FILE} is missing); give a directory that train wrote"
         )
     try:
+        size = (generation / SETTINGS_FILE).stat().st_size
+        if size > _LARGEST_SETTINGS:
+            raise ValueError(f"{SETTINGS_FILE} has {size:,} bytes, expected at most {_LARGEST_SETTINGS:,}")
         settings = json.loads((generation / SETTINGS_FILE).read_text(encoding="utf-8"))
         found = settings["format"]
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -64,7 +64,7 @@ def take_over(model: Path, network: keras.Model, settings: ModelSettings) -> Tak
         If the model cannot be read or its layers are others.
     """
     source = stored_training(model).plan.model
-    values = _read_weights(model)
+    values = read_weights(model)
     if source.widths != settings.widths or len(values) != len(network.variables):
         raise InstsegError(
             f"cannot begin with {model}: it has {len(values)} weights in layers of {_listed(source.widths)} channels, "
@@ -79,16 +79,25 @@ def take_over(model: Path, network: keras.Model, settings: ModelSettings) -> Tak
             value = np.repeat(value.sum(axis=2, keepdims=True) / variable.shape[2], variable.shape[2], axis=2)
         if value.shape != tuple(variable.shape):
             raise damaged(model, ValueError(f"{variable.path} is of shape {value.shape}, expected {variable.shape}"))
-        weights.append(value.astype(np.float32))
+        weights.append(value)
     return TakenOver(weights, tuple(_changes(source, settings)))
 
 
-def _read_weights(model: Path) -> list[Weights]:
+def read_weights(model: Path) -> list[Weights]:
+    """Return the weights of a model, in the order of its network's variables, as float32.
+
+    Raises
+    ------
+    InstsegError
+        If the model cannot be read.
+    """
     folder, _ = read_settings(model)
     try:
         reader = tf.train.load_checkpoint(str(folder / "variables" / "variables"))
         count = sum(name.startswith("_weights/") for name in reader.get_variable_to_shape_map())
-        return [reader.get_tensor(f"_weights/{number}/.ATTRIBUTES/VARIABLE_VALUE") for number in range(count)]
+        values = [reader.get_tensor(f"_weights/{number}/.ATTRIBUTES/VARIABLE_VALUE") for number in range(count)]
+        # A compact model stores them in half precision.
+        return [value.astype(np.float32) for value in values]
     except (OSError, ValueError, RuntimeError, tf.errors.OpError) as error:
         raise damaged(model, error) from error
 

@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 import instseg
-from instseg.cli import cluster, data, evaluate, predict, terminal, train
+from instseg.cli import cluster, data, evaluate, export, models, predict, terminal, train
 from instseg.errors import InstsegError
 
 
@@ -63,6 +63,8 @@ app.command("train")(train.train)
 app.command("predict")(predict.predict)
 app.command("cluster")(cluster.cluster)
 app.command("evaluate")(evaluate.evaluate)
+app.command("models")(models.models)
+app.command("export")(export.export)
 
 
 def main() -> None:

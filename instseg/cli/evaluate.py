@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from instseg.cli import terminal
-from instseg.cli.model import Diameter, LearntChannels, Tta, load_model, require_channels, require_model
+from instseg.cli.model import Diameter, LearntChannels, PerhapsModel, Tta, load_model, require_channels, require_model
 from instseg.cli.options import Given, settings_options
 from instseg.errors import InstsegError, UsageError
 from instseg.settings import ClusterSettings
@@ -32,9 +32,7 @@ _RATIOS = {
 
 @settings_options(clustering=ClusterSettings)
 def evaluate(
-    model: Annotated[
-        Path | None, typer.Argument(metavar="[MODEL]", help="Directory that train wrote.", show_default=False)
-    ] = None,
+    model: PerhapsModel = None,
     data: Annotated[
         Path | None, typer.Option(metavar="DIR", help="For MODEL: folder with images/ and labels/.")
     ] = None,
@@ -172,7 +170,7 @@ def _of_model(
     from instseg.instances import describe
 
     pairs = find_pairs(data)
-    require_model(model, diameter)
+    model = require_model(model, diameter)
     loaded = load_model(model, threads)
     stacked = channels is not None or loaded.settings.channel_choice is not None
     source = find_classes(data) if len(loaded.settings.class_names) > 1 else None

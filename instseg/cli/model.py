@@ -10,6 +10,9 @@ from instseg.cli import terminal
 if TYPE_CHECKING:
     from instseg.predict import Model
 
+_MODEL = "Directory that train wrote, or a name that models lists."
+KnownModel = Annotated[Path, typer.Argument(metavar="MODEL", help=_MODEL, show_default=False)]
+PerhapsModel = Annotated[Path | None, typer.Argument(metavar="[MODEL]", help=_MODEL, show_default=False)]
 Tta = Annotated[bool, typer.Option("--tta", help="Average over flips and quarter turns: better, eight times the cost.")]
 _CHOICE = "Channels of the images: numbers from 1, red, green, blue, with commas; 1+2 is a mean, gray that of all."
 Channels = Annotated[str | None, typer.Option(metavar="CHOICE", help=_CHOICE, show_default="all")]
@@ -30,11 +33,22 @@ def require_channels(choice: str | None) -> None:
         parse_channels(choice)
 
 
-def require_model(model: Path, diameter: float | None) -> None:
-    """See that there is a model, for objects that can be brought to the size of its own."""
+def find_model(model: Path) -> Path:
+    """Return the directory of a model given by its path or its name, and say which it is where both are there."""
+    from instseg.builtin import find_model as find
+    from instseg.builtin import hides_built_in
+
+    if hides_built_in(model):
+        terminal.note(f"Note: {model} is what has this name here, not the model in the package")
+    return find(model)
+
+
+def require_model(model: Path, diameter: float | None) -> Path:
+    """Return the directory of a model for objects that can be brought to the size of its own."""
     from instseg.settings import ModelSettings
     from instseg.store import damaged, read_settings
 
+    model = find_model(model)
     _, stored = read_settings(model)
     if diameter is not None:
         try:
@@ -42,6 +56,7 @@ def require_model(model: Path, diameter: float | None) -> None:
         except (LookupError, TypeError, AttributeError) as error:
             raise damaged(model, error) from error
         settings.magnification(diameter)
+    return model
 
 
 def load_model(model: Path, threads: int | None) -> "Model":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol
 import typer
 
 from instseg.cli import terminal
-from instseg.cli.model import Diameter, LearntChannels, Tta, load_model, require_channels, require_model
+from instseg.cli.model import Diameter, KnownModel, LearntChannels, Tta, load_model, require_channels, require_model
 from instseg.cli.options import Given, settings_options
 from instseg.errors import InstsegError, UsageError
 from instseg.settings import ClusterSettings, ModelSettings
@@ -34,7 +34,7 @@ _SUFFIXES = {
 
 @settings_options(clustering=ClusterSettings)
 def predict(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Directory that train wrote.", show_default=False)],
+    model: KnownModel,
     images: Annotated[
         list[Path], typer.Argument(metavar="IMAGE...", help="Images, folders or patterns.", show_default=False)
     ],
@@ -103,7 +103,7 @@ def predict(
     else:
         targets = _ManyImages(out_dir or Path(), file_format, extras, files, overwrite)
     # A mistyped model is told at once, and leaves no empty folders.
-    require_model(model, diameter)
+    model = require_model(model, diameter)
     targets.prepare()
     loaded = load_model(model, threads)
     stacked = channels is not None or loaded.settings.channel_choice is not None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from instseg.cli import terminal
-from instseg.cli.model import Channels, require_channels
+from instseg.cli.model import Channels, find_model, require_channels
 from instseg.cli.options import Given, settings_options
 from instseg.errors import UsageError
 from instseg.settings import NETWORKS, MetricLossSettings, ModelSettings, TrainSettings
@@ -91,6 +91,7 @@ def train(
     if network is not None:
         model = model | {"widths": NETWORKS[network]}
     if begin_with is not None:
+        begin_with = find_model(begin_with)
         model, metric = _inherited(begin_with, model, metric)
     wish = _Wish(data, val, connected_components, channels, begin_with, training, model, metric)
     # Numbers out of their bounds are told before TensorFlow takes its seconds.

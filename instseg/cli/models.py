@@ -1,0 +1,78 @@
+"""`instseg models`."""
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from instseg.builtin import Card
+    from instseg.settings import ModelSettings
+
+_TRUST = "A model directory is code as far as TensorFlow is concerned: open only those that you trust."
+
+
+def models(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Show all of this one.", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the models in the package: a name is accepted wherever a command takes a MODEL."""
+    from instseg.builtin import FOLDER, built_in, read_card
+    from instseg.plan import stored_training
+
+    names = built_in() if name is None else [name]
+    cards = {each: read_card(each) for each in names}
+    settings = {each: stored_training(FOLDER / each).plan.model for each in names}
+    if as_json:
+        rows = [
+            {"name": each, "path": str(FOLDER / each), **cards[each].to_dict(), "model": settings[each].to_dict()}
+            for each in names
+        ]
+        typer.echo(json.dumps(rows, indent=2))
+    elif name is None:
+        _print_table(cards, settings)
+    else:
+        _print_card(name, cards[name], settings[name])
+
+
+def _print_table(cards: "dict[str, Card]", settings: "dict[str, ModelSettings]") -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE, padding=(0, 1))
+    for heading in ("name", "segments", "channels", "diameter", "mean AP"):
+        table.add_column(heading, overflow="fold")
+    for name, card in cards.items():
+        model = settings[name]
+        table.add_row(name, card.title, str(model.channels), _diameter(model), f"{card.mean_ap:.3f}")
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(f"instseg models NAME shows a model's card. {_TRUST}", soft_wrap=True)
+
+
+def _print_card(name: str, card: "Card", model: "ModelSettings") -> None:
+    lines = {
+        "name": [name],
+        "segments": [card.title],
+        "channels": [str(model.channels)],
+        "diameter": [_diameter(model)],
+        "trained on": [card.data],
+        "licence": [card.licence],
+        "training": [card.command],
+        "figures": card.figures,
+        "limits": card.limits,
+    }
+    width = max(len(key) for key in lines)
+    for key, texts in lines.items():
+        for number, text in enumerate(texts):
+            typer.echo(f"{key if number == 0 else '':<{width}}  {text}")
+    typer.echo(_TRUST)
+
+
+def _diameter(model: "ModelSettings") -> str:
+    if model.smallest_diameter is None or model.largest_diameter is None:
+        return f"{model.diameter:.0f} px"
+    return f"{model.diameter:.0f} px ({model.smallest_diameter:.0f} to {model.largest_diameter:.0f})"
