@@ -125,6 +125,10 @@ class Embeddings:
             if least < 1 / _LARGEST or most > _LARGEST:
                 raise InstsegError(f"'bandwidth' goes from {least:g} to {most:g}, expected 1e-15 to 1e15; scale it")
 
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        """Return the maps that are there by name, embeddings included."""
+        return {name: array for name in _ARRAYS if (array := getattr(self, name)) is not None}
+
 
 def write_embeddings(path: Path, embeddings: Embeddings) -> None:
     """Write embeddings to a `.npz` file, in one step where it exists.
@@ -136,10 +140,7 @@ def write_embeddings(path: Path, embeddings: Embeddings) -> None:
     """
     if path.suffix.lower() != ".npz":
         raise InstsegError(f"cannot write {path}: embeddings are written as .npz; choose a name that ends in .npz")
-    members: dict[str, NDArray[Any]] = {"format": np.array(FORMAT)}
-    for name in _ARRAYS:
-        if (array := getattr(embeddings, name)) is not None:
-            members[name] = array
+    members: dict[str, NDArray[Any]] = {"format": np.array(FORMAT), **embeddings.arrays()}
     if embeddings.class_names:
         members["class_names"] = np.array(embeddings.class_names)
     if embeddings.settings is not None:

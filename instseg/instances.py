@@ -1,7 +1,9 @@
 """What is known of each instance: where it is, how large, and how far it is to be trusted."""
 
 import csv
+import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,6 +60,18 @@ class Instances:
             return []
         return [self.class_names[number] for number in self.class_probabilities.argmax(axis=1).tolist()]
 
+    def moved(self, rows: int, columns: int) -> "Instances":
+        """Return the same instances, so many pixels further down and to the right."""
+        return dataclasses.replace(
+            self,
+            row=self.row + rows,
+            column=self.column + columns,
+            top=self.top + rows,
+            left=self.left + columns,
+            bottom=self.bottom + rows,
+            right=self.right + columns,
+        )
+
     def columns(self) -> list[str]:
         """Return the headings of `rows`: `COLUMNS`, and with classes 'class' and a probability for each."""
         return [*COLUMNS, *(("class", *(f"p({name})" for name in self.class_names)) if self.class_names else ())]
@@ -70,7 +84,61 @@ class Instances:
         return [list(row) for row in zip(*columns, strict=True)]
 
 
-def describe(labels: NDArray[np.int32], maps: Embeddings) -> Instances:
+def joined(parts: Sequence[Instances], label_of: NDArray[np.int32]) -> Instances:
+    """Join what is known of the parts of instances.
+
+    Parameters
+    ----------
+    parts : sequence of Instances
+        At least one; ids are numbers of parts, and no number occurs twice.
+    label_of : (numbers + 1,) int32
+        The instance that each number belongs to, 0 for none.
+
+    Returns
+    -------
+    Instances
+        Scores, centroids and probabilities are means over the pixels of all parts.
+    """
+    labels = label_of[np.concatenate([part.id for part in parts])]
+    held = labels > 0
+    ids, number = np.unique(labels[held], return_inverse=True)
+    count = len(ids)
+
+    def of_parts(name: str) -> NDArray[Any]:
+        found: NDArray[Any] = np.concatenate([getattr(part, name) for part in parts])[held]
+        return found
+
+    weight = of_parts("area")
+    area = np.bincount(number, weight, count).astype(np.int64)
+
+    def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        found: NDArray[np.float64] = np.bincount(number, values * weight, count) / area
+        return found
+
+    def bound(name: str, find: np.ufunc, neutral: int) -> NDArray[np.int64]:
+        found = np.full(count, neutral, np.int64)
+        find.at(found, number, of_parts(name))
+        return found
+
+    probabilities = of_parts("class_probabilities")
+    return Instances(
+        id=ids,
+        score=mean(of_parts("score")),
+        area=area,
+        row=mean(of_parts("row")),
+        column=mean(of_parts("column")),
+        top=bound("top", np.minimum, np.iinfo(np.int64).max),
+        left=bound("left", np.minimum, np.iinfo(np.int64).max),
+        bottom=bound("bottom", np.maximum, 0),
+        right=bound("right", np.maximum, 0),
+        class_names=parts[0].class_names,
+        class_probabilities=np.stack([mean(column) for column in probabilities.T], axis=1)
+        if probabilities.shape[1]
+        else np.zeros((count, 0)),
+    )
+
+
+def describe(labels: NDArray[np.int32], maps: Embeddings, within: tuple[slice, slice] | None = None) -> Instances:
     """Measure the instances of an image, in a few passes over its foreground.
 
     Parameters
@@ -79,6 +147,9 @@ def describe(labels: NDArray[np.int32], maps: Embeddings) -> Instances:
         0 is background; what `cluster` made of the maps.
     maps : Embeddings
         Of the same image. Without seeds or a bandwidth these do not count in the score.
+    within : tuple of slice, optional
+        Rows and columns to measure in; what lies elsewhere only says where the middle of an instance is, and an
+        instance that has no pixel within is left out.
 
     Returns
     -------
@@ -95,20 +166,27 @@ def describe(labels: NDArray[np.int32], maps: Embeddings) -> Instances:
     """
     rows, columns = np.nonzero(labels)
     ids, number = np.unique(labels[rows, columns], return_inverse=True)
-    count = len(ids)
-    area = np.bincount(number, minlength=count)
-    confidence = maps.foreground[rows, columns].astype(np.float64)
-    probabilities = np.zeros((count, 0))
-    if maps.classes is not None:
-        weighted = maps.classes[rows, columns] * (confidence[:, None] + 1e-9)
-        sums = np.stack([np.bincount(number, values, count) for values in weighted.T], axis=1)
-        probabilities = sums / sums.sum(axis=1, keepdims=True)
+    foreground = maps.foreground[rows, columns].astype(np.float64)
+    confidence = foreground.copy()
     if maps.seeds is not None:
         confidence *= maps.seeds[rows, columns]
     if maps.bandwidth is not None:
-        confidence *= _membership(
-            maps.embeddings[rows, columns], maps.bandwidth[rows, columns], number.astype(np.intp), area
-        )
+        confidence *= _membership(maps.embeddings[rows, columns], maps.bandwidth[rows, columns], number, len(ids))
+    if within is not None:
+        inside = np.zeros(labels.shape, bool)
+        inside[within] = True
+        chosen = inside[rows, columns]
+        rows, columns = rows[chosen], columns[chosen]
+        foreground, confidence = foreground[chosen], confidence[chosen]
+        found, number = np.unique(number[chosen], return_inverse=True)
+        ids = ids[found]
+    count = len(ids)
+    area = np.bincount(number, minlength=count)
+    probabilities = np.zeros((count, 0))
+    if maps.classes is not None:
+        weighted = maps.classes[rows, columns] * (foreground[:, None] + 1e-9)
+        sums = np.stack([np.bincount(number, values, count) for values in weighted.T], axis=1)
+        probabilities = sums / sums.sum(axis=1, keepdims=True)
     top, left = np.full(count, labels.shape[0]), np.full(count, labels.shape[1])
     bottom, right = np.zeros(count, np.int64), np.zeros(count, np.int64)
     for find, place, bound in (
@@ -139,9 +217,10 @@ def _mean(values: NDArray[np.generic], number: NDArray[np.integer], area: NDArra
 
 
 def _membership(
-    points: NDArray[np.float32], bandwidth: NDArray[np.float32], number: NDArray[np.intp], area: NDArray[np.int64]
+    points: NDArray[np.float32], bandwidth: NDArray[np.float32], number: NDArray[np.intp], count: int
 ) -> NDArray[np.float64]:
     """Return each pixel's membership in its own instance, as in training: 2^(-(distance / bandwidth)^2)."""
+    area = np.bincount(number, minlength=count)
     centre = np.stack([_mean(column, number, area) for column in points.T], axis=1)
     reach = np.exp(_mean(np.log(bandwidth), number, area))
     squared = np.sum(np.square(points - centre[number]), axis=1)

@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 
 from instseg.builtin import find_model
 from instseg.channels import choose_channels, describe, fit_channels
-from instseg.cluster import cluster
 from instseg.embeddings import Embeddings
 from instseg.errors import InstsegError, UsageError
 from instseg.normalisation import percentiles
 from instseg.runtime import load_tensorflow
+from instseg.segment import How, segment
 from instseg.settings import ClusterSettings, ModelSettings
 from instseg.store import damaged, read_settings
 
+Levels = tuple[NDArray[np.float32], NDArray[np.float32]]
 Run = Callable[[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], np.float32], Mapping[str, Any]]
 
 
@@ -75,7 +76,8 @@ class Model:
         InstsegError
             If the image's channels are not those that the model takes.
         """
-        return cluster(self.embed(image, tta=tta, diameter=diameter, channels=channels), clustering)
+        how = How(tta=tta, diameter=diameter, channels=channels, clustering=clustering)
+        return segment(self, image, how).labels
 
     def embed(
         self,
@@ -94,15 +96,39 @@ class Model:
         they fit. The maps are of the image's size all the same, and the clustering settings that come with them
         suit the objects in it.
         """
-        image = self._checked(image, channels)
-        magnification = 1.0 if diameter is None else self.settings.magnification(diameter)
-        settings = self.clustering.magnified(1 / magnification)
+        image = self.prepared(image, channels)
+        return self.embed_part(image, percentiles(image), tta=tta, diameter=diameter)
+
+    def clustering_for(self, diameter: float | None) -> ClusterSettings:
+        """Return the clustering settings for images whose objects have a diameter, by default as in training."""
+        return self.clustering.magnified(1 / self.magnification(diameter))
+
+    def magnification(self, diameter: float | None) -> float:
+        """Return how many times larger the network sees images whose objects have a diameter."""
+        return 1.0 if diameter is None else self.settings.magnification(diameter)
+
+    def embed_part(
+        self, image: NDArray[Any], levels: Levels, *, tta: bool = False, diameter: float | None = None
+    ) -> Embeddings:
+        """Return the embeddings and maps of an image, or of a part of a larger one.
+
+        Parameters
+        ----------
+        image : (H, W, C) of numbers
+            As `prepared` returns it, or a part of it.
+        levels : tuple of (C,) float32
+            The values that become 0 and 1: `percentiles` of the whole image.
+        tta, diameter
+            As in `embed`.
+        """
+        magnification = self.magnification(diameter)
+        settings = self.clustering_for(diameter)
         if not tta:
-            return self._embeddings(self._maps(image, magnification), settings)
+            return self._embeddings(self._maps(image, levels, magnification), settings)
         positions = self.settings.loss == "overlap"
         total: dict[str, NDArray[Any]] = {}
         for quarters, flip in itertools.product(range(4), (False, True)):
-            maps = self._maps(turned(image, quarters, flip), magnification)
+            maps = self._maps(turned(image, quarters, flip), levels, magnification)
             for name, values in turned_back(maps, quarters, flip, positions).items():
                 # The geometric mean, as bandwidths are learnt and averaged within an instance.
                 part = (np.log(values) if name == "bandwidth" else values) / np.float32(8)
@@ -115,8 +141,8 @@ class Model:
         class_names = self.settings.class_names if "classes" in maps else ()
         return Embeddings(**maps, settings=settings, class_names=class_names)
 
-    def _maps(self, image: NDArray[Any], magnification: float) -> dict[str, NDArray[np.float32]]:
-        low, high = percentiles(image)
+    def _maps(self, image: NDArray[Any], levels: Levels, magnification: float) -> dict[str, NDArray[np.float32]]:
+        low, high = levels
         tf = load_tensorflow()
         try:
             maps = self._run(image.astype(np.float32)[None], low[None], high[None], np.float32(magnification))
@@ -127,7 +153,8 @@ class Model:
             ) from error
         return {name: np.asarray(value)[0] for name, value in maps.items()}
 
-    def _checked(self, image: NDArray[np.generic], choice: str | None) -> NDArray[Any]:
+    def prepared(self, image: NDArray[np.generic], choice: str | None = None) -> NDArray[Any]:
+        """Return an image (H, W, C) with the channels that the network takes; errors as `predict` has them."""
         image = np.asarray(image)
         image = image[..., None] if image.ndim == 2 else image
         if image.ndim != 3 or image.size == 0:

@@ -273,6 +273,26 @@ class TrainSettings(Settings):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TileSettings(Settings):
+    """How large images are cut into tiles that overlap; smaller ones are one tile."""
+
+    tile: int | None = _option(
+        None, "Largest height and width of what is looked at at once, in pixels. By default what --memory allows."
+    )
+    overlap: int | None = _option(
+        None, "Pixels that a tile sees beyond what it decides. By default what the network and the objects need."
+    )
+    memory: float = _option(2.0, "Memory to take, in GiB, the image and its labels apart.")
+
+    def __post_init__(self) -> None:
+        if self.tile is not None:
+            _require(0 < self.tile < 2**20, "tile", self.tile, "a number of pixels above 0")
+        if self.overlap is not None:
+            _require(0 <= self.overlap < 2**20, "overlap", self.overlap, "a number of pixels from 0 on")
+        _positive(self, "memory")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterSettings(Settings):
     """How embeddings become labels."""
 

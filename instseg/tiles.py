@@ -119,6 +119,11 @@ class Grid:
                 yield Tile(row, column, Box(top, left, bottom, right), whole)
 
     @property
+    def box(self) -> Box:
+        """The whole image."""
+        return Box(0, 0, *self.shape)
+
+    @property
     def columns(self) -> int:
         """Tiles in a row."""
         return len(self._columns)
@@ -146,11 +151,16 @@ class Stitcher:
     ----------
     grid : Grid
         Whose tiles will be added, in its order.
+
+    Attributes
+    ----------
+    count : int
+        Instances so far: those of the next tile are numbered from the one after it.
     """
 
     def __init__(self, grid: Grid) -> None:
         self._grid = grid
-        self._count = 0
+        self.count = 0
         self._left: _Seen | None = None
         # By column: what the tiles above have seen of the bands that they share with those below.
         self._above: dict[int, _Seen] = {}
@@ -180,7 +190,7 @@ class Stitcher:
         """
         count = int(labels.max(initial=0))
         numbers = labels.astype(np.int64)
-        numbers[labels > 0] += self._count
+        numbers[labels > 0] += self.count
         core = tile.core.within(tile.whole)
         self._measure(tile.core, labels[core], count)
         if tile.column > 0 and self._left is not None:
@@ -195,8 +205,8 @@ class Stitcher:
             _Seen(box, numbers[box.within(tile.whole)].copy())
             for box in (tile.whole.common(right), tile.whole.common(below))
         )
-        self._count += count
-        if self._count > _MOST_INSTANCES:
+        self.count += count
+        if self.count > _MOST_INSTANCES:
             raise InstsegError(f"there are more than {_MOST_INSTANCES:,} instances; cut the image into parts")
         return numbers[core]
 
@@ -236,12 +246,12 @@ class Stitcher:
         from scipy.sparse import coo_array
         from scipy.sparse.csgraph import connected_components
 
-        labels = np.zeros(self._count + 1, np.int32)
-        if self._count == 0:
+        labels = np.zeros(self.count + 1, np.int32)
+        if self.count == 0:
             return labels
         pairs = np.concatenate([np.zeros((0, 2), np.int64), *self._pairs]) - 1
         ones = np.ones(len(pairs), np.int8)
-        links = coo_array((ones, (pairs[:, 0], pairs[:, 1])), shape=(self._count, self._count))
+        links = coo_array((ones, (pairs[:, 0], pairs[:, 1])), shape=(self.count, self.count))
         count, instance = connected_components(links, directed=False)
         area = np.bincount(instance, np.concatenate(self._areas), count)
         first = np.full(count, np.iinfo(np.int64).max)

@@ -12,7 +12,7 @@ from instseg.cli import terminal
 from instseg.cli.model import Diameter, LearntChannels, PerhapsModel, Tta, load_model, require_channels, require_model
 from instseg.cli.options import Given, settings_options
 from instseg.errors import InstsegError, UsageError
-from instseg.settings import ClusterSettings
+from instseg.settings import ClusterSettings, TileSettings
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -30,7 +30,7 @@ _RATIOS = {
 }
 
 
-@settings_options(clustering=ClusterSettings)
+@settings_options(clustering=ClusterSettings, tiles=TileSettings)
 def evaluate(
     model: PerhapsModel = None,
     data: Annotated[
@@ -52,16 +52,18 @@ def evaluate(
     threads: Annotated[int | None, typer.Option(help="Threads of TensorFlow.", show_default="all cores")] = None,
     *,
     clustering: Given,
+    tiles: Given,
 ) -> None:
     """Compare predictions with labels: a model's on a data folder, or those of --pred with --labels.
 
     AP is TP / (TP + FP + FN). Mean AP is the mean over IoU 0.50, 0.55, ... 0.90.
     """
     ClusterSettings(**clustering)
+    TileSettings(**tiles)
     terminal.require_threads(threads)
     require_channels(channels)
     how = {"--tta": tta, "--diameter": diameter is not None, "--channels": channels is not None}
-    of_model = _wants_model(model, data, pred, labels, images, how, clustering)
+    of_model = _wants_model(model, data, pred, labels, images, how, clustering | tiles)
     from instseg.evaluation import Evaluation, compare
     from instseg.files import require_target
 
@@ -70,7 +72,7 @@ def evaluate(
     if picture is not None:
         require_target(picture, ".png")
     if of_model:
-        cases = _of_model(model or Path(), data or Path(), clustering, tta, diameter, channels, threads)
+        cases = _of_model(model or Path(), data or Path(), clustering, tiles, tta, diameter, channels, threads)
     else:
         cases = _of_folders(pred or Path(), labels or Path(), images)
     results, kept = [], _Worst(worst if picture is not None else 0)
@@ -151,7 +153,7 @@ def _wants_model(
         raise UsageError(f"{names} say how a model predicts; give MODEL --data DIR")
     if model is None and clustering:
         names = ", ".join("--" + name.replace("_", "-") for name in clustering)
-        raise UsageError(f"{names} change how a model's embeddings are clustered; give MODEL --data DIR")
+        raise UsageError(f"{names} change how a model segments; give MODEL --data DIR")
     return model is not None
 
 
@@ -159,19 +161,28 @@ def _of_model(
     model: Path,
     data: Path,
     clustering: Given,
+    tiles: Given,
     tta: bool,
     diameter: float | None,
     channels: str | None,
     threads: int | None,
 ) -> _Cases:
-    from instseg.cluster import cluster
     from instseg.data.classes import find_classes
     from instseg.data.folder import find_pairs, read_pair
-    from instseg.instances import describe
 
     pairs = find_pairs(data)
     model = require_model(model, diameter)
     loaded = load_model(model, threads)
+    from instseg.segment import How, segment
+
+    how = How(
+        tta=tta,
+        diameter=diameter,
+        channels=channels,
+        clustering=dataclasses.replace(loaded.clustering_for(diameter), **clustering),
+        tiles=TileSettings(**tiles),
+        described=True,
+    )
     stacked = channels is not None or loaded.settings.channel_choice is not None
     source = find_classes(data) if len(loaded.settings.class_names) > 1 else None
 
@@ -179,13 +190,11 @@ def _of_model(
         for pair in pairs:
             image, truth = read_pair(pair, stacked=stacked)
             try:
-                maps = loaded.embed(image, tta=tta, diameter=diameter, channels=channels)
+                found = segment(loaded, image, how)
             except InstsegError as error:
                 raise InstsegError(f"{pair.image}: {error}") from error
-            settings = maps.settings or loaded.clustering
-            predicted = cluster(maps, dataclasses.replace(settings, **clustering))
             classes = None if source is None else source.names(pair, truth)
-            yield _Case(pair.name, truth, predicted, image, describe(predicted, maps), classes)
+            yield _Case(pair.name, truth, found.labels, image, found.instances, classes)
 
     return _Cases(len(pairs), each())
 

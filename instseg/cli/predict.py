@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol
@@ -13,12 +13,12 @@ from instseg.cli import terminal
 from instseg.cli.model import Diameter, KnownModel, LearntChannels, Tta, load_model, require_channels, require_model
 from instseg.cli.options import Given, settings_options
 from instseg.errors import InstsegError, UsageError
-from instseg.settings import ClusterSettings, ModelSettings
+from instseg.settings import ClusterSettings, ModelSettings, TileSettings
 
 if TYPE_CHECKING:
-    from instseg.embeddings import Embeddings
-
-    Embed = Callable[[Any], Embeddings]
+    from instseg.instances import Instances
+    from instseg.predict import Model
+    from instseg.segment import How, Segmented
 
 # Fewer instances than this say nothing about the size of objects.
 _TELLING = 5
@@ -32,7 +32,7 @@ _SUFFIXES = {
 }
 
 
-@settings_options(clustering=ClusterSettings)
+@settings_options(clustering=ClusterSettings, tiles=TileSettings)
 def predict(
     model: KnownModel,
     images: Annotated[
@@ -74,12 +74,14 @@ def predict(
     threads: Annotated[int | None, typer.Option(help="Threads of TensorFlow.", show_default="all cores")] = None,
     *,
     clustering: Given,
+    tiles: Given,
 ) -> None:
     """Segment images: one label per object.
 
     The clustering settings stored in the model apply; options replace them.
     """
     ClusterSettings(**clustering)
+    TileSettings(**tiles)
     terminal.require_threads(threads)
     require_channels(channels)
     if (out is None) == (out_dir is None):
@@ -106,15 +108,24 @@ def predict(
     model = require_model(model, diameter)
     targets.prepare()
     loaded = load_model(model, threads)
+    from instseg.segment import How
+
     stacked = channels is not None or loaded.settings.channel_choice is not None
-    embed = functools.partial(loaded.embed, tta=tta, diameter=diameter, channels=channels)
+    how = How(
+        tta=tta,
+        diameter=diameter,
+        channels=channels,
+        clustering=dataclasses.replace(loaded.clustering_for(diameter), **clustering),
+        tiles=TileSettings(**tiles),
+        described=any(targets.wants(kind) for kind in ("scores", "outlines", "overlay")),
+        mapped=any(targets.wants(kind) for kind in ("npz", "embeddings")),
+    )
     if out is not None:
-        image = _read(files[0], stacked)
         with terminal.waiting("Segmenting"):
-            found = [_segment(embed, image, clustering, targets, "")]
+            found = [_write(_one(loaded, files[0], stacked, how), targets, "")]
         typer.echo(f"{out}: {found[0].instances} instances")
     else:
-        found = _segment_all(embed, files, planes, stacked, clustering, targets)
+        found = _segment_all(loaded, files, planes, stacked, how, targets)
     if diameter is None:
         _warn(found, loaded.settings)
 
@@ -146,6 +157,8 @@ class _Targets(Protocol):
 
     def labels(self, name: str) -> Path: ...
 
+    def wants(self, kind: str) -> bool: ...
+
     def extra(self, kind: str, name: str) -> Path | None: ...
 
 
@@ -174,6 +187,9 @@ class _OneImage:
     def labels(self, name: str) -> Path:
         return self._out
 
+    def wants(self, kind: str) -> bool:
+        return self._extras[kind] is not None
+
     def extra(self, kind: str, name: str) -> Path | None:
         return self._extras[kind]
 
@@ -195,6 +211,9 @@ class _ManyImages:
 
     def labels(self, name: str) -> Path:
         return self._folder / f"{name}.{self._suffix}"
+
+    def wants(self, kind: str) -> bool:
+        return self._extras[kind] is not None
 
     def extra(self, kind: str, name: str) -> Path | None:
         folder = self._extras[kind]
@@ -221,84 +240,114 @@ class _ManyImages:
                 raise InstsegError(f"{folder} holds {len(taken)} files; add --overwrite, or give another folder")
 
 
-def _read(file: Path, stacked: bool) -> Any:
+def _one(model: "Model", file: Path, stacked: bool, how: "How") -> "Segmented":
     from instseg.images import read_image
+    from instseg.segment import segment
 
-    return read_image(file, stacked=stacked)
+    return segment(model, read_image(file, stacked=stacked), how)
 
 
-def _segment(embed: "Embed", image: Any, clustering: Given, targets: _Targets, name: str) -> _Found:
+def _write(found: "Segmented", targets: _Targets, name: str) -> _Found:
     """Write all results of one image and say what was found in it."""
     import numpy as np
 
-    from instseg.cluster import cluster
     from instseg.embeddings import write_embeddings
     from instseg.images import write_labels, write_picture
-    from instseg.instances import describe, write_table
+    from instseg.instances import write_table
     from instseg.outlines import write_outlines
     from instseg.render import embeddings_picture
 
-    maps = embed(image)
-    maps = dataclasses.replace(maps, settings=dataclasses.replace(maps.settings or ClusterSettings(), **clustering))
-    labels = cluster(maps)
-    write_labels(targets.labels(name), labels)
-    if (path := targets.extra("npz", name)) is not None:
-        write_embeddings(path, maps)
-    if (path := targets.extra("embeddings", name)) is not None:
-        write_picture(path, embeddings_picture(maps.embeddings, maps.foreground))
-    if (path := targets.extra("overlay", name)) is not None:
-        write_picture(path, _overlay(image, labels, maps))
-    if (path := targets.extra("scores", name)) is not None:
-        write_table(path, describe(labels, maps))
-    if (path := targets.extra("outlines", name)) is not None:
-        write_outlines(path, labels, describe(labels, maps))
-    areas = np.bincount(labels.ravel())[1:]
+    write_labels(targets.labels(name), found.labels)
+    if found.maps is not None:
+        if (path := targets.extra("npz", name)) is not None:
+            write_embeddings(path, found.maps)
+        if (path := targets.extra("embeddings", name)) is not None:
+            write_picture(path, embeddings_picture(found.maps.embeddings, found.maps.foreground))
+    if found.instances is not None:
+        if (path := targets.extra("overlay", name)) is not None:
+            write_picture(path, _overlay(found.image, found.labels, found.instances))
+        if (path := targets.extra("scores", name)) is not None:
+            write_table(path, found.instances)
+        if (path := targets.extra("outlines", name)) is not None:
+            write_outlines(path, found.labels, found.instances)
+    areas = np.bincount(found.labels.ravel())[1:]
     return _Found(len(areas), float(np.sqrt(np.median(areas) * 4 / np.pi)) if len(areas) else 0.0)
 
 
-def _overlay(image: Any, labels: Any, maps: "Embeddings") -> Any:
+def _overlay(image: Any, labels: Any, found: "Instances") -> Any:
     """Draw the outlines, in the colours of classes where the model knows some."""
     import numpy as np
 
-    from instseg.instances import describe
     from instseg.render import below_each_other, classes_legend, overlay
 
-    if not maps.class_names:
+    if not found.class_names:
         return overlay(image, labels)
-    found = describe(labels, maps)
     classes = np.zeros(int(labels.max()) + 1, np.int32)
     classes[found.id] = found.class_probabilities.argmax(axis=1) + 1
     picture = overlay(image, labels, classes=classes)
-    return below_each_other([picture, classes_legend(picture.shape[1], maps.class_names)])
+    return below_each_other([picture, classes_legend(picture.shape[1], found.class_names)])
+
+
+class _Job(NamedTuple):
+    """An image to segment."""
+
+    number: int
+    """Of its file, from 1."""
+    file: Path
+    name: str
 
 
 def _segment_all(
-    embed: "Embed", files: list[Path], planes: bool, stacked: bool, clustering: Given, targets: _Targets
+    model: "Model", files: list[Path], planes: bool, stacked: bool, how: "How", targets: _Targets
 ) -> list[_Found]:
     """Segment image after image; one that cannot be read costs no other."""
+    from instseg.segment import segment_all
+
     failures: list[str] = []
-    found: list[_Found] = []
+    written: list[_Found] = []
+    # Filled by the thread that reads.
+    jobs: deque[_Job] = deque()
     with terminal.counting("Segmenting") as count:
-        for number, file in enumerate(files, start=1):
+        for found in segment_all(model, _readers(files, planes, stacked, jobs), how):
+            job = jobs.popleft()
             try:
-                for name, image in _named(file, planes, stacked):
-                    found.append(_segment(embed, image, clustering, targets, name))
+                if isinstance(found, InstsegError):
+                    raise found
+                written.append(_write(found, targets, job.name))
             except InstsegError as error:
-                failures.append(f"{file}: {error}")
-            count(number, len(files))
-    typer.echo(f"{len(found)} images, {sum(one.instances for one in found)} instances")
+                failures.append(f"{job.file}: {error}")
+            count(job.number, len(files))
+    typer.echo(f"{len(written)} images, {sum(one.instances for one in written)} instances")
     if failures:
         for failure in failures[:10]:
             terminal.complain(failure)
         raise InstsegError(f"{len(failures)} of {len(files)} files could not be segmented")
-    return found
+    return written
 
 
-def _named(file: Path, planes: bool, stacked: bool) -> Iterator[tuple[str, Any]]:
-    if not planes:
-        yield file.stem, _read(file, stacked)
-        return
-    from instseg.images import read_planes
+def _readers(files: list[Path], planes: bool, stacked: bool, jobs: "deque[_Job]") -> Iterator[Callable[[], Any]]:
+    """Give a function that reads an image for each, and note in `jobs` what it is."""
+    from instseg.images import read_image, read_planes
 
-    for number, image in enumerate(read_planes(file)):
-        yield f"{file.stem}-{number:04d}", image
+    for number, file in enumerate(files, start=1):
+        if not planes:
+            jobs.append(_Job(number, file, file.stem))
+            yield functools.partial(read_image, file, stacked=stacked)
+            continue
+        try:
+            images = read_planes(file)
+        except InstsegError as error:
+            jobs.append(_Job(number, file, file.stem))
+            yield functools.partial(_fail, error)
+            continue
+        for plane, image in enumerate(images):
+            jobs.append(_Job(number, file, f"{file.stem}-{plane:04d}"))
+            yield functools.partial(_given, image)
+
+
+def _fail(error: InstsegError) -> Any:
+    raise error
+
+
+def _given(image: Any) -> Any:
+    return image
