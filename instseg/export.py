@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from instseg.errors import InstsegError
-from instseg.files import require_folder
+from instseg.files import require_new
 from instseg.network import build_network, read_outputs, stride
 from instseg.normalisation import HIGH_PERCENTILE, LOW_PERCENTILE
 from instseg.plan import stored_training
@@ -120,9 +120,7 @@ def export_compact(model: Path, out: Path) -> None:
         If the model cannot be read, or `out` exists or cannot be written.
     """
     stored = stored_training(model)
-    if out.exists():
-        raise InstsegError(f"cannot write {out}: it exists; give the name of a new directory")
-    require_folder(out)
+    require_new(out)
     settings = stored.plan.model
     network = build_network(settings)
     # The same layers with the same weights are what the model's own settings make.

@@ -78,6 +78,19 @@ def require_folder(path: Path) -> None:
         raise InstsegError(f"cannot write into the folder {path}: {nearest} is not writable; choose another")
 
 
+def require_new(path: Path) -> None:
+    """See that nothing is at `path` yet and a folder can be created there.
+
+    Raises
+    ------
+    InstsegError
+        If there is something, or it would be in a folder that is not writable.
+    """
+    if path.exists():
+        raise InstsegError(f"cannot write {path}: it exists; give the name of a new directory")
+    require_folder(path)
+
+
 def make_folder(path: Path) -> Path:
     """Create `path` and its parents where they are missing.
 

@@ -53,7 +53,8 @@ def read_image(path: Path, *, stacked: bool = False) -> NDArray[Any]:
     if found.planes > 1 and not stacked:
         what = f"it is a stack of {found.planes} planes of {size_text(found)} pixels, expected one image"
         advice = (
-            "give --planes to take every plane as an image, --channels if planes are channels, or save them one by one"
+            "predict takes every plane as an image by --planes, --channels takes planes as channels; "
+            "or save them one by one"
         )
         raise ImageFileError(path, what, advice)
     planes = read_planes(path)
@@ -132,6 +133,8 @@ def read_class_image(path: Path) -> NDArray[np.integer]:
         As `read_labels` does, but for masks, or if a value is above 255.
     """
     classes = _numbers(path)
+    if header(path).bits == 1:
+        classes = np.minimum(classes, 1)
     if classes.max() > _MAX_CLASS:
         raise ImageFileError(path, f"it holds the class {classes.max()}, expected 0 to 255", "number the classes 1..K")
     return classes

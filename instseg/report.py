@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+import re
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
@@ -126,12 +127,22 @@ class Report:
                 writer.writerow({name: _short(value) for name, value in row.items()})
 
     def _clear(self) -> list[dict[str, float]]:
-        """Remove what an earlier training left, which would be taken for this one's."""
+        """Remove what an earlier training left, which would be taken for this one's, and nothing else."""
+        if not self._is_ours():
+            return []
         shutil.rmtree(self._folder / "tensorboard", ignore_errors=True)
-        for pattern in ("validation-*.png", "embeddings-*.png"):
-            for picture in self._folder.glob(pattern):
+        for picture in self._folder.glob("*.png"):
+            if re.fullmatch(r"(validation|embeddings)-\d+\.png", picture.name):
                 picture.unlink()
         return []
+
+    def _is_ours(self) -> bool:
+        """Return whether the folder holds a table that this class wrote."""
+        try:
+            with self._table.open(encoding="utf-8") as file:
+                return file.readline().startswith("iteration,")
+        except (OSError, UnicodeDecodeError):
+            return False
 
     def _read(self, until: int) -> list[dict[str, float]]:
         if not self._table.is_file():

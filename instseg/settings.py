@@ -124,7 +124,7 @@ class MetricLossSettings(Settings):
     pull_weight: float = _option(1.0, "Weight of the pull term.")
     regularization_error_metric: ErrorName = _option("squared", "What a centroid far from 0 costs.")
     regularization_weight: float = _option(1e-4, "Weight of the regularization term.")
-    ignore_label: int | None = _option(None, "Pixels of this label take no part, such as 0 for the background.")
+    ignore_label: int | None = _option(None, "Pixels of this label take no part: 0 for the background.")
 
     def __post_init__(self) -> None:
         _not_negative(self, "push_margin", "pull_margin", "push_weight", "pull_weight", "regularization_weight")
@@ -133,8 +133,10 @@ class MetricLossSettings(Settings):
         for name in ("push_error_metric", "pull_error_metric", "regularization_error_metric"):
             _one_of(self, name, ("squared", "logcosh"))
         if self.ignore_label is not None:
-            _not_negative(self, "ignore_label")
-            _require(self.ignore_label < 2**63, "ignore_label", self.ignore_label, "a number below 2^63")
+            # Patches number their instances anew.
+            _require(
+                self.ignore_label == 0, "ignore_label", self.ignore_label, "0, the background; remove other labels"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

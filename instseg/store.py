@@ -28,6 +28,7 @@ from instseg.errors import InstsegError
 from instseg.files import make_folder
 
 SETTINGS_FILE = "instseg.json"
+CHECKPOINT = "checkpoint"
 FORMAT = 2
 _CURRENT = "current"
 _GENERATIONS = "generations"
@@ -116,11 +117,12 @@ def require_writable(folder: Path) -> None:
         if foreign:
             shown = ", ".join(sorted(foreign)[:3])
             raise InstsegError(f"cannot train into {folder}: it holds other files ({shown}); give a new directory")
-    make_folder(folder / _GENERATIONS)
     if any((folder / name).exists() and not (folder / name).is_symlink() for name in (_CURRENT, *_LINKED)):
+        require_resumable(folder)
         raise InstsegError(
             f"cannot train into {folder}: it is a copy without links; copy it with 'cp -a', or train into a new one"
         )
+    make_folder(folder / _GENERATIONS)
     probe = folder / f".{_CURRENT}.probe"
     try:
         _link(_GENERATIONS, probe)
@@ -129,6 +131,22 @@ def require_writable(folder: Path) -> None:
         raise InstsegError(
             f"cannot write links into {folder}: {error.strerror or error}; choose another place"
         ) from error
+
+
+def require_resumable(folder: Path) -> None:
+    """See that a model has the state that going on with its training needs.
+
+    Raises
+    ------
+    InstsegError
+        If it is a compact copy.
+    """
+    generation = current_generation(folder)
+    if generation is not None and not (generation / CHECKPOINT).is_dir():
+        raise InstsegError(
+            f"cannot go on with {folder}: it is a compact copy, without the state of its training; "
+            f"begin a new one with it: instseg train NEW --from {folder}"
+        )
 
 
 @contextmanager

@@ -22,11 +22,20 @@ from instseg.metrics import average, score
 from instseg.plan import Plan, progress
 from instseg.predict import Model
 from instseg.report import Report, Row
-from instseg.store import commit, damaged, only_training, read_settings, require_writable
+from instseg.settings import ClusterSettings
+from instseg.store import (
+    CHECKPOINT,
+    commit,
+    current_generation,
+    damaged,
+    only_training,
+    read_settings,
+    require_writable,
+)
 from instseg.transfer import take_over
 from instseg.tuning import tune
 
-_CHECKPOINT = "checkpoint/state"
+_CHECKPOINT = f"{CHECKPOINT}/state"
 _VALIDATION_IMAGES = 40
 _TUNING_PIXELS = 4_000_000
 _WORKERS = 2
@@ -211,9 +220,10 @@ def _train(
             ) from error
         done = iteration + 1
         if not np.isfinite(losses["loss"]):
+            keeps = "keeps the last model saved before" if current_generation(folder) else "holds no model yet"
             raise InstsegError(
                 f"the loss became {losses['loss']} at iteration {done}; "
-                f"{folder} keeps the last model saved before; lower --learning-rate and train again"
+                f"{folder} {keeps}; lower --learning-rate and train again"
             )
         if book is not None:
             rate = learner.learning_rate(iteration, over)
@@ -231,10 +241,11 @@ def _train(
             with clock.paused():
                 yield Busy(what="validating")
                 kept, scores = _best(kept, done, plan, data, learner, serving)
+                tuned = plan.clustering
                 if over >= 1:
                     yield Busy(what="tuning the clustering on the validation images")
-                    plan, kept = _tuned(kept, plan, data, serving, stop)
-                _save(folder, plan, data, learner, serving, book, done, scores, kept, clock.seconds())
+                    tuned, kept = _tuned(kept, plan, data, serving, stop)
+                _save(folder, plan, tuned, data, learner, serving, book, done, scores, kept, clock.seconds())
                 yield Saved(iteration=done, scores=scores, kept=kept)
         if stopped:
             return
@@ -280,6 +291,7 @@ def _best(
 def _save(
     folder: Path,
     plan: Plan,
+    clustering: ClusterSettings,
     data: TrainingData,
     learner: Learner,
     serving: Serving,
@@ -299,7 +311,9 @@ def _save(
             raise InstsegError(f"cannot save the model in {folder}: {reason}; check the space") from error
 
     settings = {
-        **plan.to_dict(),
+        **dataclasses.replace(plan, clustering=clustering).to_dict(),
+        # What the scores below were found with, so that those after a resume can be compared.
+        "validated_with": plan.clustering.to_dict(),
         "iteration": iteration,
         "seconds": round(seconds, 3),
         "kept_iteration": kept.iteration,
@@ -310,16 +324,19 @@ def _save(
     }
     commit(folder, settings, write)
     if book is not None:
-        book.write(iteration, scores, _model(plan, serving), data.validation)
+        book.write(iteration, scores, _model(plan, serving, clustering), data.validation)
 
 
-def _model(plan: Plan, serving: Serving) -> Model:
+def _model(plan: Plan, serving: Serving, clustering: ClusterSettings | None = None) -> Model:
     """Return the model as it is now, for samples, whose channels are chosen already."""
-    return Model(serving.embed, dataclasses.replace(plan.model, channel_choice=None), plan.clustering)
+    settings = dataclasses.replace(plan.model, channel_choice=None)
+    return Model(serving.embed, settings, clustering or plan.clustering)
 
 
-def _tuned(kept: Kept, plan: Plan, data: TrainingData, serving: Serving, stop: Callable[[], bool]) -> tuple[Plan, Kept]:
-    """Return the plan with the clustering settings that suit the validation images, and the scores that they give."""
+def _tuned(
+    kept: Kept, plan: Plan, data: TrainingData, serving: Serving, stop: Callable[[], bool]
+) -> tuple[ClusterSettings, Kept]:
+    """Return the clustering settings that suit the validation images, and what is kept, with the scores of these."""
     model = _model(plan, serving)
     chosen: list[Sample] = []
     for sample in _chosen(data.validation):
@@ -330,9 +347,9 @@ def _tuned(kept: Kept, plan: Plan, data: TrainingData, serving: Serving, stop: C
     maps = [model.embed(sample.image) for sample in chosen]
     settings = tune(maps, [sample.labels for sample in chosen], plan.clustering, stop=stop)
     if settings == plan.clustering:
-        return plan, kept
-    found = validate(_model(dataclasses.replace(plan, clustering=settings), serving), data.validation)
-    return dataclasses.replace(plan, clustering=settings), kept._replace(scores=found.scores)
+        return settings, kept
+    found = validate(_model(plan, serving, settings), data.validation)
+    return settings, kept._replace(scores=found.scores)
 
 
 def _chosen(samples: Sequence[Sample]) -> Sequence[Sample]:
@@ -356,7 +373,8 @@ def _restore(folder: Path, learner: Learner, plan: Plan, data: TrainingData) -> 
         scores = {name: float(value) for name, value in stored["validation"].items()}
         highest = [float(value) for value in stored.get("highest_of_images", ())]
         kept = Kept(int(stored["kept_iteration"]), scores, highest)
-        same = stored["data"] == plan.data and stored["clustering"] == plan.clustering.to_dict()
+        found_with = stored.get("validated_with", stored["clustering"])
+        same = stored["data"] == plan.data and found_with == plan.clustering.to_dict()
         comparable = same and len(highest) == len(_chosen(data.validation))
         return int(stored["iteration"]), float(stored["seconds"]), kept if comparable else None
     except (OSError, ValueError, LookupError, AttributeError, AssertionError, tf.errors.OpError) as error:

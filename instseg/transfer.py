@@ -146,7 +146,7 @@ def _changes(source: ModelSettings, wanted: ModelSettings) -> list[str]:
     changes = []
     if source.channels != wanted.channels:
         changes.append(f"the first layer is made for {wanted.channels} channels from one for {source.channels}")
-    if wanted.scale != 1:
+    if wanted.scale != source.scale:
         changes.append(f"images are shown at {wanted.scale:.3g} times their size, for objects of a size that it knows")
     if source.loss == wanted.loss == "overlap" and abs(math.log(_seen(source) / _seen(wanted))) > _SAME_SIZE:
         changes.append(f"positions fit objects of {_seen(wanted):.3g} pixels instead of {_seen(source):.3g}")

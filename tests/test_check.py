@@ -53,19 +53,26 @@ def test_numbers_by_hand(folder):
 
 
 def test_instances_are_counted_and_measured(folder):
-    report = check_folder(folder(a=(GRAY, SQUARES), b=(GRAY, SQUARES * 0)), patch_size=16)
+    report = check_folder(folder(a=(GRAY, SQUARES), b=(GRAY, SQUARES * 0)), patch_size=32)
     assert report.instances == {"min": 0, "median": 1.5, "max": 3, "total": 3}
     # Areas 4, 4 and 16: diameters of 2.26, 2.26 and 4.51 pixels.
     assert report.diameters == {"5": 2.26, "50": 2.26, "95": 4.29}
     assert report.foreground == round(24 / 84, 4)
     assert report.disconnected == 1
+    # Tiny objects are learnt at a scale at which they measure 8 pixels: images of 7 x 6 are 25 x 21 then.
+    assert report.scale == round(8 / 2.26, 4)
     assert report.small == 2
+    assert check_folder(folder(), patch_size=16).small == 0
     assert report.usable_for_training
     assert problems(report, "error") == []
     assert problems(report, "warning") == [
-        ("the image is smaller than a training patch of 16 pixels", 2, ("images/a.png", "images/b.png")),
         ("instances that lie in several pieces: 1", 1, ("labels/a.png",)),
         ("there are no instances", 1, ("labels/b.png",)),
+        (
+            "the image, shown at 3.5 times its size, is smaller than a training patch of 32 pixels",
+            2,
+            ("images/a.png", "images/b.png"),
+        ),
     ]
 
 
@@ -112,7 +119,7 @@ def test_every_problem_is_found_in_one_run(folder):
             tuple(f"labels/{n}.png" for n in ("colour", "deep", "flat", "good")),
         ),
         "the images differ in their types of values": (1, ("images/deep.png",)),
-        "one instance in twenty is wider than 4.51 pixels, half of a patch is 2": (0, ()),
+        "one instance in twenty is wider than 16 of the network's pixels, half of a patch is 2": (0, ()),
     }
     assert all(problem.advice for problem in report.problems)
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from instseg.data.check import check_folder
 from instseg.data.classes import disagreement, find_classes, in_order, numbered, read_class_table
@@ -72,8 +73,16 @@ def test_a_table_names_classes(folder):
 @pytest.mark.parametrize(
     ("rows", "heading", "message"),
     [
-        ((), "image,label", "has no column class; expected image, label, class"),
-        (("a,0,x",), "image,label,class", "line 2 .*: the label is '0', expected a whole number above 0"),
+        (
+            (),
+            "image,label",
+            "has no column class: its first line is 'image,label', expected image,label,class with commas",
+        ),
+        ((), "image;label;class", "its first line is 'image;label;class'"),
+        (("a,0,x",), "image,label,class", "line 2 .*: the label is '0', expected 1 to 2147483647"),
+        (("a,2147483648,x",), "image,label,class", "the label is '2147483648', expected 1 to 2147483647"),
+        ((f"a,{'9' * 5000},x",), "image,label,class", "the label is '9999"),
+        (("a,²,x",), "image,label,class", "the label is '²'"),
         (("a,two,x",), "image,label,class", "the label is 'two'"),
         (("a,1,",), "image,label,class", "the class is empty"),
         ((",1,x",), "image,label,class", "the image is empty"),
@@ -85,6 +94,59 @@ def test_tables_that_cannot_be_used(folder, rows, heading, message):
     write_table(folder, *rows, heading=heading)
     with pytest.raises(InstsegError, match=message):
         read_class_table(folder / "classes.csv")
+
+
+def test_names_of_images_may_hold_dots(folder):
+    write_table(folder, "plate1.A01,1,x", "plate1.A02.tif,1,y", "b.PNG,2,z")
+    assert read_class_table(folder / "classes.csv") == {"plate1.A01": {1: "x"}, "plate1.A02": {1: "y"}, "b": {2: "z"}}
+
+
+def test_numbers_that_are_none_are_text():
+    assert in_order(["10", "²", "9", "a"]) == ("9", "10", "a", "²")
+
+
+@pytest.mark.parametrize("rows", [(), ("c,2,x", "c,5,x", "c,9,x")])
+def test_classes_that_match_nothing_are_told(folder, rows):
+    write_table(folder, *rows)
+    with pytest.raises(InstsegError, match=r"3 instances of .*png have no class \(labels 2, 5, 9\)"):
+        folder_data(folder, TrainSettings(patch_size=16))
+
+
+def test_class_images_that_are_all_0_are_told(folder):
+    for name in "ab":
+        write_classes(folder, name, LABELS * 0)
+    with pytest.raises(InstsegError, match="3 instances of .*png have no class"):
+        folder_data(folder, TrainSettings(patch_size=16))
+
+
+def test_a_table_does_not_know_labels_that_are_made_anew(folder):
+    write_table(folder, "a,2,x")
+    with pytest.raises(InstsegError, match="--connected-components makes labels anew"):
+        find_classes(folder, connected_components=True)
+
+
+def test_two_class_images_of_one_name(folder):
+    write_classes(folder, "a", LABELS)
+    write_labels(folder / "classes/a.tif", LABELS)
+    with pytest.raises(InstsegError, match=r"a.png and .*a.tif are both class images of a; remove one"):
+        find_classes(folder)
+
+
+def test_a_class_image_of_one_bit_has_the_class_1(folder):
+    write_classes(folder, "b", LABELS)
+    Image.fromarray(LABELS > 0).save(folder / "classes" / "a.png")
+    assert names(folder) == {2: "1", 5: "1", 9: "1"}
+
+
+def test_classes_that_cannot_be_read_do_not_end_a_check(folder):
+    write_table(folder, "a,0,x")
+    report = check_folder(folder, patch_size=2)
+    assert report.pairs == 2
+    assert any("the label is '0'" in problem.what for problem in report.problems)
+    assert not report.usable_for_training
+    write_table(folder, *(f"{name},{label},x" for name, label in (("a", 2), ("a", 5), ("a", 9), ("b", 2))))
+    report = check_folder(folder, patch_size=2)
+    assert (report.usable, report.classes) == (1, {"x": 4})
 
 
 def test_a_table_that_is_no_text(folder):

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 import instseg
 from instseg.cli import app
 from instseg.data.discs import draw_discs
+from instseg.embeddings import read_embeddings
 from instseg.images import header, read_image, read_labels, write_labels, write_picture
 from instseg.metrics import score
 from instseg.runtime import _held_back
@@ -292,7 +293,7 @@ METRIC = (
     ("--push-weight", ("-1",), "0 or a number above 0"),
     ("--pull-weight", ("-1",), "0 or a number above 0"),
     ("--regularization-weight", ("-1",), "0 or a number above 0"),
-    ("--ignore-label", ("-1",), "0 or a number above 0"),
+    ("--ignore-label", ("-1", "255"), "0, the background; remove other labels"),
 )
 DISCS = (
     ("--size", ("0", "-1"), "a number above 0"),
@@ -558,6 +559,8 @@ def test_predict_wants_one_kind_of_target():
     assert said == "--out is for one image, but 2 were found; give --out-dir DIR"
     said = refused(run("predict", "model", "a.png", "--out-dir", "out", "--overlay", "out"), code=2)
     assert said == "labels, embeddings and pictures cannot share a folder; give each its own"
+    same = Path("out").absolute()
+    assert refused(run("predict", "model", "a.png", "--out-dir", "out", "--overlay", same), code=2) == said
     Path("more").mkdir()
     make_image("more/a.png")
     said = refused(run("predict", "model", "a.png", "more", "--out-dir", "out"), code=2)
@@ -926,6 +929,59 @@ def test_resume_refuses_a_model_that_does_not_say_what_it_learned_from(copied):
     assert "give --data DIR" in said
 
 
+def test_resume_takes_the_advice_to_give_data(small_net):
+    make_data()
+    assert run("train", "model", "--data", "data", "--iterations", 1, *EASY).exit_code == 0
+    settings = Path("model/current/instseg.json")
+    stored = json.loads(settings.read_text())
+    stored["data"] = {}
+    settings.write_text(json.dumps(stored))
+    done = run("train", "model", "--resume", "--iterations", 2, "--data", "data")
+    assert done.exit_code == 0, done.stderr
+
+
+def test_what_was_kept_for_validation_stays_so_when_images_are_added(small_net):
+    def kept():
+        return json.loads(Path("model/instseg.json").read_text())["data"]["validation_images"]
+
+    make_data(count=5)
+    share = ("--validation-share", 0.4)
+    assert run("train", "model", "--data", "data", "--iterations", 1, *share, *EASY).exit_code == 0
+    before = kept()
+    assert len(before) == 2
+    make_data(count=12)
+    assert run("train", "model", "--resume", "--iterations", 2).exit_code == 0
+    assert kept() == before
+    # Where none of them is left, others are drawn.
+    for name in before:
+        for kind in ("images", "labels"):
+            Path(f"data/{kind}/{name}.png").unlink()
+    assert run("train", "model", "--resume", "--iterations", 3).exit_code == 0
+    assert len(kept()) == 4
+
+
+def test_train_wants_data_for_what_is_said_of_it():
+    said = refused(run("train", "model", "--connected-components"), code=2)
+    assert said == "--connected-components is given without --data; generated discs have labels"
+    assert files() == []
+
+
+def test_a_network_of_another_size_is_no_beginning(model):
+    said = refused(run("train", "own", "--from", model, "--network", "large"), code=2)
+    assert said.startswith("--network is another one than that of model; leave it out, or begin with a model of that")
+    assert not Path("own").exists()
+
+
+def test_stored_settings_can_be_turned_off(model):
+    make_image()
+    options = ("--out", "labels.png", "--embeddings", "maps.npz", "--fill-holes")
+    assert run("predict", model, "image.png", *options).exit_code == 0
+    assert read_embeddings(Path("maps.npz")).settings.fill_holes
+    assert run("cluster", "maps.npz", "--no-fill-holes", "--out", "plain.png").exit_code == 0
+    assert run("predict", model, "image.png", "--out", "expected.png").exit_code == 0
+    np.testing.assert_array_equal(read_labels(Path("plain.png")), read_labels(Path("expected.png")))
+
+
 def test_a_second_training_stays_out_of_a_model_that_is_being_trained(tiny_model):
     shutil.copytree(tiny_model, "model", symlinks=True)
     with only_training(Path("model")):
@@ -948,7 +1004,7 @@ def test_train_pads_small_images_and_reads_16_bit_rgb_and_binary_masks(small_net
     result = run("train", "model", "--data", data, "--iterations", 2, "--connected-components", *EASY)
     assert result.exit_code == 0
     assert re.fullmatch(
-        r"model: 2 iterations, AP50 \d\.\d{3}, AP75 \d\.\d{3}, AP50-90 \d\.\d{3} on 1 validation images\n",
+        r"model: 2 iterations, AP50 \d\.\d{3}, AP75 \d\.\d{3}, AP50-90 \d\.\d{3} on 1 validation image\n",
         result.stdout,
     )
     assert result.stderr.endswith("Segment images with: instseg predict model IMAGE --out labels.png\n")

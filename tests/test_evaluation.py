@@ -161,12 +161,37 @@ def test_a_picture_of_the_worst(folders):
         for index in range(2):
             write_labels(side / f"{'ab'[index]}.png", draw_discs(np.random.default_rng(index))[1])
     Path("images").mkdir()
-    write_picture(Path("images/a.png"), draw_discs(np.random.default_rng(0))[0])
+    for index in range(2):
+        write_picture(Path(f"images/{'ab'[index]}.png"), draw_discs(np.random.default_rng(index))[0])
     shutil.copy("true/a.png", "pred/b.png")
     arguments = ("--pred", "pred", "--labels", "true", "--images", "images", "--picture", "worst.png", "--worst", 2)
     assert run(*arguments).exit_code == 0
     assert read_image(Path("worst.png")).shape[0] > 2 * 512
     assert sorted(path.name for path in Path().iterdir()) == ["images", "pred", "true", "worst.png"]
+
+
+def test_images_that_do_not_fit_are_told(folders):
+    for side in folders:
+        write_labels(side / "a.png", np.eye(8, dtype=np.int32))
+    Path("images").mkdir()
+    arguments = ("--pred", "pred", "--labels", "true", "--images", "images", "--picture", "worst.png")
+    write_picture(Path("images/b.png"), np.zeros((8, 8), np.uint8))
+    assert "images has no image for 1 of 2 label images (a)" in refused(run(*arguments))
+    write_picture(Path("images/a.png"), np.zeros((4, 4), np.uint8))
+    assert "images/a.png is 4 x 4 pixels and true/a.png is 8 x 8, expected equal sizes" in refused(run(*arguments))
+    assert not Path("worst.png").exists()
+
+
+def test_true_masks_are_taken_in_pieces(folders):
+    for side in folders:
+        (side / "b.png").unlink()
+    mask = np.zeros((8, 8), np.int32)
+    mask[1:3, 1:3] = mask[5:7, 5:7] = 255
+    write_labels(Path("true/a.png"), mask)
+    write_labels(Path("pred/a.png"), np.where(np.arange(8) < 4, 1, 2)[:, None] * (mask > 0))
+    arguments = ("--pred", "pred", "--labels", "true", "--json")
+    assert "--connected-components" in refused(run(*arguments))
+    assert json.loads(run(*arguments, "--connected-components").stdout)["per_image"]["mean_ap"] == 1
 
 
 def test_a_model_is_evaluated_on_a_data_folder(tiny_model, tiny_discs):
@@ -200,8 +225,10 @@ def test_a_model_is_evaluated_on_a_data_folder(tiny_model, tiny_discs):
         (("--pred", "pred"), "got --pred, expected"),
         (("model", "--labels", "true"), "got MODEL, --labels, expected"),
         (("model", "--data", "true", "--pred", "pred", "--labels", "true"), "got MODEL, --data, --pred, --labels"),
-        (("model", "--data", "data", "--images", "images"), "--images goes with --pred"),
-        (("--pred", "pred", "--labels", "true", "--min-size", 3), "--min-size change how a model's embeddings"),
+        (("model", "--data", "data", "--images", "images", "--picture", "p.png"), "--images goes with --pred"),
+        (("--pred", "pred", "--labels", "true", "--images", "images"), "--images is what --picture draws on"),
+        (("--pred", "pred", "--labels", "true", "--min-size", 3), "--min-size change how a model segments"),
+        (("--pred", "pred", "--labels", "true", "--tile", 300), "--tile change how a model segments"),
     ],
 )
 def test_wrong_usage(arguments, given):

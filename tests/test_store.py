@@ -22,6 +22,7 @@ def writer(number):
     def write(folder):
         (folder / "saved_model.pb").write_text(str(number))
         (folder / "fingerprint.pb").write_text(str(number))
+        (folder / "checkpoint").mkdir()
         (folder / "variables").mkdir()
         (folder / "variables" / "weights").write_text(str(number))
 

@@ -192,6 +192,20 @@ def test_a_fresh_training_leaves_nothing_of_an_earlier_report(tmp_path):
     assert not (tmp_path / "tensorboard" / "events").exists()
 
 
+def test_a_fresh_training_removes_nothing_of_others(tmp_path):
+    names = {"validation-1.png", "validation-set.png", "embeddings-1.png", "tensorboard/events", "metrics.csv"}
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("their own")
+    Report(tmp_path)
+    found = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert names <= found
+    # Pictures of another name stay in a folder of ours, too.
+    (tmp_path / "metrics.csv").write_text("iteration,loss\n25,1.0\n")
+    Report(tmp_path)
+    assert {path.name for path in tmp_path.glob("*.png")} == {"validation-set.png"}
+
+
 def test_a_damaged_table_is_told(copied, tiny_plan, tmp_path, run):
     report = tmp_path / "report"
     report.mkdir()
@@ -292,6 +306,20 @@ def test_the_best_state_is_kept_across_a_resume(tmp_path, tiny_plan, run, monkey
     assert saves(run(folder, other, resume=True))[0].kept == (16, {"AP50": 1.0, "AP50-90": 0.1}, [0.1] * 4)
 
 
+def test_what_was_tuned_at_the_end_can_be_compared_after_a_resume(tmp_path, tiny_plan, run, monkeypatch):
+    folder = tmp_path / "model"
+    tuned = ClusterSettings(min_size=11)
+    monkeypatch.setattr(training, "tune", lambda maps, labels, settings, stop: tuned)
+    scripted(monkeypatch, 0.6, 0.7)
+    run(folder, tiny_plan(2))
+    stored = json.loads((folder / "instseg.json").read_text())
+    assert stored["clustering"] == tuned.to_dict() != stored["validated_with"]
+    # The first is found with the settings before tuning, as those of the first training were.
+    scripted(monkeypatch, 0.3, 0.3, 0.8)
+    events = run(folder, tiny_plan(6, validation_every=2), resume=True)
+    assert [one.kept.iteration for one in saves(events)] == [2, 2]
+
+
 def test_the_kept_state_is_what_predicts(tmp_path, tiny_plan, tiny_discs, run, monkeypatch):
     scripted(monkeypatch, 0.9, 0.1)
     run(tmp_path / "kept", tiny_plan(30, validation_every=20))
@@ -337,13 +365,16 @@ def test_a_loss_that_is_no_number_ends_it_and_keeps_the_last_model(tmp_path, tin
     data = disc_data(plan.train, tiny_discs)
     poisoned = dataclasses.replace(data, patches=Poisoned(data.patches))
     events = []
-    with pytest.raises(InstsegError, match="the loss became nan at iteration 3; .* lower --learning-rate"):
+    keeps = "model keeps the last model saved before; lower --learning-rate"
+    with pytest.raises(InstsegError, match=f"the loss became nan at iteration 3; .*{keeps}"):
         for event in train(tmp_path / "model", plan, poisoned):
             events.append(event)
     assert [type(event) for event in events] == [Step, Step, Busy, Saved]
     assert stored_training(tmp_path / "model")[1] == 2
     assert np.isfinite(load(tmp_path / "model").embed(disc_image(tiny_discs)[0]).embeddings).all()
     assert all(np.isfinite(value).all() for value in weights(tmp_path / "model").values())
+    with pytest.raises(InstsegError, match="at iteration 3; .*none holds no model yet; lower --learning-rate"):
+        list(train(tmp_path / "none", tiny_plan(10), poisoned))
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "cut off"])

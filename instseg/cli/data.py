@@ -160,6 +160,7 @@ def _summary(report: "Report") -> "Table":
         "instances": f"{instances['total']:,}",
         "instances per image": f"{instances['min']} to {instances['max']}, median {instances['median']:g}",
         "diameters in pixels": f"median {diameters['50']:g}, 90 % within {diameters['5']:g} to {diameters['95']:g}",
+        **({"shown in training": f"{report.scale:.2g} times as large"} if report.scale != 1 else {}),
         "foreground": f"{report.foreground:.1%} of all pixels",
         **({"classes": escape(_kinds(report.classes))} if report.classes else {}),
         "instances in pieces": str(report.disconnected),

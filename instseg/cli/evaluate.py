@@ -43,6 +43,10 @@ def evaluate(
     picture: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also draw the mistakes of the worst images (.png).")
     ] = None,
+    connected_components: Annotated[
+        bool,
+        typer.Option("--connected-components", help="Make each connected piece of a true mask an instance."),
+    ] = False,
     worst: Annotated[int, typer.Option(min=1, max=100, help="Images in --picture.")] = 3,
     min_truth_size: Annotated[int, typer.Option(min=0, help="True instances of fewer pixels do not count.")] = 0,
     tta: Tta = False,
@@ -63,7 +67,7 @@ def evaluate(
     terminal.require_threads(threads)
     require_channels(channels)
     how = {"--tta": tta, "--diameter": diameter is not None, "--channels": channels is not None}
-    of_model = _wants_model(model, data, pred, labels, images, how, clustering | tiles)
+    of_model = _wants_model(model, data, pred, labels, images, picture is not None, how, clustering | tiles)
     from instseg.evaluation import Evaluation, compare
     from instseg.files import require_target
 
@@ -72,9 +76,10 @@ def evaluate(
     if picture is not None:
         require_target(picture, ".png")
     if of_model:
-        cases = _of_model(model or Path(), data or Path(), clustering, tiles, tta, diameter, channels, threads)
+        source = model or Path(), data or Path()
+        cases = _of_model(*source, connected_components, clustering, tiles, tta, diameter, channels, threads)
     else:
-        cases = _of_folders(pred or Path(), labels or Path(), images)
+        cases = _of_folders(pred or Path(), labels or Path(), connected_components, images)
     results, kept = [], _Worst(worst if picture is not None else 0)
     with terminal.counting("Evaluating") as count:
         for number, case in enumerate(cases.each, start=1):
@@ -138,6 +143,7 @@ def _wants_model(
     pred: Path | None,
     labels: Path | None,
     images: Path | None,
+    drawn: bool,
     how: dict[str, bool],
     clustering: Given,
 ) -> bool:
@@ -146,6 +152,8 @@ def _wants_model(
         given = {"MODEL": model, "--data": data, "--pred": pred, "--labels": labels}
         names = ", ".join(name for name, value in given.items() if value is not None) or "nothing"
         raise UsageError(f"got {names}, expected {expected}; give one of the two")
+    if images is not None and not drawn:
+        raise UsageError("--images is what --picture draws on; give it, too, or leave --images out")
     if model is not None and images is not None:
         raise UsageError("--images goes with --pred; with MODEL the images of --data are drawn on")
     if model is None and any(how.values()):
@@ -160,6 +168,7 @@ def _wants_model(
 def _of_model(
     model: Path,
     data: Path,
+    connected_components: bool,
     clustering: Given,
     tiles: Given,
     tta: bool,
@@ -184,11 +193,13 @@ def _of_model(
         described=True,
     )
     stacked = channels is not None or loaded.settings.channel_choice is not None
-    source = find_classes(data) if len(loaded.settings.class_names) > 1 else None
+    source = None
+    if len(loaded.settings.class_names) > 1:
+        source = find_classes(data, connected_components=connected_components)
 
     def each() -> Iterator[_Case]:
         for pair in pairs:
-            image, truth = read_pair(pair, stacked=stacked)
+            image, truth = read_pair(pair, connected_components=connected_components, stacked=stacked)
             try:
                 found = segment(loaded, image, how)
             except InstsegError as error:
@@ -199,18 +210,31 @@ def _of_model(
     return _Cases(len(pairs), each())
 
 
-def _of_folders(pred: Path, labels: Path, images: Path | None) -> _Cases:
+def _of_folders(pred: Path, labels: Path, connected_components: bool, images: Path | None) -> _Cases:
     from instseg.data.folder import find_images
     from instseg.evaluation import match_predictions
     from instseg.images import read_image, read_labels
 
     matched = match_predictions(find_images([pred]), find_images([labels]))
     pictures = {} if images is None else {file.stem: file for file in find_images([images])}
+    missing = [name for name, _, _ in matched if name not in pictures]
+    if images is not None and missing:
+        raise InstsegError(
+            f"{images} has no image for {len(missing)} of {len(matched)} label images ({', '.join(missing[:3])}); "
+            "add them, or leave --images out"
+        )
 
     def each() -> Iterator[_Case]:
-        for name, truth, predicted in matched:
-            image = read_image(pictures[name]) if name in pictures else None
-            yield _Case(name, read_labels(truth), read_labels(predicted), image)
+        for name, true, predicted in matched:
+            truth = read_labels(true, connected_components=connected_components)
+            image = None if images is None else read_image(pictures[name])
+            if image is not None and image.shape[:2] != truth.shape:
+                (height, width), (rows, columns) = image.shape[:2], truth.shape
+                raise InstsegError(
+                    f"{pictures[name]} is {height} x {width} pixels and {true} is {rows} x {columns}, expected equal "
+                    "sizes; give the images that the labels are of"
+                )
+            yield _Case(name, truth, read_labels(predicted), image)
 
     return _Cases(len(matched), each())
 

@@ -17,7 +17,12 @@ def export(
 
     The copy predicts, and a training can begin with it (--from), but not be resumed in it.
     """
+    from instseg.files import require_new
+    from instseg.store import read_settings
+
     model = find_model(model)
+    read_settings(model)
+    require_new(out)
     with terminal.waiting("Loading TensorFlow"):
         from instseg.runtime import load_tensorflow
 

@@ -53,7 +53,7 @@ def _parameters(settings: type[Settings]) -> list[inspect.Parameter]:
             annotation=Annotated[
                 _optional(hints[field.name]),
                 typer.Option(
-                    "--" + field.name.replace("_", "-"),
+                    _names(field.name, hints[field.name]),
                     help=_help(settings, field),
                 ),
             ],
@@ -61,6 +61,12 @@ def _parameters(settings: type[Settings]) -> list[inspect.Parameter]:
         for field in dataclasses.fields(settings)
         if "help" in field.metadata
     ]
+
+
+def _names(name: str, hint: Any) -> str:
+    """Return an option's name; what is stored as true has to have an opposite."""
+    option = name.replace("_", "-")
+    return f"--{option}/--no-{option}" if hint is bool else f"--{option}"
 
 
 def _optional(hint: Any) -> Any:

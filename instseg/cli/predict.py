@@ -227,7 +227,7 @@ class _ManyImages:
         if doubled:
             shown = ", ".join(doubled[:3])
             raise UsageError(f"{len(doubled)} image names occur twice ({shown}); segment their folders apart")
-        if len(set(self._folders)) < len(self._folders):
+        if len({folder.resolve() for folder in self._folders}) < len(self._folders):
             raise UsageError("labels, embeddings and pictures cannot share a folder; give each its own")
         sources = {file.parent.resolve() for file in files}
         for folder in self._folders:
@@ -315,7 +315,9 @@ def _segment_all(
                     raise found
                 written.append(_write(found, targets, job.name))
             except InstsegError as error:
-                failures.append(f"{job.file}: {error}")
+                # Errors of reading name the file themselves.
+                named = str(job.file) in str(error)
+                failures.append(str(error) if named else f"{job.file}: {error}")
             count(job.number, len(files))
     typer.echo(f"{len(written)} images, {sum(one.instances for one in written)} instances")
     if failures:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # Going on with other values of these is meaningful; all others belong to the model.
 _CHANGEABLE = ("iterations", "minutes", "validation_every", "precision")
+# Generated discs: what a model's settings say of its data, where they say nothing else.
+_NO_SOURCE: dict[str, Any] = {"data": None, "val": None, "connected_components": False, "channels": None}
 _PLAIN_LINE_EVERY = 20.0
 _PARTS = 10_000
 
@@ -82,6 +84,8 @@ def train(
         raise UsageError("--val is given without --data; give both, or neither to train on generated discs")
     if channels is not None and data is None and not resume:
         raise UsageError("--channels is given without --data; generated discs have one channel")
+    if connected_components and data is None and not resume:
+        raise UsageError("--connected-components is given without --data; generated discs have labels")
     require_channels(channels)
     if {"iterations", "minutes"} <= training.keys():
         raise UsageError("--iterations and --minutes both say when to end; give one of them")
@@ -132,11 +136,12 @@ class _Wish:
 
 
 def _resuming(model_dir: Path, resume: bool | None) -> bool:
-    from instseg.store import current_generation, read_settings
+    from instseg.store import current_generation, read_settings, require_resumable
 
     holds_model = current_generation(model_dir) is not None
     if resume:
         read_settings(model_dir)
+        require_resumable(model_dir)
         return True
     if holds_model and resume is None:
         raise UsageError(f"{model_dir} already holds a model; add --resume to go on with it, or --fresh to replace it")
@@ -148,6 +153,10 @@ def _inherited(begin_with: Path, model: Given, metric: Given) -> tuple[Given, Gi
     from instseg.plan import stored_training
 
     before = stored_training(begin_with).plan
+    if tuple(model.get("widths", before.model.widths)) != before.model.widths:
+        raise UsageError(
+            f"--network is another one than that of {begin_with}; leave it out, or begin with a model of that network"
+        )
     same = {name: getattr(before.model, name) for name in ("loss", "widths")}
     if model.get("loss", before.model.loss) == before.model.loss:
         same["embeddings"] = before.model.embeddings
@@ -207,10 +216,10 @@ def _prepare_resume(before: "Plan", wish: _Wish, model_dir: Path) -> "tuple[Plan
     # A number of iterations takes the place of minutes that the training was begun with.
     end: dict[str, Any] = {"minutes": None} if "iterations" in wish.training else {}
     training = dataclasses.replace(before.train, **end, **wish.training)
-    source = dict(before.data.get("source") or {})
-    if not source and wish.data is None:
+    known = dict(before.data.get("source") or {})
+    if not known and wish.data is None:
         raise UsageError(f"{model_dir} does not say what it was trained on; give --data DIR to go on")
-    source |= {name: value for name, value in _source(wish).items() if value}
+    source = _NO_SOURCE | known | {name: value for name, value in _source(wish).items() if value}
     if source["data"] is None and (source["val"] is not None or source["connected_components"]):
         raise UsageError("--val and --connected-components go with --data; give it, too")
     if wish.channels is not None and wish.channels != before.model.channel_choice:
@@ -218,7 +227,8 @@ def _prepare_resume(before: "Plan", wish: _Wish, model_dir: Path) -> "tuple[Plan
         raise UsageError(
             f"--channels is {wish.channels}, but {model_dir} was trained on {had}; leave it out, or give --fresh"
         )
-    prepared = _load(source, training, lambda diameter: before.model.scale)
+    held = tuple(before.data.get("validation_images") or ())
+    prepared = _load(source, training, lambda diameter: before.model.scale, held)
     if prepared.channels != before.model.channels:
         raise UsageError(
             f"the images have {prepared.channels} channels, but {model_dir} was trained on {before.model.channels}; "
@@ -251,7 +261,12 @@ def _anywhere(source: dict[str, Any]) -> dict[str, Any]:
     return {**source, **paths}
 
 
-def _load(source: dict[str, Any], training: TrainSettings, scale: Callable[[float], float] | None) -> "TrainingData":
+def _load(
+    source: dict[str, Any],
+    training: TrainSettings,
+    scale: Callable[[float], float] | None,
+    held: tuple[str, ...] = (),
+) -> "TrainingData":
     from instseg.data.training import disc_data, folder_data
 
     if source["data"] is None:
@@ -265,6 +280,7 @@ def _load(source: dict[str, Any], training: TrainSettings, scale: Callable[[floa
             connected_components=source["connected_components"],
             channels=source.get("channels"),
             scale=scale,
+            held=held,
             count=count,
         )
 
@@ -288,7 +304,7 @@ def _run(model_dir: Path, plan: "Plan", prepared: "TrainingData", report: Path, 
     if saved.kept.iteration != saved.iteration:
         iterations += f", best after {saved.kept.iteration:,}"
     scores = _scores(saved.kept.scores)
-    typer.echo(f"{model_dir}: {iterations}, {scores} on {len(prepared.validation)} validation images")
+    typer.echo(f"{model_dir}: {iterations}, {scores} on {_images(len(saved.kept.highest))}")
     if over < 1:
         where = shlex.quote(str(model_dir))
         if report != model_dir / "report":
@@ -296,7 +312,11 @@ def _run(model_dir: Path, plan: "Plan", prepared: "TrainingData", report: Path, 
         goal = _goal(plan.train)
         terminal.note(f"Stopped before its end. Go on with: instseg train {where} --resume {goal}")
     else:
-        terminal.note(f"Segment images with: instseg predict {model_dir} IMAGE --out labels.png")
+        terminal.note(f"Segment images with: instseg predict {shlex.quote(str(model_dir))} IMAGE --out labels.png")
+
+
+def _images(count: int) -> str:
+    return "1 validation image" if count == 1 else f"{count} validation images"
 
 
 def _goal(train: TrainSettings) -> str:

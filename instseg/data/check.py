@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from instseg.channels import choose_channels
 from instseg.data.classes import ClassSource, find_classes, in_order, instances
 from instseg.data.folder import Pair, match_folder
+from instseg.data.training import fitting_scale
 from instseg.decoding import ImageFileError
 from instseg.errors import InstsegError
 from instseg.images import read_image, read_labels
@@ -72,7 +73,9 @@ class Report:
     disconnected : int
         Instances in more than one 8-connected piece.
     empty, constant, small : int
-        Images without instances, of one value only, smaller than a training patch.
+        Images without instances, of one value only, smaller than a training patch at the scale that they are learnt at.
+    scale : float
+        How many times larger training will show the images, for the network to see objects of this size well.
     problems : tuple of Problem
         Errors first.
     """
@@ -93,6 +96,7 @@ class Report:
     empty: int
     constant: int
     small: int
+    scale: float
     problems: tuple[Problem, ...]
 
     @property
@@ -136,7 +140,11 @@ def check_folder(
         If one of the two folders is missing or holds no image.
     """
     pairs, mismatches = match_folder(folder)
-    survey = _Survey(patch_size, channels, find_classes(folder))
+    survey = _Survey(patch_size, channels, None)
+    try:
+        survey.source = find_classes(folder, connected_components=connected_components)
+    except InstsegError as error:
+        survey.add("error", str(error), "see the message")
     for mismatch in mismatches:
         for path in mismatch.files:
             survey.add("error", mismatch.what, mismatch.advice, path)
@@ -155,7 +163,8 @@ class _Survey:
     choice: str | None
     source: ClassSource | None
     found: dict[tuple[Severity, str], list[tuple[str, str, Path | None]]] = field(default_factory=dict)
-    shapes: list[tuple[int, int]] = field(default_factory=list)
+    shapes: dict[Path, tuple[int, int]] = field(default_factory=dict)
+    unclassified: int = 0
     dtypes: dict[str, list[Path]] = field(default_factory=dict)
     channels: dict[str, list[Path]] = field(default_factory=dict)
     counts: list[int] = field(default_factory=list)
@@ -164,7 +173,6 @@ class _Survey:
     disconnected: int = 0
     empty: int = 0
     constant: int = 0
-    small: int = 0
 
     def add(self, severity: Severity, what: str, advice: str, path: Path | None = None) -> None:
         # One problem in many files is one problem, though its numbers differ.
@@ -203,16 +211,12 @@ class _Survey:
 
     def _look_at_image(self, path: Path, image: NDArray[Any]) -> None:
         height, width, channels = image.shape
-        self.shapes.append((height, width))
+        self.shapes[path] = (height, width)
         self.dtypes.setdefault(str(image.dtype), []).append(path)
         self.channels.setdefault(str(channels), []).append(path)
         if (image == image[0, 0]).all():
             self.constant += 1
             self.add("warning", "the image has one value only", "remove it if nothing was recorded", path)
-        if min(height, width) < self.patch_size:
-            self.small += 1
-            what = f"the image is smaller than a training patch of {self.patch_size} pixels"
-            self.add("warning", what, "it will be padded; a smaller --patch-size avoids that", path)
 
     def _look_at_labels(self, path: Path, labels: NDArray[np.int32]) -> None:
         instances = remap_consecutive(labels)
@@ -233,28 +237,39 @@ class _Survey:
             for what, advice in source.doubts(pair, labels):
                 self.add("warning", what, advice, pair.labels)
         except ImageFileError as error:
+            self.unclassified += 1
             self.add("error", f"its class image: {error.what}", error.advice, pair.labels)
             return
         except InstsegError as error:
+            self.unclassified += 1
             self.add("error", str(error), "see the message", pair.labels)
             return
         self.classes.update(names.values())
         if without := len(instances(labels)) - len(names):
+            self.unclassified += 1
             self.add("error", f"instances without a class: {without}", "give every instance a class", pair.labels)
 
     def report(self, folder: Path, pairs: int) -> Report:
         areas = np.concatenate([*self.areas, np.zeros(0, np.int64)])
         diameters = np.sqrt(areas * (4 / np.pi))
         spread = [round(float(value), 2) for value in np.percentile(diameters, _DIAMETERS)] if len(areas) else [0.0] * 3
-        self._look_at_all(pairs, len(areas), spread[-1])
-        pixels = sum(height * width for height, width in self.shapes)
-        sizes = Counter(f"{height} x {width}" for height, width in self.shapes)
-        heights, widths = zip(*self.shapes, strict=True) if self.shapes else ((0,), (0,))
+        scale = fitting_scale(spread[1]) if len(areas) else 1.0
+        small = self._look_at_sizes(scale)
+        self._look_at_all(pairs, len(areas), spread[-1] * scale)
+        classes: tuple[str, ...] = ()
+        try:
+            classes = in_order(self.classes)
+        except InstsegError as error:
+            self.add("error", str(error), "see the message")
+        shapes = list(self.shapes.values())
+        pixels = sum(height * width for height, width in shapes)
+        sizes = Counter(f"{height} x {width}" for height, width in shapes)
+        heights, widths = zip(*shapes, strict=True) if shapes else ((0,), (0,))
         counts = self.counts or [0]
         return Report(
             folder=str(folder),
             pairs=pairs,
-            usable=len(self.shapes),
+            usable=len(shapes) - self.unclassified,
             sizes=dict(sizes.most_common()),
             height=(min(heights), max(heights)),
             width=(min(widths), max(widths)),
@@ -268,13 +283,23 @@ class _Survey:
             },
             diameters=dict(zip(map(str, _DIAMETERS), spread, strict=True)),
             foreground=round(float(areas.sum()) / pixels, 4) if pixels else 0.0,
-            classes={name: self.classes[name] for name in in_order(self.classes)},
+            classes={name: self.classes[name] for name in classes},
             disconnected=self.disconnected,
             empty=self.empty,
             constant=self.constant,
-            small=self.small,
+            small=small,
+            scale=round(scale, 4),
             problems=self._problems(folder),
         )
+
+    def _look_at_sizes(self, scale: float) -> int:
+        """Count the images that are smaller than a patch when they are shown at a scale."""
+        small = [path for path, shape in self.shapes.items() if round(min(shape) * scale) < self.patch_size]
+        for path in small:
+            shown = "" if scale == 1 else f", shown at {scale:.2g} times its size,"
+            what = f"the image{shown} is smaller than a training patch of {self.patch_size} pixels"
+            self.add("warning", what, "it will be padded; a smaller --patch-size avoids that", path)
+        return len(small)
 
     def _look_at_all(self, pairs: int, instances: int, large: float) -> None:
         """Add what only the whole folder shows."""
@@ -289,8 +314,11 @@ class _Survey:
         )
         self._add_mixed("warning", "types of values", self.dtypes, "save all with the same bit depth")
         if large > self.patch_size / 2:
-            what = f"one instance in twenty is wider than {large:g} pixels, half of a patch is {self.patch_size // 2}"
-            self.add("warning", what, "scale the images down or give a larger --patch-size")
+            what = (
+                f"one instance in twenty is wider than {large:.3g} of the network's pixels, half of a patch is "
+                f"{self.patch_size // 2}"
+            )
+            self.add("warning", what, "give a larger --patch-size")
 
     def _add_mixed(self, severity: Severity, name: str, files: dict[str, list[Path]], advice: str) -> None:
         if len(files) < 2:

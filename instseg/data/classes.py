@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from instseg.data.folder import Pair, find_images
+from instseg.data.folder import SUFFIXES, Pair, find_images
 from instseg.errors import InstsegError
 from instseg.images import read_class_image
 
@@ -27,6 +27,8 @@ MOST_CLASSES = 255
 
 _COLUMNS = ("image", "label", "class")
 _SHOWN = 3
+# Labels beyond are numbered anew when they are read, and a table would mean others.
+_LARGEST_LABEL = 2**31 - 1
 
 Names = dict[int, str]
 """The class of each label that has one."""
@@ -117,20 +119,38 @@ class ClassSource:
         return found
 
 
-def find_classes(folder: Path) -> ClassSource | None:
+def find_classes(folder: Path, *, connected_components: bool = False) -> ClassSource | None:
     """Look for the classes of a data folder; None if it has none.
+
+    Parameters
+    ----------
+    folder : Path
+    connected_components : bool
+        Whether instances are made of masks: these have numbers that no table can know.
 
     Raises
     ------
     InstsegError
-        If it has class images and a table, or one of them cannot be read.
+        If it has class images and a table, one of them cannot be read, two class images have one name, or there is
+        a table of labels that are not those of the files.
     """
     images, table = folder / FOLDER, folder / TABLE
     if images.is_dir() and table.exists():
         raise InstsegError(f"{folder} holds both {FOLDER}/ and {TABLE}; remove one of them")
     if images.is_dir():
-        return ClassSource(images, {path.stem: path for path in find_images([images])}, None)
-    return ClassSource(table, None, read_class_table(table)) if table.exists() else None
+        found: dict[str, Path] = {}
+        for path in find_images([images]):
+            if (other := found.setdefault(path.stem, path)) != path:
+                raise InstsegError(f"{other} and {path} are both class images of {path.stem}; remove one")
+        return ClassSource(images, found, None)
+    if not table.exists():
+        return None
+    if connected_components:
+        raise InstsegError(
+            f"{table} says which label has which class, and --connected-components makes labels anew; "
+            f"number the instances in the label images, or give class images in {folder / FOLDER}"
+        )
+    return ClassSource(table, None, read_class_table(table))
 
 
 def read_class_table(path: Path) -> dict[str, Names]:
@@ -152,15 +172,19 @@ def read_class_table(path: Path) -> dict[str, Names]:
             reader = csv.DictReader(file)
             missing = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
             if missing:
-                raise InstsegError(f"{path} has no column {', '.join(missing)}; expected {', '.join(_COLUMNS)}")
+                heading = ",".join(reader.fieldnames or ())[:60]
+                raise InstsegError(
+                    f"{path} has no column {', '.join(missing)}: its first line is '{heading}', expected "
+                    f"{','.join(_COLUMNS)} with commas between; save it so"
+                )
             for row in reader:
                 image, label, name = ((row[column] or "").strip() for column in _COLUMNS)
                 where = f"line {reader.line_num} of {path}"
-                if not (label.isascii() and label.isdigit() and int(label) > 0):
-                    raise InstsegError(f"{where}: the label is '{label}', expected a whole number above 0")
+                if not (_is_number(label) and 0 < int(label) <= _LARGEST_LABEL):
+                    raise InstsegError(f"{where}: the label is '{label[:20]}', expected 1 to {_LARGEST_LABEL}")
                 if not image or not name:
                     raise InstsegError(f"{where}: the {'class' if image else 'image'} is empty; fill it in")
-                stem = Path(image).stem if Path(image).suffix else image
+                stem = Path(image).stem if Path(image).suffix.lower() in SUFFIXES else image
                 if found.setdefault(stem, {}).setdefault(int(label), name) != name:
                     other = found[stem][int(label)]
                     raise InstsegError(f"{where}: label {label} of {image} is {name}, and {other} before; keep one")
@@ -180,7 +204,11 @@ def in_order(names: Iterable[str]) -> tuple[str, ...]:
     different = set(names)
     if len(different) > MOST_CLASSES:
         raise InstsegError(f"there are {len(different)} classes, expected at most {MOST_CLASSES}; merge some")
-    return tuple(sorted(different, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name)))
+    return tuple(sorted(different, key=lambda name: (not _is_number(name), int(name) if _is_number(name) else 0, name)))
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 20
 
 
 def numbered(labels: NDArray[np.int32], names: Names, order: Sequence[str], where: str) -> InstanceClasses:

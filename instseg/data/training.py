@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -102,6 +102,7 @@ def folder_data(
     connected_components: bool = False,
     channels: str | None = None,
     scale: Callable[[float], float] | None = None,
+    held: Collection[str] = (),
     count: Counter | None = None,
 ) -> TrainingData:
     """Read a folder of images and labels into memory, as they are stored.
@@ -122,6 +123,9 @@ def folder_data(
     scale : callable, optional
         Is told the typical diameter of the training objects and returns how many times larger images are to be shown,
         by default `fitting_scale`.
+    held : collection of str
+        Names of images to keep for validation, as a training before this one did: what it has learnt from must not
+        judge it. Those that are still there are what is kept, if any is.
     count : callable, optional
         Is told how many images of how many have been read.
 
@@ -132,12 +136,12 @@ def folder_data(
     """
     pairs = find_pairs(folder)
     if validation is None:
-        training_pairs, validation_pairs = split(pairs, settings)
+        training_pairs, validation_pairs = split(pairs, settings, held)
     else:
         training_pairs, validation_pairs = pairs, find_pairs(validation)
     everything = list(dict.fromkeys([*training_pairs, *validation_pairs]))
     samples: dict[Pair, Sample] = {}
-    source = find_classes(folder)
+    source = find_classes(folder, connected_components=connected_components)
     names: dict[Pair, Names] = {}
     for number, pair in enumerate(everything, start=1):
         image, labels = read_pair(pair, connected_components=connected_components, stacked=channels is not None)
@@ -149,14 +153,15 @@ def folder_data(
         if count is not None:
             count(number, len(everything))
     class_names = in_order(name for of_image in names.values() for name in of_image.values())
-    if class_names:
-        for pair, of_image in names.items():
-            found = numbered(samples[pair].labels, of_image, class_names, str(pair.labels))
+    for pair, of_image in names.items():
+        # Of a folder in which no instance has a class, this says so.
+        found = numbered(samples[pair].labels, of_image, class_names, str(pair.labels))
+        if class_names:
             samples[pair] = samples[pair]._replace(classes=found)
     training = [samples[pair] for pair in training_pairs]
     common = _common_channels(samples)
     if not any(sample.labels.any() for sample in training):
-        if any(samples[pair].labels.any() for pair in validation_pairs):
+        if validation is None and any(samples[pair].labels.any() for pair in validation_pairs):
             raise InstsegError(
                 f"only the {len(validation_pairs)} images of {folder} kept for validation hold instances, "
                 f"not the {len(training)} to train on; give another --seed, or a folder of its own by --val"
@@ -187,10 +192,13 @@ def folder_data(
     )
 
 
-def split(pairs: Sequence[Pair], settings: TrainSettings) -> tuple[list[Pair], list[Pair]]:
-    """Part pairs into training and validation, by the seed; a single pair is both."""
+def split(pairs: Sequence[Pair], settings: TrainSettings, held: Collection[str] = ()) -> tuple[list[Pair], list[Pair]]:
+    """Part pairs into training and validation, by names to hold back, else by the seed; a single pair is both."""
     if len(pairs) == 1:
         return list(pairs), list(pairs)
+    kept_before = [pair for pair in pairs if pair.name in held]
+    if 0 < len(kept_before) < len(pairs):
+        return [pair for pair in pairs if pair.name not in held], kept_before
     rng = stream(settings.seed, SPLIT)
     kept = max(1, min(round(settings.validation_share * len(pairs)), len(pairs) - 1))
     chosen = set(rng.permutation(len(pairs))[:kept].tolist())
