@@ -506,7 +506,7 @@ def test_predict_replaces_results_only_when_asked(model):
     Path("out").mkdir()
     Path("out/image.png").write_bytes(b"mine")
     said = refused(run("predict", model, "image.png", "--out-dir", "out"))
-    assert said == "out holds 1 files; add --overwrite, or give another folder"
+    assert said == "out holds 1 files; add --overwrite or --skip-existing, or give another folder"
     assert Path("out/image.png").read_bytes() == b"mine"
     assert run("predict", model, "image.png", "--out-dir", "out", "--overwrite").exit_code == 0
     assert read_labels(Path("out/image.png")).shape == (48, 48)
@@ -547,6 +547,60 @@ def test_predict_takes_a_stack_by_its_planes(model):
     assert said == "--out is for one image, --planes gives many; give --out-dir DIR"
     assert run("predict", model, "stack.tif", "--out-dir", "out", "--planes").exit_code == 0
     assert files() == ["out/stack-0000.png", "out/stack-0001.png", "stack.tif"]
+
+
+def test_what_is_there_is_skipped(model):
+    Path("in").mkdir()
+    for name in "abc":
+        make_image(f"in/{name}.png")
+    options = ("--out-dir", "out", "--scores", "scores", "--skip-existing")
+    assert run("predict", model, "in", *options).stdout.startswith("3 images")
+    Path("out/a.png").unlink()
+    Path("scores/b.csv").write_text("kept as it is, but not with its labels")
+    Path("out/b.png").unlink()
+    before = Path("out/c.png").stat().st_mtime_ns
+    done = run("predict", model, "in", *options)
+    assert done.stdout.startswith("2 images")
+    assert "1 images have their results already" in done.stderr
+    assert Path("out/c.png").stat().st_mtime_ns == before
+    assert Path("scores/b.csv").read_text().startswith("id,score")
+    again = run("predict", model, "in", *options)
+    assert (again.exit_code, again.stdout) == (0, "0 images, 0 instances\n")
+
+
+def test_shards_are_all_images_once(model):
+    Path("in").mkdir()
+    for name in "abcde":
+        make_image(f"in/{name}.png")
+    whole = run("predict", model, "in", "--out-dir", "whole")
+    for number in (1, 2):
+        assert run("predict", model, "in", "--out-dir", "out", "--shard", f"{number}/2").exit_code == 0
+        assert len(list(Path("out").iterdir())) == {1: 3, 2: 5}[number]
+    assert whole.stdout.startswith("5 images")
+    for path in Path("whole").iterdir():
+        assert path.read_bytes() == Path("out", path.name).read_bytes()
+    said = refused(run("predict", model, "in", "--out-dir", "out", "--shard", "1/2"))
+    assert said.startswith("out holds results of 3 of the images; add --skip-existing or --overwrite")
+    for shard in ("0/2", "3/2", "1", "a/b", "1/0", "-1/2"):
+        assert "expected I/N with I from 1 to N" in refused(
+            run("predict", model, "in", "--out-dir", "out", f"--shard={shard}"), code=2
+        )
+    said = refused(run("predict", model, "in/a.png", "--out", "l.png", "--shard", "1/2"), code=2)
+    assert said == "--skip-existing and --shard are for many images; give --out-dir DIR, or leave them out"
+
+
+def test_images_are_cut_into_tiles(model):
+    make_image(size=200)
+    assert run("predict", model, "image.png", "--out", "whole.png", "--scores", "whole.csv").exit_code == 0
+    options = ("--tile", 120, "--overlap", 40, "--scores", "tiled.csv", "--embeddings", "maps.npz")
+    assert run("predict", model, "image.png", "--out", "tiled.png", *options).exit_code == 0
+    whole, tiled = read_labels(Path("whole.png")), read_labels(Path("tiled.png"))
+    assert whole.max() > 2
+    assert score(whole, tiled).mean_ap > 0.98
+    assert len(Path("tiled.csv").read_text().splitlines()) == 1 + tiled.max()
+    assert read_embeddings(Path("maps.npz")).embeddings.shape[:2] == (200, 200)
+    said = refused(run("predict", model, "image.png", "--out", "tiled.png", "--tile", 60, "--overlap", 40))
+    assert "a tile of 60 pixels has nothing left beside an overlap of 40 on both sides" in said
 
 
 def test_predict_wants_one_kind_of_target():

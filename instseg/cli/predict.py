@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -46,6 +47,12 @@ def predict(
     ] = None,
     file_format: Annotated[Literal["png", "tif"], typer.Option("--format", help="Of the labels in --out-dir.")] = "png",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that --out-dir holds.")] = False,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Leave images out whose results --out-dir holds.")
+    ] = False,
+    shard: Annotated[
+        str | None, typer.Option(metavar="I/N", help="Take the I-th of N parts of the images, for N runs side by side.")
+    ] = None,
     planes: Annotated[
         bool, typer.Option("--planes", help="Take a stack's planes as images: NAME-0000, NAME-0001, ... in --out-dir.")
     ] = False,
@@ -88,7 +95,12 @@ def predict(
         raise UsageError("expected either --out FILE for one image or --out-dir DIR for many; give one of them")
     from instseg.data.folder import find_images
 
-    files = find_images(images)
+    files = _part_of(find_images(images), shard)
+    if out is not None and (skip_existing or shard is not None):
+        raise UsageError("--skip-existing and --shard are for many images; give --out-dir DIR, or leave them out")
+    if skip_existing and (overwrite or planes):
+        other = "--overwrite" if overwrite else "--planes"
+        raise UsageError(f"--skip-existing and {other} cannot go together; give one of them")
     extras = {
         "npz": embeddings,
         "embeddings": embeddings_picture,
@@ -103,10 +115,24 @@ def predict(
             raise UsageError("--out is for one image, --planes gives many; give --out-dir DIR")
         targets: _Targets = _OneImage(out, extras, files[0])
     else:
-        targets = _ManyImages(out_dir or Path(), file_format, extras, files, overwrite)
+        kept = overwrite or skip_existing or shard is not None
+        targets = _ManyImages(out_dir or Path(), file_format, extras, files, kept)
+        if not overwrite:
+            done = [file for file in files if targets.holds(file.stem, planes)]
+            if done and not skip_existing:
+                raise InstsegError(
+                    f"{out_dir} holds results of {len(done)} of the images; "
+                    "add --skip-existing or --overwrite, or give another folder"
+                )
+            files = [file for file in files if file not in set(done)]
+            if done:
+                terminal.note(f"{len(done)} images have their results already")
     # A mistyped model is told at once, and leaves no empty folders.
     model = require_model(model, diameter)
     targets.prepare()
+    if not files:
+        typer.echo("0 images, 0 instances")
+        return
     loaded = load_model(model, threads)
     from instseg.segment import How
 
@@ -128,6 +154,16 @@ def predict(
         found = _segment_all(loaded, files, planes, stacked, how, targets)
     if diameter is None:
         _warn(found, loaded.settings)
+
+
+def _part_of(files: list[Path], shard: str | None) -> list[Path]:
+    """Return every N-th file from the I-th on for a shard I/N, so that the parts are as like each other as can be."""
+    if shard is None:
+        return files
+    number, _, count = shard.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise UsageError(f"--shard is {shard}, expected I/N with I from 1 to N, such as 1/4")
+    return files[int(number) - 1 :: int(count)]
 
 
 class _Found(NamedTuple):
@@ -159,6 +195,8 @@ class _Targets(Protocol):
 
     def wants(self, kind: str) -> bool: ...
 
+    def holds(self, name: str, planes: bool) -> bool: ...
+
     def extra(self, kind: str, name: str) -> Path | None: ...
 
 
@@ -184,6 +222,9 @@ class _OneImage:
     def prepare(self) -> None:
         """Nothing is missing: the folder of a single file is never made."""
 
+    def holds(self, name: str, planes: bool) -> bool:
+        return self._out.exists()
+
     def labels(self, name: str) -> Path:
         return self._out
 
@@ -196,11 +237,11 @@ class _OneImage:
 
 class _ManyImages:
     def __init__(
-        self, folder: Path, suffix: str, extras: dict[str, Path | None], files: list[Path], overwrite: bool
+        self, folder: Path, suffix: str, extras: dict[str, Path | None], files: list[Path], shared: bool
     ) -> None:
         self._folder, self._suffix, self._extras = folder, suffix, extras
         self._folders = [folder, *(other for other in extras.values() if other is not None)]
-        self._require_free(files, overwrite)
+        self._require_free(files, shared)
 
     def prepare(self) -> None:
         """Make the folders."""
@@ -208,6 +249,12 @@ class _ManyImages:
 
         for folder in self._folders:
             make_folder(folder)
+
+    def holds(self, name: str, planes: bool) -> bool:
+        """Return whether all results of an image are there; of a stack, whether those of its first plane are."""
+        name = f"{name}-0000" if planes else name
+        found = [self.labels(name), *(self.extra(kind, name) for kind in self._extras)]
+        return all(path.exists() for path in found if path is not None)
 
     def labels(self, name: str) -> Path:
         return self._folder / f"{name}.{self._suffix}"
@@ -219,7 +266,7 @@ class _ManyImages:
         folder = self._extras[kind]
         return None if folder is None else folder / f"{name}{_SUFFIXES[kind][0]}"
 
-    def _require_free(self, files: list[Path], overwrite: bool) -> None:
+    def _require_free(self, files: list[Path], shared: bool) -> None:
         """See that names are unique, folders can be used and nothing is replaced unasked."""
         from instseg.files import require_folder
 
@@ -236,8 +283,10 @@ class _ManyImages:
                 raise UsageError(f"{folder} holds the images, which results could replace; give another folder")
             found = folder.iterdir() if folder.is_dir() else ()
             taken = [path for path in found if not path.name.startswith(".")]
-            if taken and not overwrite:
-                raise InstsegError(f"{folder} holds {len(taken)} files; add --overwrite, or give another folder")
+            if taken and not shared:
+                raise InstsegError(
+                    f"{folder} holds {len(taken)} files; add --overwrite or --skip-existing, or give another folder"
+                )
 
 
 def _one(model: "Model", file: Path, stacked: bool, how: "How") -> "Segmented":
@@ -307,6 +356,7 @@ def _segment_all(
     written: list[_Found] = []
     # Filled by the thread that reads.
     jobs: deque[_Job] = deque()
+    start, pixels = time.perf_counter(), 0
     with terminal.counting("Segmenting") as count:
         for found in segment_all(model, _readers(files, planes, stacked, jobs), how):
             job = jobs.popleft()
@@ -314,11 +364,14 @@ def _segment_all(
                 if isinstance(found, InstsegError):
                     raise found
                 written.append(_write(found, targets, job.name))
+                pixels += found.labels.size
             except InstsegError as error:
                 # Errors of reading name the file themselves.
                 named = str(job.file) in str(error)
                 failures.append(str(error) if named else f"{job.file}: {error}")
-            count(job.number, len(files))
+            seconds = time.perf_counter() - start
+            speed = f"{job.number / seconds:.1f} images/s, {pixels / 1e6 / seconds:.2f} megapixels/s"
+            count(job.number, len(files), speed)
     typer.echo(f"{len(written)} images, {sum(one.instances for one in written)} instances")
     if failures:
         for failure in failures[:10]:

@@ -1,14 +1,21 @@
 """What the commands have in common towards the terminal: results on stdout, everything else on stderr."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 import typer
 
 from instseg.errors import UsageError
 
-Counter = Callable[[int, int], None]
+
+class Counter(Protocol):
+    """What `counting` gives."""
+
+    def __call__(self, done: int, total: int, detail: str = "") -> None:
+        """Take how many of how many are done, and what else is to be shown."""
+
 
 # Anything shorter needs no progress bar.
 _SHORT = 1.0
@@ -33,25 +40,32 @@ def require_threads(threads: int | None) -> None:
 
 @contextmanager
 def counting(description: str) -> Iterator[Counter]:
-    """Give a function that is told (done, total), and show a bar once it takes longer than a second.
+    """Give a function that is told how many of how many are done, and show a bar once it takes longer than a second.
 
     Off a terminal nothing is shown: a count that ends within a command's own lines needs none.
     """
     import time
 
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     if not sys.stderr.isatty():
-        yield lambda done, total: None
+        yield lambda done, total, detail="": None
         return
     start = time.perf_counter()
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(description, visible=False)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[detail]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(description, visible=False, detail="")
 
-        def count(done: int, total: int) -> None:
+        def count(done: int, total: int, detail: str = "") -> None:
             late = time.perf_counter() - start > _SHORT
-            progress.update(task, completed=done, total=total, visible=late)
+            progress.update(task, completed=done, total=total, visible=late, detail=detail)
 
         yield count
 
