@@ -102,16 +102,22 @@ class ImageHeader:
     white_is_zero: bool = False
 
 
-def header(path: Path) -> ImageHeader:
+def header(path: Path, most_pixels: int | None = MAX_PIXELS) -> ImageHeader:
     """Read what a file says of itself, without its pixels.
+
+    Parameters
+    ----------
+    path : Path
+    most_pixels : int or None
+        Most pixels that it may claim, None for any number.
 
     Raises
     ------
     ImageFileError
-        If the file is missing, empty, a folder, no known image, damaged or claims more than `MAX_PIXELS`.
+        If the file is missing, empty, a folder, no known image, damaged or claims more pixels.
     """
     kind = _format(path)
-    with _decoding(path):
+    with decoding(path):
         if kind == "PNG":
             found = _png_header(path)
         elif kind == "TIFF":
@@ -123,16 +129,16 @@ def header(path: Path) -> ImageHeader:
     if min(found.height, found.width, found.channels, found.planes) < 1:
         raise ImageFileError(path, "it holds no pixels", "export it again")
     pixels = found.height * found.width * found.planes
-    if pixels > MAX_PIXELS or pixels * found.channels > 3 * MAX_PIXELS:
+    if most_pixels is not None and max(pixels, pixels * found.channels / 3) > most_pixels:
         size = f"{found.planes} x {found.height} x {found.width}" if found.planes > 1 else size_text(found)
         channels = f" of {found.channels} channels" if found.channels > 1 else ""
-        what = f"it claims {size} pixels{channels}, more than the {MAX_PIXELS:,} pixels that are read"
+        what = f"it claims {size} pixels{channels}, more than the {most_pixels:,} pixels that are read"
         raise ImageFileError(path, what, "cut it into tiles")
     return found
 
 
 @contextmanager
-def _decoding(path: Path) -> Iterator[None]:
+def decoding(path: Path) -> Iterator[None]:
     """Turn whatever a decoder raises into one line."""
     again = "copy or export it again"
     try:
@@ -155,7 +161,7 @@ def _format(path: Path) -> str:
     if not path.is_file():
         what = "it is no regular file" if path.exists() else "there is no such file"
         raise ImageFileError(path, what, "check the name")
-    with _decoding(path), path.open("rb") as file:
+    with decoding(path), path.open("rb") as file:
         start = file.read(8)
     if not start:
         raise ImageFileError(path, "the file is empty", "copy or export it again")
@@ -220,7 +226,7 @@ def _tiff_header(tiff: Any) -> ImageHeader:
     page, sizes = first.keyframe, dict(zip(first.axes, first.shape, strict=True))
     channels = sizes[axis] if (axis := _channel_axis(first.axes)) else 1
     extra = tuple(int(sample) for sample in page.extrasamples)
-    colour = _tiff_colour(page)
+    colour = tiff_colour(page)
     return ImageHeader(
         format="TIFF",
         height=sizes["Y"],
@@ -236,7 +242,8 @@ def _tiff_header(tiff: Any) -> ImageHeader:
     )
 
 
-def _tiff_colour(page: Any) -> str:
+def tiff_colour(page: Any) -> str:
+    """Return 'gray', 'rgb', 'palette', or the name of another colour space, of a page of a TIFF."""
     photometric = int(page.photometric)
     if photometric == 6 and int(page.compression) in (6, 7):
         return "rgb"  # JPEG's YCbCr, which the decoder turns into RGB.
@@ -274,7 +281,7 @@ def decode(path: Path, found: ImageHeader) -> list[NDArray[Any]]:
     ImageFileError
         If the file is damaged.
     """
-    with _decoding(path):
+    with decoding(path):
         if found.format == "TIFF":
             with tifffile.TiffFile(path) as tiff:
                 return [plane for series in tiff.series for plane in _tiff_decode(series)]
@@ -303,7 +310,7 @@ def _tiff_decode(series: Any) -> Iterator[NDArray[Any]]:
     axes, channel = (axes, channel) if channel else (axes + "S", "S")
     pixels = np.moveaxis(pixels, [axes.index(axis) for axis in ("Y", "X", channel)], (-3, -2, -1))
     for plane in pixels.reshape(-1, *pixels.shape[-3:]):
-        if _tiff_colour(page) == "palette" and page.colormap is not None:
+        if tiff_colour(page) == "palette" and page.colormap is not None:
             yield _tiff_colours(page.colormap)[plane[..., 0]]
         else:
             yield plane

@@ -1,5 +1,6 @@
 """Reading and writing images and labels. Every check of what one picture file holds lives here."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,11 @@ LABEL_SUFFIXES = (".png", ".tif", ".tiff")
 _MAX_PNG_LABEL = 65_535
 _MAX_INT32 = 2**31 - 1
 _MAX_CLASS = 255
+BAND = 512
+"""Rows of a band of labels that are written one after another, and the side of the file's tiles."""
+
+# Of the pixels' bytes: beyond, offsets in a TIFF might not fit into 32 bit.
+_LARGEST_TIFF = 3 * 2**30
 # imagecodecs' level for pictures and labels: higher ones cost time and save next to nothing.
 _PNG_LEVEL = 3
 
@@ -177,6 +183,51 @@ def write_labels(path: Path, labels: NDArray[np.integer]) -> None:
     else:
         raise InstsegError(
             f"cannot write {path}: labels are written as .png, .tif or .tiff; choose one of these suffixes"
+        )
+
+
+def write_label_bands(path: Path, shape: tuple[int, int], bands: Iterator[NDArray[np.int32]]) -> None:
+    """Write labels that come band by band: a tiled, compressed 32-bit TIFF (BigTIFF where it has to be).
+
+    Parameters
+    ----------
+    path : Path
+        Ends in .tif or .tiff. Replaced in one step where it exists.
+    shape : tuple of int
+        Height and width of the image.
+    bands : iterator of (`BAND`, W) int32
+        From the top; the last one may be lower.
+
+    Raises
+    ------
+    InstsegError
+        If the suffix is another one or the file cannot be written.
+    """
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        raise InstsegError(
+            f"cannot write {path}: labels of an image of {shape[0]} x {shape[1]} pixels are written as TIFF; "
+            f"write {path.with_suffix('.tif')} instead (with --out-dir: --format tif)"
+        )
+
+    def tiles() -> Iterator[NDArray[np.uint32]]:
+        for band in bands:
+            for left in range(0, shape[1], BAND):
+                tile = np.zeros((BAND, BAND), np.uint32)
+                piece = band[:, left : left + BAND]
+                tile[: piece.shape[0], : piece.shape[1]] = piece
+                yield tile
+
+    with replacing(path) as temporary:
+        tifffile.imwrite(
+            temporary,
+            tiles(),
+            shape=shape,
+            dtype=np.uint32,
+            tile=(BAND, BAND),
+            compression="zlib",
+            photometric="minisblack",
+            bigtiff=4 * shape[0] * shape[1] > _LARGEST_TIFF,
+            maxworkers=1,
         )
 
 

@@ -77,7 +77,7 @@ class Model:
             If the image's channels are not those that the model takes.
         """
         how = How(tta=tta, diameter=diameter, channels=channels, clustering=clustering)
-        return segment(self, image, how).labels
+        return segment(self, image, how).array
 
     def embed(
         self,

@@ -1,12 +1,15 @@
 """Images of any size to instances: tile after tile, the network and the clustering side by side."""
 
 import dataclasses
+import functools
 import math
+import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +17,20 @@ from numpy.typing import NDArray
 from instseg.cluster import cluster
 from instseg.embeddings import Embeddings
 from instseg.errors import InstsegError
+from instseg.images import BAND
 from instseg.instances import Instances, describe, joined
 from instseg.normalisation import percentiles
 from instseg.settings import ClusterSettings, ModelSettings, TileSettings
-from instseg.tiles import Grid, Stitcher, Tile
+from instseg.sources import Source, sampled_levels
+from instseg.tiles import Box, Grid, Stitcher, Tile
 
 if TYPE_CHECKING:
     from instseg.predict import Model
+
+_Item = TypeVar("_Item")
+
+Readable = NDArray[np.generic] | Source
+"""An image in memory, (H, W) or (H, W, C), or one that is read part by part."""
 
 # In the network's pixels, what a pixel's output still notices of the image beside it: see `tests/test_segment.py`.
 _REACH = 64
@@ -42,6 +52,8 @@ class How:
         What is looked at at once.
     described, mapped : bool
         Whether to measure the instances, and to keep the embeddings and maps of the whole image.
+    workspace : Path or None
+        Where labels of images that are read part by part are kept until they are complete; None keeps all in memory.
     """
 
     tta: bool = False
@@ -51,6 +63,28 @@ class How:
     tiles: TileSettings = field(default_factory=TileSettings)
     described: bool = False
     mapped: bool = False
+    workspace: Path | None = None
+
+
+class StoredLabels:
+    """Labels in a file that goes with this object.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Height and width.
+    """
+
+    def __init__(self, file: IO[bytes], shape: tuple[int, int], label_of: NDArray[np.int32]) -> None:
+        self._file, self.shape, self._label_of = file, shape, label_of
+
+    def bands(self, rows: int) -> Iterator[NDArray[np.int32]]:
+        """Return the labels from the top, so many rows at a time."""
+        self._file.seek(0)
+        for top in range(0, self.shape[0], rows):
+            height = min(rows, self.shape[0] - top)
+            data = self._file.read(height * self.shape[1] * 4)
+            yield self._label_of[np.frombuffer(data, np.int32)].reshape(height, self.shape[1])
 
 
 class Segmented(NamedTuple):
@@ -58,20 +92,27 @@ class Segmented(NamedTuple):
 
     Attributes
     ----------
-    labels : (H, W) int32
+    labels : (H, W) int32 or StoredLabels
         0 is background, instances 1..N in raster order of their first pixel.
     instances : Instances or None
         Where asked for. Of an instance that crosses a seam, the score is the mean over its pixels, too.
     maps : Embeddings or None
         What was clustered, where asked for.
-    image : array
+    image : array or Source
         As it was read.
     """
 
-    labels: NDArray[np.int32]
+    labels: NDArray[np.int32] | StoredLabels
     instances: Instances | None
     maps: Embeddings | None
-    image: NDArray[np.generic]
+    image: Readable
+
+    @property
+    def array(self) -> NDArray[np.int32]:
+        """The labels (H, W) int32 in memory."""
+        if isinstance(self.labels, StoredLabels):
+            return np.concatenate(list(self.labels.bands(BAND)))
+        return self.labels
 
 
 def segment(model: "Model", image: NDArray[np.generic], how: How) -> Segmented:
@@ -100,7 +141,7 @@ def segment(model: "Model", image: NDArray[np.generic], how: How) -> Segmented:
 
 
 def segment_all(
-    model: "Model", images: Iterable[Callable[[], NDArray[np.generic]]], how: How
+    model: "Model", images: Iterable[Callable[[], Readable]], how: How
 ) -> Iterator[Segmented | InstsegError]:
     """Segment image after image; while one is clustered and made use of, the network is at the next.
 
@@ -108,7 +149,7 @@ def segment_all(
     ----------
     model : Model
     images : iterable of callables
-        Each reads an image, in a thread of its own.
+        Each reads an image, or opens one that is read part by part (and closed in the end), in a thread of its own.
     how : How
 
     Yields
@@ -124,7 +165,7 @@ def segment_all(
             continue
         if begun is None:
             settings = how.clustering or model.clustering_for(how.diameter)
-            begun = _Begun(event.grid, settings, how, positions=model.settings.loss == "overlap")
+            begun = _Begun(event, settings, how, positions=model.settings.loss == "overlap")
         begun.add(event)
         if begun.complete:
             found, begun = begun.finish(event.image), None
@@ -139,33 +180,100 @@ class _Part(NamedTuple):
     grid: Grid
     tile: Tile
     maps: Embeddings
-    image: NDArray[np.generic]
+    image: Readable
 
 
-def _parts(
-    model: "Model", images: Iterable[Callable[[], NDArray[np.generic]]], how: How
-) -> Iterator[_Part | InstsegError]:
+def _parts(model: "Model", images: Iterable[Callable[[], Readable]], how: How) -> Generator[_Part | InstsegError]:
     for read in images:
+        image: Readable | None = None
         try:
-            original = read()
-            image = model.prepared(original, how.channels)
-            levels = percentiles(image)
-            grid = tiles_for(image.shape[:2], model.settings, how)
+            image = read()
+            if isinstance(image, np.ndarray):
+                whole = model.prepared(image, how.channels)
+                height, width, _ = whole.shape
+                levels = percentiles(whole)
+                cut = functools.partial(_cut, whole)
+            else:
+                height, width, _ = image.shape
+                cut = functools.partial(_prepared_part, model, how, image)
+                levels = sampled_levels((height, width), cut)
+            grid = tiles_for((height, width), model.settings, how)
             for tile in grid:
-                part = image[tile.whole.within(grid.box)]
-                maps = model.embed_part(part, levels, tta=how.tta, diameter=how.diameter)
-                yield _Part(grid, tile, maps, original)
+                maps = model.embed_part(cut(tile.whole), levels, tta=how.tta, diameter=how.diameter)
+                yield _Part(grid, tile, maps, image)
         except InstsegError as error:
             yield error
+        finally:
+            if image is not None and not isinstance(image, np.ndarray):
+                image.close()
+
+
+def _cut(image: NDArray[Any], box: Box) -> NDArray[Any]:
+    return image[box.top : box.bottom, box.left : box.right]
+
+
+def _prepared_part(model: "Model", how: How, source: Source, box: Box) -> NDArray[Any]:
+    return model.prepared(source.read(box), how.channels)
+
+
+class _InMemory:
+    """Keeps the numbers of an image's tiles."""
+
+    def __init__(self, grid: Grid) -> None:
+        self._box = grid.box
+        self._numbers = np.zeros(grid.shape, np.int32)
+
+    def put(self, box: Box, numbers: NDArray[np.int64]) -> None:
+        self._numbers[box.within(self._box)] = numbers
+
+    def finish(self, label_of: NDArray[np.int32]) -> NDArray[np.int32]:
+        # In strips, as a translated copy of all would take the labels' memory once more.
+        for strip in np.array_split(self._numbers, math.ceil(self._numbers.size / 2**22)):
+            strip[:] = label_of[strip]
+        return self._numbers
+
+
+class _OnDisc:
+    """Keeps the numbers of an image's tiles in a file, which takes them a row of tiles at a time."""
+
+    def __init__(self, grid: Grid, folder: Path) -> None:
+        self._shape = grid.shape
+        # It goes when the last that holds it goes.
+        self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+        self._row = np.zeros((0, grid.shape[1]), np.int32)
+
+    def put(self, box: Box, numbers: NDArray[np.int64]) -> None:
+        if box.left == 0:
+            self._row = np.zeros((box.shape[0], self._shape[1]), np.int32)
+        self._row[:, box.left : box.right] = numbers
+        if box.right == self._shape[1]:
+            try:
+                self._file.write(self._row.tobytes())
+            except OSError as error:
+                raise InstsegError(
+                    f"cannot keep the labels of {self._shape[0]} x {self._shape[1]} pixels on the disc: "
+                    f"{error.strerror or error}; make room for {4 * math.prod(self._shape) / 2**30:.1f} GiB"
+                ) from error
+
+    def finish(self, label_of: NDArray[np.int32]) -> StoredLabels:
+        self._file.flush()
+        return StoredLabels(self._file, self._shape, label_of)
 
 
 class _Begun:
     """An image of which some tiles are clustered."""
 
-    def __init__(self, grid: Grid, settings: ClusterSettings, how: How, positions: bool) -> None:
+    def __init__(self, first: _Part, settings: ClusterSettings, how: How, positions: bool) -> None:
+        grid = first.grid
         self._grid, self._settings, self._how, self._positions = grid, settings, how, positions
+        # What does not fit into memory as an image does not as labels.
+        folder = None if isinstance(first.image, np.ndarray) else how.workspace
+        self._describing = how.described or folder is not None
         self._stitcher = Stitcher(grid)
-        self._numbers = np.zeros(grid.shape, np.int32)
+        self._store: _InMemory | _OnDisc | None = None
+        if len(grid) > 1:
+            self._store = _InMemory(grid) if folder is None else _OnDisc(grid, folder)
+        self._labels = np.zeros((0, 0), np.int32)
         self._described: list[Instances] = []
         self._maps: dict[str, NDArray[np.float32]] = {}
         self._class_names: tuple[str, ...] = ()
@@ -181,16 +289,16 @@ class _Begun:
         self._added += 1
         if self._how.mapped:
             self._keep(part)
-        if len(self._grid) == 1:
-            self._numbers = labels
-            if self._how.described:
+        if self._store is None:
+            self._labels = labels
+            if self._describing:
                 self._described.append(describe(labels, part.maps))
             return
         inside = tile.core.within(tile.whole)
         before = self._stitcher.count
         numbers = self._stitcher.add(tile, labels)
-        self._numbers[tile.core.within(self._grid.box)] = numbers
-        if self._how.described:
+        self._store.put(tile.core, numbers)
+        if self._describing:
             # Labels are numbered from the tile's first, and so are its numbers.
             found = describe(labels, part.maps, inside).moved(tile.whole.top, tile.whole.left)
             self._described.append(dataclasses.replace(found, id=found.id + before))
@@ -206,18 +314,17 @@ class _Begun:
             if name == "embeddings" and self._positions:
                 target[..., :2] += np.array(tile.whole[:2], np.float32)
 
-    def finish(self, image: NDArray[np.generic]) -> Segmented:
-        if len(self._grid) > 1:
+    def finish(self, image: Readable) -> Segmented:
+        labels: NDArray[np.int32] | StoredLabels = self._labels
+        if self._store is not None:
             label_of = self._stitcher.finish(self._settings.min_size)
-            # In strips, as a translated copy of all would take the labels' memory once more.
-            for strip in np.array_split(self._numbers, math.ceil(self._numbers.size / 2**22)):
-                strip[:] = label_of[strip]
-            self._described = [joined(self._described, label_of)] if self._how.described else []
-        instances = self._described[0] if self._how.described else None
+            labels = self._store.finish(label_of)
+            self._described = [joined(self._described, label_of)] if self._describing else []
+        instances = self._described[0] if self._describing else None
         maps = None
         if self._how.mapped:
             maps = Embeddings(**self._maps, settings=self._settings, class_names=self._class_names)
-        return Segmented(self._numbers, instances, maps, image)
+        return Segmented(labels, instances, maps, image)
 
 
 def tiles_for(shape: tuple[int, int], model: ModelSettings, how: How) -> Grid:
@@ -274,7 +381,7 @@ def fitting_multiple(scale: float, stride: int) -> int:
     return int(candidates[np.argmax(off <= max(0.02, off.min()))])
 
 
-def _ahead(items: Iterator[Any]) -> Iterator[Any]:
+def _ahead(items: Generator[_Item]) -> Iterator[_Item]:
     """Have the next item made in another thread while one is in use, and never more than that one."""
     made: SimpleQueue[tuple[bool, Any]] = SimpleQueue()
     room, ended = threading.Semaphore(2), threading.Event()
@@ -285,6 +392,8 @@ def _ahead(items: Iterator[Any]) -> Iterator[Any]:
                 made.put((True, next(items)))
         except BaseException as error:  # Whatever it is, the thread that asks is to have it.
             made.put((False, error))
+        finally:
+            items.close()
 
     thread = threading.Thread(target=work, name="network", daemon=True)
     thread.start()

@@ -183,7 +183,7 @@ def test_the_next_is_made_while_one_is_used():
 
 def test_what_is_left_early_leaves_no_thread():
     before = threading.active_count()
-    for number in _ahead(iter(range(1000))):
+    for number in _ahead(number for number in range(1000)):
         if number == 3:
             break
     with pytest.raises(ZeroDivisionError):

@@ -205,7 +205,7 @@ def _of_model(
             except InstsegError as error:
                 raise InstsegError(f"{pair.image}: {error}") from error
             classes = None if source is None else source.names(pair, truth)
-            yield _Case(pair.name, truth, found.labels, image, found.instances, classes)
+            yield _Case(pair.name, truth, found.array, image, found.instances, classes)
 
     return _Cases(len(pairs), each())
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from instseg.predict import Model
     from instseg.segment import How, Segmented
 
+# What needs all of an image at once, and how it is asked for.
+_WHOLE = {"npz": "--embeddings", "embeddings": "--embeddings-picture", "overlay": "--overlay", "outlines": "--outlines"}
 # Fewer instances than this say nothing about the size of objects.
 _TELLING = 5
 # Of the extra files; the first is that of the files in a folder.
@@ -145,10 +148,11 @@ def predict(
         tiles=TileSettings(**tiles),
         described=any(targets.wants(kind) for kind in ("scores", "outlines", "overlay")),
         mapped=any(targets.wants(kind) for kind in ("npz", "embeddings")),
+        workspace=out_dir or (out or Path()).parent,
     )
     if out is not None:
         with terminal.waiting("Segmenting"):
-            found = [_write(_one(loaded, files[0], stacked, how), targets, "")]
+            found = [_write(_one(loaded, files[0], stacked, how, targets), targets, "")]
         typer.echo(f"{out}: {found[0].instances} instances")
     else:
         found = _segment_all(loaded, files, planes, stacked, how, targets)
@@ -289,11 +293,34 @@ class _ManyImages:
                 )
 
 
-def _one(model: "Model", file: Path, stacked: bool, how: "How") -> "Segmented":
-    from instseg.images import read_image
-    from instseg.segment import segment
+def _one(model: "Model", file: Path, stacked: bool, how: "How", targets: _Targets) -> "Segmented":
+    from instseg.segment import segment_all
 
-    return segment(model, read_image(file, stacked=stacked), how)
+    for found in segment_all(model, [functools.partial(_open, file, stacked, targets, "")], how):
+        if isinstance(found, InstsegError):
+            raise found
+        return found
+    raise AssertionError("an image gives a result")
+
+
+def _open(file: Path, stacked: bool, targets: _Targets, name: str) -> Any:
+    """Read an image, or open one that is too large for memory, for which some results cannot be made."""
+    from instseg.decoding import header
+    from instseg.images import read_image
+    from instseg.sources import LARGE, TiffSource, reads_in_parts
+
+    found = header(file, most_pixels=None)
+    if stacked or found.height * found.width <= LARGE or not reads_in_parts(file):
+        return read_image(file, stacked=stacked)
+    size = f"{file} has {found.height} x {found.width} pixels"
+    if targets.labels(name).suffix.lower() == ".png":
+        raise InstsegError(f"{size}, whose labels are written as TIFF; give --out NAME.tif or --format tif")
+    pictures = [option for kind, option in _WHOLE.items() if targets.wants(kind)]
+    if pictures:
+        raise InstsegError(
+            f"{size}, too many for {' and '.join(pictures)}; leave it out, or cut out what is to be shown"
+        )
+    return TiffSource(file)
 
 
 def _write(found: "Segmented", targets: _Targets, name: str) -> _Found:
@@ -301,11 +328,18 @@ def _write(found: "Segmented", targets: _Targets, name: str) -> _Found:
     import numpy as np
 
     from instseg.embeddings import write_embeddings
-    from instseg.images import write_labels, write_picture
+    from instseg.images import BAND, write_label_bands, write_labels, write_picture
     from instseg.instances import write_table
     from instseg.outlines import write_outlines
     from instseg.render import embeddings_picture
 
+    if not isinstance(found.labels, np.ndarray):
+        write_label_bands(targets.labels(name), found.labels.shape, found.labels.bands(BAND))
+        if found.instances is None:
+            raise AssertionError("instances of stored labels are described")
+        if (path := targets.extra("scores", name)) is not None:
+            write_table(path, found.instances)
+        return _measured(found.instances.area)
     write_labels(targets.labels(name), found.labels)
     if found.maps is not None:
         if (path := targets.extra("npz", name)) is not None:
@@ -319,7 +353,12 @@ def _write(found: "Segmented", targets: _Targets, name: str) -> _Found:
             write_table(path, found.instances)
         if (path := targets.extra("outlines", name)) is not None:
             write_outlines(path, found.labels, found.instances)
-    areas = np.bincount(found.labels.ravel())[1:]
+    return _measured(np.bincount(found.labels.ravel())[1:])
+
+
+def _measured(areas: Any) -> _Found:
+    import numpy as np
+
     return _Found(len(areas), float(np.sqrt(np.median(areas) * 4 / np.pi)) if len(areas) else 0.0)
 
 
@@ -358,13 +397,13 @@ def _segment_all(
     jobs: deque[_Job] = deque()
     start, pixels = time.perf_counter(), 0
     with terminal.counting("Segmenting") as count:
-        for found in segment_all(model, _readers(files, planes, stacked, jobs), how):
+        for found in segment_all(model, _readers(files, planes, stacked, jobs, targets), how):
             job = jobs.popleft()
             try:
                 if isinstance(found, InstsegError):
                     raise found
                 written.append(_write(found, targets, job.name))
-                pixels += found.labels.size
+                pixels += math.prod(found.labels.shape)
             except InstsegError as error:
                 # Errors of reading name the file themselves.
                 named = str(job.file) in str(error)
@@ -380,14 +419,16 @@ def _segment_all(
     return written
 
 
-def _readers(files: list[Path], planes: bool, stacked: bool, jobs: "deque[_Job]") -> Iterator[Callable[[], Any]]:
+def _readers(
+    files: list[Path], planes: bool, stacked: bool, jobs: "deque[_Job]", targets: _Targets
+) -> Iterator[Callable[[], Any]]:
     """Give a function that reads an image for each, and note in `jobs` what it is."""
-    from instseg.images import read_image, read_planes
+    from instseg.images import read_planes
 
     for number, file in enumerate(files, start=1):
         if not planes:
             jobs.append(_Job(number, file, file.stem))
-            yield functools.partial(read_image, file, stacked=stacked)
+            yield functools.partial(_open, file, stacked, targets, file.stem)
             continue
         try:
             images = read_planes(file)

@@ -1,0 +1,168 @@
+"""Time prediction of many images and of a large one against the bare network, and measure its peak memory.
+
+    python tests/benchmarks/predict.py MODEL [--count 100] [--large 8192] [--rounds 3]
+
+MODEL is a directory that `instseg train` wrote on generated discs, or of objects like these. Printed are
+
+* all of `predict` (reading, network, clustering, writing labels) on `--count` images of 512 x 512 and on one of
+  `--large` squared, over the bare network's passes on the same pixels, each counted once: medians of `--rounds`, in
+  turn, within one process, so without its start; and the share of pixels that overlaps add;
+* the time of clustering by the megapixel, from 0.25 to 16 megapixels at the same density, over that of the smallest;
+* the peak memory of a process that predicts the large image.
+"""
+
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import tifffile
+
+from instseg.cli.predict import _open
+from instseg.cluster import cluster
+from instseg.data.discs import draw_discs
+from instseg.embeddings import Embeddings
+from instseg.images import BAND, read_image, write_label_bands, write_labels, write_picture
+from instseg.normalisation import percentiles
+from instseg.segment import How, StoredLabels, segment_all, tiles_for
+from instseg.settings import DiscSettings
+
+_PIECE = 1024
+
+
+class Into:
+    """Where results go, as the command has it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def labels(self, name: str) -> Path:
+        return self.folder / f"{name}.tif"
+
+    def wants(self, kind: str) -> bool:
+        return False
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path, metavar="MODEL")
+    parser.add_argument("--count", type=int, default=100, help="images of 512 x 512")
+    parser.add_argument("--large", type=int, default=8192, help="height and width of the large image")
+    parser.add_argument("--rounds", type=int, default=3, help="times that each is run")
+    parser.add_argument("--peak-of", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    from instseg.predict import load
+
+    model = load(options.model)
+    if options.peak_of is not None:
+        run(model, [options.peak_of], Into(options.peak_of.parent))
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        many, large = write_images(folder, options)
+        compare(f"{options.count} images of 512 x 512", model, many, Into(folder), options.rounds)
+        compare(f"an image of {options.large} x {options.large}", model, [large], Into(folder), options.rounds)
+        command = [sys.executable, __file__, str(options.model), "--peak-of", str(large)]
+        peak = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        size = options.large**2 / 1e6
+        print(f"peak memory of a process that predicts {size:.0f} megapixels: {peak:.2f} GiB")
+        compare_sizes(model, many[0], options.rounds)
+
+
+def write_images(folder: Path, options: argparse.Namespace) -> tuple[list[Path], Path]:
+    many = []
+    for number in range(options.count):
+        many.append(folder / f"{number:04d}.png")
+        write_picture(many[-1], draw_discs(np.random.default_rng(number), DiscSettings())[0])
+    density = _PIECE**2 // 512**2
+    discs = DiscSettings(size=_PIECE, min_discs=50 * density, max_discs=50 * density)
+    pieces = [draw_discs(np.random.default_rng(number), discs)[0] for number in range(8)]
+    per_side = -(-options.large // _PIECE)
+    rows = [np.hstack([pieces[(row + column) % 8] for column in range(per_side)]) for row in range(per_side)]
+    large = folder / "large.tif"
+    image = np.vstack(rows)[: options.large, : options.large]
+    tifffile.imwrite(large, image, tile=(512, 512), compression="zlib")
+    return many, large
+
+
+def run(model, files, into) -> None:
+    """Do what the command does."""
+    how = How(workspace=into.folder)
+    readers = [lambda file=file: _open(file, False, into, file.stem) for file in files]
+    for file, found in zip(files, segment_all(model, readers, how), strict=True):
+        if isinstance(found, Exception):
+            raise found
+        if isinstance(found.labels, StoredLabels):
+            write_label_bands(into.labels(file.stem), found.labels.shape, found.labels.bands(BAND))
+        else:
+            write_labels(into.folder / f"{file.stem}-labels.png", found.labels.astype(np.uint16))
+
+
+def passes(model, files) -> None:
+    """Run the network over all pixels, each once, in pieces of the images' size, at most `_PIECE` squared."""
+    for file in files:
+        image = read_image(file)
+        levels = percentiles(image)
+        for top in range(0, image.shape[0], _PIECE):
+            for left in range(0, image.shape[1], _PIECE):
+                part = image[top : top + _PIECE, left : left + _PIECE].astype(np.float32)[None]
+                model._run(part, levels[0][None], levels[1][None], np.float32(1))
+
+
+def compare(what, model, files, into, rounds) -> None:
+    whole, bare = [], []
+    for number in range(rounds + 1):
+        for times, work in ((whole, lambda: run(model, files, into)), (bare, lambda: passes(model, files))):
+            start = time.perf_counter()
+            work()
+            if number:
+                times.append(time.perf_counter() - start)
+    shape = read_image(files[0]).shape[:2]
+    pixels = len(files) * shape[0] * shape[1] / 1e6
+    seconds, least = statistics.median(whole), statistics.median(bare)
+    grid = tiles_for(shape, model.settings, How())
+    overlap = grid.pixels() / (shape[0] * shape[1]) - 1
+    print(
+        f"{what}: {seconds:.2f} s, {pixels / seconds:.2f} megapixels/s; the bare network {least:.2f} s (reading "
+        f"included), ratio {seconds / least:.2f}; {len(grid)} tiles, overlaps add {overlap:.0%} of pixels"
+    )
+
+
+def compare_sizes(model, file, rounds) -> None:
+    maps = model.embed(read_image(file))
+    first = None
+    for repeats in (1, 2, 4, 8):
+        tiled = repeat(maps, repeats)
+        times = []
+        for _ in range(rounds):
+            start = time.perf_counter()
+            labels = cluster(tiled)
+            times.append(time.perf_counter() - start)
+        megapixels = labels.size / 1e6
+        pace = 1000 * statistics.median(times) / megapixels
+        first = first or pace
+        count = int(labels.max())
+        print(
+            f"clustering {megapixels:.2f} megapixels, {count} instances: {pace:.0f} ms each, ratio {pace / first:.2f}"
+        )
+
+
+def repeat(maps: Embeddings, repeats: int) -> Embeddings:
+    """Return the maps of an image that shows the same so many times in both directions."""
+    arrays = {
+        name: np.tile(values, (repeats, repeats, *[1] * (values.ndim - 2))) for name, values in maps.arrays().items()
+    }
+    height, width = maps.foreground.shape
+    arrays["embeddings"][..., 0] += height * np.repeat(np.arange(repeats, dtype=np.float32), height)[:, None]
+    arrays["embeddings"][..., 1] += width * np.repeat(np.arange(repeats, dtype=np.float32), width)
+    return Embeddings(**arrays, settings=maps.settings)
+
+
+if __name__ == "__main__":
+    main()

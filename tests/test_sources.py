@@ -1,0 +1,186 @@
+"""Images that are read part by part hold what they hold when they are read at once."""
+
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from typer.testing import CliRunner
+
+import instseg
+from instseg.cli import app
+from instseg.data.discs import draw_discs
+from instseg.decoding import ImageFileError, header
+from instseg.images import BAND, read_image, read_labels, write_label_bands
+from instseg.metrics import score
+from instseg.normalisation import percentiles
+from instseg.segment import How, StoredLabels, segment
+from instseg.settings import DiscSettings, TileSettings
+from instseg.sources import TiffSource, reads_in_parts, sampled_levels
+from instseg.tiles import Box
+
+RNG = np.random.default_rng(3)
+BOXES = [Box(0, 0, 70, 90), Box(0, 0, 1, 1), Box(69, 89, 70, 90), Box(15, 16, 49, 33), Box(31, 0, 33, 90)]
+WRITTEN = {
+    "contiguous": {},
+    "big-endian": {"byteorder": ">"},
+    "strips": {"rowsperstrip": 7},
+    "deflated": {"compression": "zlib", "rowsperstrip": 13},
+    "lzw-predicted": {"compression": "lzw", "predictor": True},
+    "tiles": {"tile": (16, 32)},
+    "tiles-deflated": {"tile": (32, 16), "compression": "zlib"},
+    "bigtiff": {"tile": (32, 32), "bigtiff": True},
+}
+
+
+def pixels(channels=1, dtype=np.uint16):
+    values = RNG.integers(0, 250, (70, 90, channels))
+    return values.astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("kind", WRITTEN)
+def test_parts_are_parts_of_the_whole(tmp_path, kind, dtype):
+    for channels in (1, 3):
+        image = pixels(channels, dtype)
+        path = tmp_path / f"{channels}.tif"
+        photometric = "rgb" if channels == 3 else "minisblack"
+        tifffile.imwrite(path, image.squeeze(), photometric=photometric, **WRITTEN[kind])
+        with closing(TiffSource(path)) as source:
+            assert source.shape == image.shape
+            for box in BOXES:
+                part = source.read(box)
+                np.testing.assert_array_equal(part, read_image(path)[box.top : box.bottom, box.left : box.right])
+                assert part.dtype == dtype
+                assert part.dtype.isnative
+
+
+def test_of_a_pyramid_the_finest_level_is_read(tmp_path):
+    image = pixels(dtype=np.uint8)[..., 0]
+    with tifffile.TiffWriter(tmp_path / "p.ome.tif") as file:
+        file.write(image, subifds=1, tile=(16, 16))
+        file.write(image[::2, ::2], subfiletype=1, tile=(16, 16))
+    with closing(TiffSource(tmp_path / "p.ome.tif")) as source:
+        np.testing.assert_array_equal(source.read(Box(0, 0, 70, 90))[..., 0], image)
+
+
+def test_few_pieces_are_kept(tmp_path, monkeypatch):
+    image = pixels(dtype=np.uint8)[..., 0]
+    tifffile.imwrite(tmp_path / "a.tif", image, tile=(16, 16), compression="zlib")
+    monkeypatch.setattr("instseg.sources._KEPT_BYTES", 3 * 256)
+    with closing(TiffSource(tmp_path / "a.tif")) as source:
+        for box in BOXES * 2:
+            np.testing.assert_array_equal(source.read(box)[..., 0], image[box.top : box.bottom, box.left : box.right])
+            assert len(source._cache) <= 3
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"shape": (3, 70, 90), "photometric": "minisblack"},
+        {"shape": (70, 90, 4), "photometric": "rgb", "extrasamples": ["unassalpha"]},
+        {"shape": (70, 90), "photometric": "miniswhite"},
+        {"shape": (3, 70, 90), "photometric": "rgb", "planarconfig": "separate"},
+        {"shape": (70, 90), "dtype": np.int16},
+    ],
+)
+def test_what_is_not_read_in_parts(tmp_path, options):
+    shape, dtype = options.pop("shape"), options.pop("dtype", np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros(shape, dtype), **options)
+    assert not reads_in_parts(tmp_path / "a.tif")
+    with pytest.raises(ImageFileError, match="it cannot be read part by part; save it as a tiled TIFF"):
+        TiffSource(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("kind", ["contiguous", "tiles", "tiles-deflated"])
+def test_a_file_that_ends_too_early_is_named(tmp_path, kind):
+    path = tmp_path / "cut.tif"
+    tifffile.imwrite(path, RNG.integers(0, 255, (300, 400), np.uint8), **WRITTEN[kind])
+    with tifffile.TiffFile(path) as tiff:
+        last = max(tiff.pages[0].dataoffsets)
+    data = path.read_bytes()
+    # The directory of these files comes before the pixels.
+    path.write_bytes(data[: max(last + 10, len(data) // 2)])
+    with (
+        closing(TiffSource(path)) as source,
+        pytest.raises(ImageFileError, match=r"cannot read .*cut.tif: it is damaged or cut off"),
+    ):
+        source.read(Box(0, 0, 300, 400))
+
+
+def test_levels_are_those_of_the_whole_nearly():
+    image = draw_discs(np.random.default_rng(0), DiscSettings(size=3000, min_discs=2000, max_discs=2000))[0][..., None]
+    found = sampled_levels(image.shape[:2], lambda box: image[box.top : box.bottom, box.left : box.right])
+    np.testing.assert_allclose(found, percentiles(image), rtol=0.03)
+    small = image[:40, :50]
+    found = sampled_levels((40, 50), lambda box: small[box.top : box.bottom, box.left : box.right])
+    np.testing.assert_allclose(found, np.percentile(small[::2, ::2], [1, 99.8])[:, None], rtol=1e-5)
+
+
+def test_labels_are_written_band_by_band(tmp_path):
+    labels = RNG.integers(0, 100_000, (BAND + 300, 700)).astype(np.int32)
+    bands = (labels[top : top + BAND] for top in range(0, len(labels), BAND))
+    write_label_bands(tmp_path / "labels.tif", labels.shape, bands)
+    np.testing.assert_array_equal(read_labels(tmp_path / "labels.tif"), labels)
+    assert [path.name for path in tmp_path.iterdir()] == ["labels.tif"]
+    assert header(tmp_path / "labels.tif").dtype == "uint32"
+
+
+@pytest.fixture
+def large(tmp_path, monkeypatch):
+    """An image that counts as large, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("instseg.sources.LARGE", 1000)
+    image = draw_discs(np.random.default_rng(2), DiscSettings(size=300, min_discs=50, max_discs=50))[0]
+    tifffile.imwrite("large.tif", image, tile=(64, 64), compression="zlib")
+    return image
+
+
+TILES = TileSettings(tile=128, overlap=40)
+
+
+def test_a_source_is_segmented_as_an_image_is(tiny_model, large):
+    model = instseg.load(tiny_model)
+    source = TiffSource(Path("large.tif"))
+    found = segment(model, source, How(tiles=TILES, workspace=Path()))
+    assert isinstance(found.labels, StoredLabels)
+    assert found.labels.shape == (300, 300)
+    whole = segment(model, large, How(tiles=TILES, described=True))
+    # Levels are from every second pixel, and so a little others.
+    assert score(whole.array, found.array).mean_ap > 0.95
+    assert len(found.instances.id) == found.array.max() > 20
+    np.testing.assert_array_equal(found.instances.area, np.bincount(found.array.ravel())[1:])
+    for rows in (1, 7, 300, 1000):
+        np.testing.assert_array_equal(np.concatenate(list(found.labels.bands(rows))), found.array)
+    assert [path.name for path in Path().iterdir()] == ["large.tif"]
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+def test_the_command_segments_what_is_too_large_for_memory(tiny_model, large):
+    options = ("--tile", 128, "--overlap", 40, "--scores", "scores.csv")
+    done = run("predict", tiny_model, "large.tif", "--out", "labels.tif", *options)
+    assert done.exit_code == 0, done.stderr
+    labels = read_labels(Path("labels.tif"))
+    assert labels.shape == (300, 300)
+    assert done.stdout == f"labels.tif: {labels.max()} instances\n"
+    assert len(Path("scores.csv").read_text().splitlines()) == 1 + labels.max()
+    assert sorted(path.name for path in Path().iterdir()) == ["labels.tif", "large.tif", "scores.csv"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--out", "labels.png"), "large.tif has 300 x 300 pixels, whose labels are written as TIFF"),
+        (("--out", "labels.tif", "--overlay", "o.png"), "too many for --overlay; leave it out"),
+        (("--out", "labels.tif", "--embeddings", "e.npz"), "too many for --embeddings; leave it out"),
+    ],
+)
+def test_what_a_large_image_cannot_have(tiny_model, large, options, message):
+    refused = run("predict", tiny_model, "large.tif", *options)
+    assert refused.exit_code == 1
+    assert message in refused.stderr
+    assert [path.name for path in Path().iterdir()] == ["large.tif"]
