@@ -203,7 +203,8 @@ def _train(
     serving = Serving(learner.kept, plan.model)
     first, before, kept = _restore(folder, learner, plan, data) if resume else (0, 0.0, None)
     book = Report(report, resume_at=first) if report is not None else None
-    batches = iter(_pipeline(data.patches, plan, first))
+    failures: list[InstsegError] = []
+    batches = iter(_pipeline(data.patches, plan, first, failures))
     clock = _Clock(plan.train.batch_size, before)
     over = progress(plan.train, first, before)
     for iteration in itertools.count(first):
@@ -213,7 +214,11 @@ def _train(
             with clock.waiting():
                 batch = Batch(*next(batches))
             losses = learner.learn(batch, iteration, over)
-        except tf.errors.ResourceExhaustedError as error:
+        except tf.errors.OpError as error:
+            if failures:
+                raise failures[0] from error
+            if not isinstance(error, tf.errors.ResourceExhaustedError):
+                raise
             raise InstsegError(
                 f"there is not enough memory for {plan.train.batch_size} patches of {plan.train.patch_size} pixels; "
                 "lower --batch-size or --patch-size"
@@ -251,14 +256,21 @@ def _train(
             return
 
 
-def _pipeline(patches: Patches, plan: Plan, first: int) -> tf.data.Dataset:
-    """Batches from number `first` on, made beside the training by a few threads, in order."""
+def _pipeline(patches: Patches, plan: Plan, first: int, failures: list[InstsegError]) -> tf.data.Dataset:
+    """Batches from number `first` on, made beside the training by a few threads, in order.
+
+    TensorFlow makes errors of its own of those that Python functions raise: `failures` takes what they were.
+    """
     train, model = plan.train, plan.model
     side = train.patch_size
 
     def make(number: Any) -> tuple[Any, ...]:
         def draw(number: Any) -> tuple[Any, ...]:
-            return tuple(value for value in patches.batch(int(number)) if value is not None)
+            try:
+                return tuple(value for value in patches.batch(int(number)) if value is not None)
+            except InstsegError as error:
+                failures.append(error)
+                raise
 
         kinds = (tf.float32, tf.int32, tf.int32)[: 3 if model.class_names else 2]
         images, *of_pixels = tf.numpy_function(draw, [number], kinds)

@@ -1,5 +1,6 @@
 """Batches of training patches, by number: the same seed and number give the same batch."""
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from instseg.data.augment import augment, cut, random_window, turn
 from instseg.data.classes import InstanceClasses
 from instseg.data.discs import draw_discs
-from instseg.data.streams import BATCHES, stream
+from instseg.data.streams import BATCHES, ORDER, stream
 from instseg.normalisation import normalise, percentiles
 from instseg.settings import MOST_INSTANCES, ZOOM, DiscSettings
 
@@ -98,20 +99,40 @@ class DiscPatches:
 
 
 class SamplePatches:
-    """Patches of labelled images, every image equally often: half of them only turned, half zoomed and augmented."""
+    """Patches of labelled images, every image equally often: half of them only turned, half zoomed and augmented.
 
-    def __init__(self, samples: Sequence[Sample], *, batch_size: int, patch_size: int, seed: int) -> None:
+    Parameters
+    ----------
+    samples : sequence of Sample
+    batch_size, patch_size, seed : int
+    within : int, optional
+        Images that patches are cut from at a time: with every batch the one that has been there longest gives way to
+        the next of an endless shuffled row. By default all.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        *,
+        batch_size: int,
+        patch_size: int,
+        seed: int,
+        within: int | None = None,
+    ) -> None:
         self._samples = samples
         self._batch_size = batch_size
         self._patch_size = patch_size
         self._seed = seed
+        self._within = within
+        # Batches come in order, so that one or two rows are in use.
+        self._row = functools.lru_cache(maxsize=4)(self._shuffled)
 
     def batch(self, number: int) -> Batch:
         """Cut patches of random images and change them."""
         rng = stream(self._seed, BATCHES, number)
         samples, patches = [], []
         for _ in range(self._batch_size):
-            samples.append(self._samples[int(rng.integers(len(self._samples)))])
+            samples.append(self._samples[self._choose(rng, number)])
             patches.append(self._patch(rng, samples[-1]))
         batch = _stack(rng, patches)
         known = [sample.classes for sample in samples if sample.classes is not None]
@@ -119,6 +140,16 @@ class SamplePatches:
             return batch
         of_pixels = [one.of_pixels(labels) for one, (_, labels) in zip(known, patches, strict=True)]
         return batch._replace(classes=np.stack(of_pixels))
+
+    def _choose(self, rng: np.random.Generator, number: int) -> int:
+        count = len(self._samples)
+        if self._within is None:
+            return int(rng.integers(count))
+        turn, place = divmod(number + int(rng.integers(self._within)), count)
+        return int(self._row(turn)[place])
+
+    def _shuffled(self, turn: int) -> NDArray[np.int64]:
+        return stream(self._seed, ORDER, turn).permutation(len(self._samples))
 
     def _patch(self, rng: np.random.Generator, sample: Sample) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         plain = rng.random() < _PLAIN_SHARE

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-BATCHES, VALIDATION, SPLIT = range(3)
+BATCHES, VALIDATION, SPLIT, ORDER = range(4)
 
 
 def stream(seed: int, *key: int) -> np.random.Generator:

@@ -1,6 +1,7 @@
 """What a training learns from: batches, validation images, and what was found out about them."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -12,11 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from instseg.channels import choose_channels
-from instseg.data.classes import Names, find_classes, in_order, numbered
+from instseg.data.classes import TABLE, ClassSource, Names, find_classes, in_order, numbered
 from instseg.data.discs import draw_discs
 from instseg.data.folder import Pair, find_pairs, read_pair
+from instseg.data.lazy import LazySamples, size
 from instseg.data.patches import DiscPatches, Patches, Sample, SamplePatches, make_sample
 from instseg.data.streams import SPLIT, VALIDATION, stream
+from instseg.decoding import header
 from instseg.errors import InstsegError
 from instseg.settings import DiscSettings, TrainSettings
 
@@ -27,6 +30,14 @@ _CROWDING = 3
 
 # Typical diameters in pixels between which images are taken as they are.
 _LEAST_SEEN, _MOST_SEEN = 8.0, 48.0
+
+MOST_BYTES = 2 * 2**30
+"""Of images and labels that are kept in memory."""
+
+# Of images that are read when they are needed: those that are looked at before training.
+_LOOKED_AT = 50
+# Validation looks at no more, so that more would only be lost to the training.
+_MOST_VALIDATION = 40
 
 Counter = Callable[[int, int], None]
 
@@ -103,9 +114,10 @@ def folder_data(
     channels: str | None = None,
     scale: Callable[[float], float] | None = None,
     held: Collection[str] = (),
+    most_bytes: int = MOST_BYTES,
     count: Counter | None = None,
 ) -> TrainingData:
-    """Read a folder of images and labels into memory, as they are stored.
+    """Read a folder of images and labels into memory, as they are stored, or when they are needed.
 
     Parameters
     ----------
@@ -126,6 +138,9 @@ def folder_data(
     held : collection of str
         Names of images to keep for validation, as a training before this one did: what it has learnt from must not
         judge it. Those that are still there are what is kept, if any is.
+    most_bytes : int
+        Memory for images and labels. Where they take more, they are read when they are needed, patches are cut from
+        some hundred images at a time, which give way to others one by one, and the diameters are those of a sample.
     count : callable, optional
         Is told how many images of how many have been read.
 
@@ -140,16 +155,16 @@ def folder_data(
     else:
         training_pairs, validation_pairs = pairs, find_pairs(validation)
     everything = list(dict.fromkeys([*training_pairs, *validation_pairs]))
-    samples: dict[Pair, Sample] = {}
     source = find_classes(folder, connected_components=connected_components)
+    read = _Reader(connected_components, channels, source)
+    if sum(_bytes(pair) for pair in everything) > most_bytes:
+        return _lazy_data(folder, settings, training_pairs, validation_pairs, read, scale, most_bytes, count)
+    samples: dict[Pair, Sample] = {}
     names: dict[Pair, Names] = {}
     for number, pair in enumerate(everything, start=1):
-        image, labels = read_pair(pair, connected_components=connected_components, stacked=channels is not None)
-        if channels is not None:
-            image = _chosen(pair, image, channels)
-        samples[pair] = make_sample(image, labels)
+        samples[pair] = read(pair)
         if source is not None and pair.labels.parent.parent == folder:
-            names[pair] = source.names(pair, labels)
+            names[pair] = source.names(pair, samples[pair].labels)
         if count is not None:
             count(number, len(everything))
     class_names = in_order(name for of_image in names.values() for name in of_image.values())
@@ -183,13 +198,102 @@ def folder_data(
         channels=common,
         diameters=diameters,
         scale=shown,
-        description={
-            "kind": "folder",
-            "training_images": len(training_pairs),
-            "validation_images": sorted(pair.name for pair in validation_pairs),
-        },
+        description=_description(training_pairs, validation_pairs),
         class_names=class_names,
     )
+
+
+def _bytes(pair: Pair) -> int:
+    """Return the memory that a pair takes, by its header."""
+    found = header(pair.image)
+    values = found.planes * found.channels * np.dtype(found.dtype).itemsize
+    return found.height * found.width * (values + np.dtype(np.int32).itemsize)
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads pairs as a folder's options say."""
+
+    connected_components: bool
+    channels: str | None
+    source: ClassSource | None
+
+    def __call__(self, pair: Pair) -> Sample:
+        stacked = self.channels is not None
+        image, labels = read_pair(pair, connected_components=self.connected_components, stacked=stacked)
+        if self.channels is not None:
+            image = _chosen(pair, image, self.channels)
+        return make_sample(image, labels)
+
+
+def _lazy_data(
+    folder: Path,
+    settings: TrainSettings,
+    training_pairs: Sequence[Pair],
+    validation_pairs: Sequence[Pair],
+    read: _Reader,
+    scale: Callable[[float], float] | None,
+    most_bytes: int,
+    count: Counter | None,
+) -> TrainingData:
+    """Look at some of the images, and prepare to read all when they are needed."""
+    rng = stream(settings.seed, SPLIT, 1)
+    order = rng.permutation(len(training_pairs))[:_LOOKED_AT].tolist()
+    seen: dict[Pair, Sample] = {}
+    for number, place in enumerate(order, start=1):
+        seen[training_pairs[place]] = read(training_pairs[place])
+        if count is not None:
+            count(number, len(order))
+    if not any(sample.labels.any() for sample in seen.values()):
+        raise InstsegError(
+            f"none of {len(seen)} label images of {folder} holds an instance, expected some pixels above 0; "
+            "check the label images"
+        )
+    if read.source is not None and read.source.table is None:
+        raise InstsegError(
+            f"the images of {folder} do not fit into memory, and their classes would have to be read off all class "
+            f"images first; write them into {TABLE}"
+        )
+    table = {} if read.source is None else read.source.table or {}
+    class_names = in_order(name for of_image in table.values() for name in of_image.values())
+    common = _common_channels(seen)
+    diameters = measure([sample.labels for sample in seen.values()])
+    shown = (scale or fitting_scale)(diameters.typical)
+
+    def prepared(pair: Pair, scale: float) -> Sample:
+        sample = read(pair)
+        if sample.image.shape[2] != common:
+            _common_channels({**seen, pair: sample})
+        if read.source is not None and pair.labels.parent.parent == folder:
+            of_image = read.source.names(pair, sample.labels)
+            sample = sample._replace(classes=numbered(sample.labels, of_image, class_names, str(pair.labels)))
+        return sample if scale == 1 else resized(sample, scale)
+
+    typical = sum(size(sample) for sample in seen.values()) / len(seen) * shown**2
+    within = max(1, min(len(training_pairs), int(most_bytes / 2 / typical)))
+    return TrainingData(
+        patches=SamplePatches(
+            LazySamples([functools.partial(prepared, pair, shown) for pair in training_pairs], most_bytes),
+            batch_size=settings.batch_size,
+            patch_size=settings.patch_size,
+            seed=settings.seed,
+            within=within,
+        ),
+        validation=LazySamples([functools.partial(prepared, pair, 1.0) for pair in validation_pairs], most_bytes // 8),
+        channels=common,
+        diameters=diameters,
+        scale=shown,
+        description=_description(training_pairs, validation_pairs),
+        class_names=class_names,
+    )
+
+
+def _description(training_pairs: Sequence[Pair], validation_pairs: Sequence[Pair]) -> dict[str, Any]:
+    return {
+        "kind": "folder",
+        "training_images": len(training_pairs),
+        "validation_images": sorted(pair.name for pair in validation_pairs),
+    }
 
 
 def split(pairs: Sequence[Pair], settings: TrainSettings, held: Collection[str] = ()) -> tuple[list[Pair], list[Pair]]:
@@ -200,7 +304,7 @@ def split(pairs: Sequence[Pair], settings: TrainSettings, held: Collection[str] 
     if 0 < len(kept_before) < len(pairs):
         return [pair for pair in pairs if pair.name not in held], kept_before
     rng = stream(settings.seed, SPLIT)
-    kept = max(1, min(round(settings.validation_share * len(pairs)), len(pairs) - 1))
+    kept = max(1, min(round(settings.validation_share * len(pairs)), len(pairs) - 1, _MOST_VALIDATION))
     chosen = set(rng.permutation(len(pairs))[:kept].tolist())
     training = [pair for number, pair in enumerate(pairs) if number not in chosen]
     return training, [pairs[number] for number in sorted(chosen)]
