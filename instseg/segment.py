@@ -6,6 +6,7 @@ import math
 import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from instseg.predict import Model
 
 _Item = TypeVar("_Item")
+Told = Callable[[int, int], None]
 
 Readable = NDArray[np.generic] | Source
 """An image in memory, (H, W) or (H, W, C), or one that is read part by part."""
@@ -141,7 +143,7 @@ def segment(model: "Model", image: NDArray[np.generic], how: How) -> Segmented:
 
 
 def segment_all(
-    model: "Model", images: Iterable[Callable[[], Readable]], how: How
+    model: "Model", images: Iterable[Callable[[], Readable]], how: How, told: Told = lambda done, total: None
 ) -> Iterator[Segmented | InstsegError]:
     """Segment image after image; while one is clustered and made use of, the network is at the next.
 
@@ -151,6 +153,8 @@ def segment_all(
     images : iterable of callables
         Each reads an image, or opens one that is read part by part (and closed in the end), in a thread of its own.
     how : How
+    told : callable
+        Is told how many tiles of how many of an image are done.
 
     Yields
     ------
@@ -158,15 +162,25 @@ def segment_all(
         In the images' order; the error where one could not be read or segmented.
     """
     begun: _Begun | None = None
+    given_up = -1
     for event in _ahead(_parts(model, images, how)):
-        if isinstance(event, InstsegError):
-            begun = None
-            yield event
+        # An image that was given up has had its error.
+        if event.number == given_up:
             continue
-        if begun is None:
-            settings = how.clustering or model.clustering_for(how.diameter)
-            begun = _Begun(event, settings, how, positions=model.settings.loss == "overlap")
-        begun.add(event)
+        if isinstance(event, _Failure):
+            begun = None
+            yield event.error
+            continue
+        try:
+            if begun is None:
+                settings = how.clustering or model.clustering_for(how.diameter)
+                begun = _Begun(event, settings, how, positions=model.settings.loss == "overlap")
+            begun.add(event)
+        except InstsegError as error:
+            begun, given_up = None, event.number
+            yield error
+            continue
+        told(begun.added, len(event.grid))
         if begun.complete:
             found, begun = begun.finish(event.image), None
             # Nothing of this image is to take memory while the next is looked at.
@@ -174,17 +188,25 @@ def segment_all(
             yield found
 
 
+class _Failure(NamedTuple):
+    """Why an image cannot be segmented."""
+
+    number: int
+    error: InstsegError
+
+
 class _Part(NamedTuple):
     """A tile of an image, looked at."""
 
+    number: int
     grid: Grid
     tile: Tile
     maps: Embeddings
     image: Readable
 
 
-def _parts(model: "Model", images: Iterable[Callable[[], Readable]], how: How) -> Generator[_Part | InstsegError]:
-    for read in images:
+def _parts(model: "Model", images: Iterable[Callable[[], Readable]], how: How) -> Generator[_Part | _Failure]:
+    for number, read in enumerate(images):
         image: Readable | None = None
         try:
             image = read()
@@ -200,9 +222,9 @@ def _parts(model: "Model", images: Iterable[Callable[[], Readable]], how: How) -
             grid = tiles_for((height, width), model.settings, how)
             for tile in grid:
                 maps = model.embed_part(cut(tile.whole), levels, tta=how.tta, diameter=how.diameter)
-                yield _Part(grid, tile, maps, image)
+                yield _Part(number, grid, tile, maps, image)
         except InstsegError as error:
-            yield error
+            yield _Failure(number, error)
         finally:
             if image is not None and not isinstance(image, np.ndarray):
                 image.close()
@@ -238,25 +260,31 @@ class _OnDisc:
 
     def __init__(self, grid: Grid, folder: Path) -> None:
         self._shape = grid.shape
-        # It goes when the last that holds it goes.
-        self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
         self._row = np.zeros((0, grid.shape[1]), np.int32)
+        with self._writing():
+            # It goes when the last that holds it goes.
+            self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
 
     def put(self, box: Box, numbers: NDArray[np.int64]) -> None:
         if box.left == 0:
             self._row = np.zeros((box.shape[0], self._shape[1]), np.int32)
         self._row[:, box.left : box.right] = numbers
         if box.right == self._shape[1]:
-            try:
+            with self._writing():
                 self._file.write(self._row.tobytes())
-            except OSError as error:
-                raise InstsegError(
-                    f"cannot keep the labels of {self._shape[0]} x {self._shape[1]} pixels on the disc: "
-                    f"{error.strerror or error}; make room for {4 * math.prod(self._shape) / 2**30:.1f} GiB"
-                ) from error
+                self._file.flush()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise InstsegError(
+                f"cannot keep the labels of {self._shape[0]} x {self._shape[1]} pixels on the disc: "
+                f"{error.strerror or error}; make room for {4 * math.prod(self._shape) / 2**30:.1f} GiB"
+            ) from error
 
     def finish(self, label_of: NDArray[np.int32]) -> StoredLabels:
-        self._file.flush()
         return StoredLabels(self._file, self._shape, label_of)
 
 
@@ -277,16 +305,16 @@ class _Begun:
         self._described: list[Instances] = []
         self._maps: dict[str, NDArray[np.float32]] = {}
         self._class_names: tuple[str, ...] = ()
-        self._added = 0
+        self.added = 0
 
     @property
     def complete(self) -> bool:
-        return self._added == len(self._grid)
+        return self.added == len(self._grid)
 
     def add(self, part: _Part) -> None:
         tile = part.tile
         labels = cluster(part.maps, self._settings)
-        self._added += 1
+        self.added += 1
         if self._how.mapped:
             self._keep(part)
         if self._store is None:

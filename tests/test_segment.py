@@ -151,6 +151,31 @@ def test_an_image_that_fails_midway_leaves_nothing_to_the_next(model, image, mon
     np.testing.assert_array_equal(found[1].labels, segment(model, image, How(tiles=TILES)).labels)
 
 
+def test_an_image_whose_labels_have_no_room_costs_no_other(model, image, monkeypatch):
+    from instseg import segment as module
+
+    put, calls = module._InMemory.put, []
+
+    def full(self, box, numbers):
+        calls.append(1)
+        if len(calls) == 3:
+            raise InstsegError("the disc is full")
+        put(self, box, numbers)
+
+    monkeypatch.setattr(module._InMemory, "put", full)
+    found = list(segment_all(model, [lambda: image, lambda: image[:40, :40], lambda: image], How(tiles=TILES)))
+    assert str(found[0]) == "the disc is full"
+    assert [isinstance(one, InstsegError) for one in found] == [True, False, False]
+    assert found[1].array.shape == (40, 40)
+    np.testing.assert_array_equal(found[2].array, segment(model, image, How(tiles=TILES)).array)
+
+
+def test_tiles_are_counted(model, image):
+    told = []
+    list(segment_all(model, [lambda: image], How(tiles=TILES), lambda done, total: told.append((done, total))))
+    assert told == [(done, 49) for done in range(1, 50)]
+
+
 def test_never_more_than_one_is_made_ahead():
     made, most = [], 0
     lock = threading.Lock()

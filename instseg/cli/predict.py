@@ -151,8 +151,7 @@ def predict(
         workspace=out_dir or (out or Path()).parent,
     )
     if out is not None:
-        with terminal.waiting("Segmenting"):
-            found = [_write(_one(loaded, files[0], stacked, how, targets), targets, "")]
+        found = [_write(_one(loaded, files[0], stacked, how, targets), targets, "")]
         typer.echo(f"{out}: {found[0].instances} instances")
     else:
         found = _segment_all(loaded, files, planes, stacked, how, targets)
@@ -296,10 +295,11 @@ class _ManyImages:
 def _one(model: "Model", file: Path, stacked: bool, how: "How", targets: _Targets) -> "Segmented":
     from instseg.segment import segment_all
 
-    for found in segment_all(model, [functools.partial(_open, file, stacked, targets, "")], how):
-        if isinstance(found, InstsegError):
-            raise found
-        return found
+    with terminal.counting("Segmenting") as count:
+        for found in segment_all(model, [functools.partial(_open, file, stacked, targets, "")], how, count):
+            if isinstance(found, InstsegError):
+                raise found
+            return found
     raise AssertionError("an image gives a result")
 
 
