@@ -5,6 +5,7 @@ import functools
 import math
 import tempfile
 import threading
+import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -79,6 +80,7 @@ class StoredLabels:
 
     def __init__(self, file: IO[bytes], shape: tuple[int, int], label_of: NDArray[np.int32]) -> None:
         self._file, self.shape, self._label_of = file, shape, label_of
+        weakref.finalize(self, file.close)
 
     def bands(self, rows: int) -> Iterator[NDArray[np.int32]]:
         """Return the labels from the top, so many rows at a time."""
@@ -262,8 +264,9 @@ class _OnDisc:
         self._shape = grid.shape
         self._row = np.zeros((0, grid.shape[1]), np.int32)
         with self._writing():
-            # It goes when the last that holds it goes.
             self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+        # Where it is not passed on: of an image that is given up.
+        self._closing = weakref.finalize(self, self._file.close)
 
     def put(self, box: Box, numbers: NDArray[np.int64]) -> None:
         if box.left == 0:
@@ -285,6 +288,7 @@ class _OnDisc:
             ) from error
 
     def finish(self, label_of: NDArray[np.int32]) -> StoredLabels:
+        self._closing.detach()
         return StoredLabels(self._file, self._shape, label_of)
 
 
