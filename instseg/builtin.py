@@ -73,11 +73,11 @@ def find_model(model: Path) -> Path:
     names, text = built_in(), str(model)
     if text in names:
         return FOLDER / text
-    if os.sep in text:
+    if os.sep in text or not names:
         raise InstsegError(f"there is no model {model}; train one with: instseg train {model}")
     near = difflib.get_close_matches(text.lower(), names, n=1)
     advice = f"did you mean {near[0]}?" if near else f"train one with: instseg train {model}"
-    known = ", ".join(names) or "none"
+    known = ", ".join(names)
     raise InstsegError(f"there is no model {model}: no folder, and not in the package, which has: {known}; {advice}")
 
 

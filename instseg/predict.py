@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,10 @@ from instseg.normalisation import percentiles
 from instseg.runtime import load_tensorflow
 from instseg.segment import How, segment
 from instseg.settings import ClusterSettings, ModelSettings
+from instseg.sizing import surest_magnification
 from instseg.store import damaged, read_settings
 
+Diameter = float | Literal["auto"] | None
 Levels = tuple[NDArray[np.float32], NDArray[np.float32]]
 Run = Callable[[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], np.float32], Mapping[str, Any]]
 
@@ -44,7 +46,7 @@ class Model:
         clustering: ClusterSettings | None = None,
         *,
         tta: bool = False,
-        diameter: float | None = None,
+        diameter: Diameter = None,
         channels: str | None = None,
     ) -> NDArray[np.int32]:
         """Segment one image.
@@ -58,7 +60,7 @@ class Model:
             Other settings than the model's.
         tta : bool
             Test-time augmentation: see `embed`.
-        diameter : float, optional
+        diameter : float or 'auto', optional
             Typical diameter of the image's objects in pixels, where it is not as in training: see `embed`.
         channels : str, optional
             The image's channels to take, as `instseg.channels.parse_channels` reads it.
@@ -84,7 +86,7 @@ class Model:
         image: NDArray[np.generic],
         *,
         tta: bool = False,
-        diameter: float | None = None,
+        diameter: Diameter = None,
         channels: str | None = None,
     ) -> Embeddings:
         """Return the embeddings and maps of one image; same parameters and errors as `predict`.
@@ -94,21 +96,21 @@ class Model:
 
         With a `diameter` outside of what the training objects measured, the network sees the image magnified so that
         they fit. The maps are of the image's size all the same, and the clustering settings that come with them
-        suit the objects in it.
+        suit the objects in it. With 'auto' it is magnified so that the objects found are surest: see
+        `instseg.sizing.surest_magnification`.
         """
         image = self.prepared(image, channels)
-        return self.embed_part(image, percentiles(image), tta=tta, diameter=diameter)
+        levels = percentiles(image)
+        return self.embed_part(image, levels, tta=tta, magnification=self.magnification(image, levels, diameter))
 
-    def clustering_for(self, diameter: float | None) -> ClusterSettings:
-        """Return the clustering settings for images whose objects have a diameter, by default as in training."""
-        return self.clustering.magnified(1 / self.magnification(diameter))
-
-    def magnification(self, diameter: float | None) -> float:
-        """Return how many times larger the network sees images whose objects have a diameter."""
+    def magnification(self, image: NDArray[Any], levels: Levels, diameter: Diameter) -> float:
+        """Return how many times larger the network is to see an image; parameters as `embed_part` and `embed` have."""
+        if diameter == "auto":
+            return surest_magnification(self, image, levels)
         return 1.0 if diameter is None else self.settings.magnification(diameter)
 
     def embed_part(
-        self, image: NDArray[Any], levels: Levels, *, tta: bool = False, diameter: float | None = None
+        self, image: NDArray[Any], levels: Levels, *, tta: bool = False, magnification: float = 1.0
     ) -> Embeddings:
         """Return the embeddings and maps of an image, or of a part of a larger one.
 
@@ -118,11 +120,12 @@ class Model:
             As `prepared` returns it, or a part of it.
         levels : tuple of (C,) float32
             The values that become 0 and 1: `percentiles` of the whole image.
-        tta, diameter
+        tta : bool
             As in `embed`.
+        magnification : float
+            How many times larger the network sees the image.
         """
-        magnification = self.magnification(diameter)
-        settings = self.clustering_for(diameter)
+        settings = self.clustering.magnified(1 / magnification)
         if not tta:
             return self._embeddings(self._maps(image, levels, magnification), settings)
         positions = self.settings.loss == "overlap"

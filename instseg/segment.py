@@ -6,7 +6,7 @@ import math
 import tempfile
 import threading
 import weakref
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +27,7 @@ from instseg.sources import Source, sampled_levels
 from instseg.tiles import Box, Grid, Stitcher, Tile
 
 if TYPE_CHECKING:
-    from instseg.predict import Model
+    from instseg.predict import Diameter, Model
 
 _Item = TypeVar("_Item")
 Told = Callable[[int, int], None]
@@ -37,6 +37,7 @@ Readable = NDArray[np.generic] | Source
 
 # In the network's pixels, what a pixel's output still notices of the image beside it: see `tests/test_segment.py`.
 _REACH = 64
+_TRIED = 4096
 # Objects as large as nine of ten of the training's lie wholly within the overlap where they cross a seam.
 _OBJECTS = 1.0
 
@@ -50,7 +51,9 @@ class How:
     tta, diameter, channels
         As `Model.predict` takes them.
     clustering : ClusterSettings or None
-        By default the model's, for objects of the diameter.
+        By default the model's, for objects of the image's size.
+    changes : mapping of str to value
+        Clustering settings that are others than these.
     tiles : TileSettings
         What is looked at at once.
     described, mapped : bool
@@ -60,9 +63,10 @@ class How:
     """
 
     tta: bool = False
-    diameter: float | None = None
+    diameter: "Diameter" = None
     channels: str | None = None
     clustering: ClusterSettings | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
     tiles: TileSettings = field(default_factory=TileSettings)
     described: bool = False
     mapped: bool = False
@@ -104,12 +108,15 @@ class Segmented(NamedTuple):
         What was clustered, where asked for.
     image : array or Source
         As it was read.
+    magnification : float
+        How many times larger the network has seen it, beside the scale of the training.
     """
 
     labels: NDArray[np.int32] | StoredLabels
     instances: Instances | None
     maps: Embeddings | None
     image: Readable
+    magnification: float
 
     @property
     def array(self) -> NDArray[np.int32]:
@@ -175,8 +182,7 @@ def segment_all(
             continue
         try:
             if begun is None:
-                settings = how.clustering or model.clustering_for(how.diameter)
-                begun = _Begun(event, settings, how, positions=model.settings.loss == "overlap")
+                begun = _Begun(event, how, positions=model.settings.loss == "overlap")
             begun.add(event)
         except InstsegError as error:
             begun, given_up = None, event.number
@@ -205,6 +211,8 @@ class _Part(NamedTuple):
     tile: Tile
     maps: Embeddings
     image: Readable
+    magnification: float
+    settings: ClusterSettings
 
 
 def _parts(model: "Model", images: Iterable[Callable[[], Readable]], how: How) -> Generator[_Part | _Failure]:
@@ -217,19 +225,30 @@ def _parts(model: "Model", images: Iterable[Callable[[], Readable]], how: How) -
                 height, width, _ = whole.shape
                 levels = percentiles(whole)
                 cut = functools.partial(_cut, whole)
+                tried = whole
             else:
                 height, width, _ = image.shape
                 cut = functools.partial(_prepared_part, model, how, image)
                 levels = sampled_levels((height, width), cut)
-            grid = tiles_for((height, width), model.settings, how)
+                tried = cut(_middle(height, width))
+            magnification = model.magnification(tried, levels, how.diameter)
+            settings = how.clustering or model.clustering.magnified(1 / magnification)
+            settings = dataclasses.replace(settings, **how.changes)
+            grid = tiles_for((height, width), model.settings, how.tiles, magnification)
             for tile in grid:
-                maps = model.embed_part(cut(tile.whole), levels, tta=how.tta, diameter=how.diameter)
-                yield _Part(number, grid, tile, maps, image)
+                maps = model.embed_part(cut(tile.whole), levels, tta=how.tta, magnification=magnification)
+                yield _Part(number, grid, tile, maps, image, magnification, settings)
         except InstsegError as error:
             yield _Failure(number, error)
         finally:
             if image is not None and not isinstance(image, np.ndarray):
                 image.close()
+
+
+def _middle(height: int, width: int) -> Box:
+    """Return the part of a large image that its objects' size is found out from."""
+    top, left = max(0, (height - _TRIED) // 2), max(0, (width - _TRIED) // 2)
+    return Box(top, left, min(top + _TRIED, height), min(left + _TRIED, width))
 
 
 def _cut(image: NDArray[Any], box: Box) -> NDArray[Any]:
@@ -295,9 +314,10 @@ class _OnDisc:
 class _Begun:
     """An image of which some tiles are clustered."""
 
-    def __init__(self, first: _Part, settings: ClusterSettings, how: How, positions: bool) -> None:
+    def __init__(self, first: _Part, how: How, positions: bool) -> None:
         grid = first.grid
-        self._grid, self._settings, self._how, self._positions = grid, settings, how, positions
+        self._grid, self._settings, self._how, self._positions = grid, first.settings, how, positions
+        self._magnification = first.magnification
         # What does not fit into memory as an image does not as labels.
         folder = None if isinstance(first.image, np.ndarray) else how.workspace
         self._describing = how.described or folder is not None
@@ -356,10 +376,10 @@ class _Begun:
         maps = None
         if self._how.mapped:
             maps = Embeddings(**self._maps, settings=self._settings, class_names=self._class_names)
-        return Segmented(labels, instances, maps, image)
+        return Segmented(labels, instances, maps, image, self._magnification)
 
 
-def tiles_for(shape: tuple[int, int], model: ModelSettings, how: How) -> Grid:
+def tiles_for(shape: tuple[int, int], model: ModelSettings, tiles: TileSettings, magnification: float = 1.0) -> Grid:
     """Return the tiles of an image.
 
     Parameters
@@ -367,23 +387,24 @@ def tiles_for(shape: tuple[int, int], model: ModelSettings, how: How) -> Grid:
     shape : tuple of int
         Its height and width.
     model : ModelSettings
-    how : How
+    tiles : TileSettings
+    magnification : float
+        How many times larger the network sees the image.
 
     Raises
     ------
     InstsegError
         If the overlap leaves nothing of a tile.
     """
-    magnification = 1.0 if how.diameter is None else model.magnification(how.diameter)
     scale = model.scale * magnification
     multiple = fitting_multiple(scale, 2 ** len(model.widths))
-    overlap = how.tiles.overlap
+    overlap = tiles.overlap
     if overlap is None:
         largest = (model.largest_diameter or model.diameter) / magnification
         overlap = math.ceil(_REACH / scale + _OBJECTS * largest)
-    side = how.tiles.tile
+    side = tiles.tile
     if side is None:
-        pixels = how.tiles.memory * 2**30 / _bytes_of_pixel(model, scale)
+        pixels = tiles.memory * 2**30 / _bytes_of_pixel(model, scale)
         side = max(math.floor(math.sqrt(pixels)), 2 * (overlap + multiple) + multiple)
     return Grid(*shape, side=side, overlap=overlap, multiple=multiple)
 

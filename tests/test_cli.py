@@ -542,7 +542,7 @@ def test_predict_takes_a_stack_by_its_planes(model):
     image = disc_image()[0]
     tifffile.imwrite("stack.tif", np.stack([image, image[::-1]]), photometric="minisblack")
     said = refused(run("predict", model, "stack.tif", "--out", "labels.png"))
-    assert "it is a stack of 2 planes of 48 x 48 pixels, expected one image; give --planes" in said
+    assert "it is a stack of 2 planes of 48 x 48 pixels, expected one image; predict takes every plane" in said
     said = refused(run("predict", model, "stack.tif", "--out", "labels.png", "--planes"), code=2)
     assert said == "--out is for one image, --planes gives many; give --out-dir DIR"
     assert run("predict", model, "stack.tif", "--out-dir", "out", "--planes").exit_code == 0
@@ -742,7 +742,7 @@ def test_predict_refuses_what_is_no_model():
     make_image()
     Path("folder").mkdir()
     for name, message in (
-        ("none", "there is no model none; train one with: instseg train none"),
+        ("no/model", "there is no model no/model; train one with: instseg train no/model"),
         ("image.png", "image.png is a file, expected a model directory; give the directory that train wrote"),
         ("folder", "folder holds no instseg model (instseg.json is missing); give a directory that train wrote"),
     ):
@@ -838,7 +838,7 @@ def test_objects_of_another_size_are_told(model, monkeypatch):
     labels = np.zeros((48, 48), np.int32)
     labels[2::6, 2::6] = np.arange(1, 65).reshape(8, 8)
     labels = np.maximum(labels, np.roll(labels, 1, 0))
-    monkeypatch.setattr("instseg.cluster.cluster", lambda maps, settings=None: labels)
+    monkeypatch.setattr("instseg.segment.cluster", lambda maps, settings=None: labels)
     make_image()
     result = run("predict", model, "image.png", "--out", "labels.png")
     assert (result.exit_code, result.stdout) == (0, "labels.png: 64 instances\n")
@@ -1174,7 +1174,7 @@ def test_planes_of_a_stack_are_channels_where_these_are_chosen(small_net):
         image = read_image(data / f"images/{index}.png")[..., 0]
         (data / f"images/{index}.png").unlink()
         tifffile.imwrite(data / f"images/{index}.tif", np.stack([image * 0, image]), photometric="minisblack")
-    assert "--channels if planes are channels" in refused(run("train", "model", "--data", data, *EASY))
+    assert "--channels takes planes as channels" in refused(run("train", "model", "--data", data, *EASY))
     assert run("data", "check", data, "--channels", "2").exit_code == 0
     assert run("train", "model", "--data", data, "--channels", "2", "--iterations", 1, *EASY).exit_code == 0
     assert json.loads(Path("model/instseg.json").read_text())["model"]["channels"] == 1

@@ -52,7 +52,7 @@ def test_one_tile_is_the_whole(model, image, whole):
 
 
 def test_tiles_give_the_instances_of_the_whole(model, image, whole, tiled):
-    assert len(tiles_for(image.shape, model.settings, How(tiles=TILES))) == 49
+    assert len(tiles_for(image.shape, model.settings, TILES)) == 49
     assert whole.labels.max() > 20
     assert tiled.labels.max() == whole.labels.max()
     found = match(whole.labels, tiled.labels, 0.99)
@@ -105,9 +105,9 @@ def test_a_tile_without_a_core_is_refused(model, image):
 
 def test_memory_sets_the_tiles(image):
     settings = ModelSettings(diameter=20.0, largest_diameter=40.0)
-    sizes = [len(tiles_for((9000, 9000), settings, How(tiles=TileSettings(memory=memory)))) for memory in (0.01, 1, 4)]
+    sizes = [len(tiles_for((9000, 9000), settings, TileSettings(memory=memory))) for memory in (0.01, 1, 4)]
     assert sizes[0] > sizes[1] > sizes[2] >= 1
-    assert len(tiles_for((400, 400), settings, How())) == 1
+    assert len(tiles_for((400, 400), settings, TileSettings())) == 1
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.5, 2.0, 0.37, 1.4142, 3.3333, 0.08])

@@ -1,6 +1,5 @@
 """`instseg evaluate`."""
 
-import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from instseg.cli import terminal
-from instseg.cli.model import Diameter, LearntChannels, PerhapsModel, Tta, load_model, require_channels, require_model
+from instseg.cli.model import (
+    Diameter,
+    LearntChannels,
+    PerhapsModel,
+    Tta,
+    load_model,
+    parse_diameter,
+    require_channels,
+    require_model,
+)
 from instseg.cli.options import Given, settings_options
 from instseg.errors import InstsegError, UsageError
 from instseg.settings import ClusterSettings, TileSettings
@@ -19,6 +27,7 @@ if TYPE_CHECKING:
 
     from instseg.evaluation import Evaluation
     from instseg.metrics import MeanScores, Scores
+    from instseg.predict import Diameter as Size
 
 _RATIOS = {
     "ap": "AP",
@@ -66,6 +75,7 @@ def evaluate(
     TileSettings(**tiles)
     terminal.require_threads(threads)
     require_channels(channels)
+    size = parse_diameter(diameter)
     how = {"--tta": tta, "--diameter": diameter is not None, "--channels": channels is not None}
     of_model = _wants_model(model, data, pred, labels, images, picture is not None, how, clustering | tiles)
     from instseg.evaluation import Evaluation, compare
@@ -77,7 +87,7 @@ def evaluate(
         require_target(picture, ".png")
     if of_model:
         source = model or Path(), data or Path()
-        cases = _of_model(*source, connected_components, clustering, tiles, tta, diameter, channels, threads)
+        cases = _of_model(*source, connected_components, clustering, tiles, tta, size, channels, threads)
     else:
         cases = _of_folders(pred or Path(), labels or Path(), connected_components, images)
     results, kept = [], _Worst(worst if picture is not None else 0)
@@ -172,7 +182,7 @@ def _of_model(
     clustering: Given,
     tiles: Given,
     tta: bool,
-    diameter: float | None,
+    diameter: "Size",
     channels: str | None,
     threads: int | None,
 ) -> _Cases:
@@ -188,7 +198,7 @@ def _of_model(
         tta=tta,
         diameter=diameter,
         channels=channels,
-        clustering=dataclasses.replace(loaded.clustering_for(diameter), **clustering),
+        changes=clustering,
         tiles=TileSettings(**tiles),
         described=True,
     )

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from instseg.cli import terminal
+from instseg.errors import UsageError
 
 if TYPE_CHECKING:
+    from instseg.predict import Diameter as Size
     from instseg.predict import Model
 
 _MODEL = "Directory that train wrote, or a name that models lists."
@@ -18,9 +20,11 @@ _CHOICE = "Channels of the images: numbers from 1, red, green, blue, with commas
 Channels = Annotated[str | None, typer.Option(metavar="CHOICE", help=_CHOICE, show_default="all")]
 LearntChannels = Annotated[str | None, typer.Option(metavar="CHOICE", help=_CHOICE, show_default="as in training")]
 Diameter = Annotated[
-    float | None,
+    str | None,
     typer.Option(
-        metavar="PIXELS", help="Typical diameter of the objects, if not as in training.", show_default="as in training"
+        metavar="PIXELS",
+        help="Typical diameter of the objects, if not as in training; auto finds it out.",
+        show_default="as in training",
     ),
 ]
 
@@ -43,14 +47,26 @@ def find_model(model: Path) -> Path:
     return find(model)
 
 
-def require_model(model: Path, diameter: float | None) -> Path:
+def parse_diameter(text: str | None) -> "Size":
+    """Read a diameter: a number of pixels, or 'auto'."""
+    if text is None:
+        return None
+    if text == "auto":
+        return "auto"
+    try:
+        return float(text)
+    except ValueError as error:
+        raise UsageError(f"--diameter is {text}, expected a number of pixels, or auto") from error
+
+
+def require_model(model: Path, diameter: "Size") -> Path:
     """Return the directory of a model for objects that can be brought to the size of its own."""
     from instseg.settings import ModelSettings
     from instseg.store import damaged, read_settings
 
     model = find_model(model)
     _, stored = read_settings(model)
-    if diameter is not None:
+    if isinstance(diameter, float):
         try:
             settings = ModelSettings.from_dict(stored["model"])
         except (LookupError, TypeError, AttributeError) as error:

@@ -1,6 +1,5 @@
 """`instseg predict`."""
 
-import dataclasses
 import functools
 import math
 import time
@@ -12,7 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol
 import typer
 
 from instseg.cli import terminal
-from instseg.cli.model import Diameter, KnownModel, LearntChannels, Tta, load_model, require_channels, require_model
+from instseg.cli.model import (
+    Diameter,
+    KnownModel,
+    LearntChannels,
+    Tta,
+    load_model,
+    parse_diameter,
+    require_channels,
+    require_model,
+)
 from instseg.cli.options import Given, settings_options
 from instseg.errors import InstsegError, UsageError
 from instseg.settings import ClusterSettings, ModelSettings, TileSettings
@@ -94,6 +102,7 @@ def predict(
     TileSettings(**tiles)
     terminal.require_threads(threads)
     require_channels(channels)
+    size = parse_diameter(diameter)
     if (out is None) == (out_dir is None):
         raise UsageError("expected either --out FILE for one image or --out-dir DIR for many; give one of them")
     from instseg.data.folder import find_images
@@ -131,7 +140,7 @@ def predict(
             if done:
                 terminal.note(f"{len(done)} images have their results already")
     # A mistyped model is told at once, and leaves no empty folders.
-    model = require_model(model, diameter)
+    model = require_model(model, size)
     targets.prepare()
     if not files:
         typer.echo("0 images, 0 instances")
@@ -142,9 +151,9 @@ def predict(
     stacked = channels is not None or loaded.settings.channel_choice is not None
     how = How(
         tta=tta,
-        diameter=diameter,
+        diameter=size,
         channels=channels,
-        clustering=dataclasses.replace(loaded.clustering_for(diameter), **clustering),
+        changes=clustering,
         tiles=TileSettings(**tiles),
         described=any(targets.wants(kind) for kind in ("scores", "outlines", "overlay")),
         mapped=any(targets.wants(kind) for kind in ("npz", "embeddings")),
@@ -155,8 +164,10 @@ def predict(
         typer.echo(f"{out}: {found[0].instances} instances")
     else:
         found = _segment_all(loaded, files, planes, stacked, how, targets)
-    if diameter is None:
+    if size is None:
         _warn(found, loaded.settings)
+    elif size == "auto":
+        _tell_sizes(found)
 
 
 def _part_of(files: list[Path], shard: str | None) -> list[Path]:
@@ -175,6 +186,7 @@ class _Found(NamedTuple):
     instances: int
     diameter: float
     """Median over the instances, in pixels; 0 without any."""
+    magnification: float
 
 
 def _warn(found: "list[_Found]", settings: ModelSettings) -> None:
@@ -187,6 +199,13 @@ def _warn(found: "list[_Found]", settings: ModelSettings) -> None:
         terminal.note(
             f"Note: {where} measure about {shown} pixels, those of the training {learnt}; try --diameter {shown}"
         )
+
+
+def _tell_sizes(found: "list[_Found]") -> None:
+    """Say at which sizes images were seen, where these were found out."""
+    counts = Counter(round(one.magnification, 2) for one in found)
+    told = ", ".join(f"{count} at {size:g} times its size" for size, count in sorted(counts.items()))
+    terminal.note(f"Images were shown to the network as they are best recognised: {told}")
 
 
 class _Targets(Protocol):
@@ -339,7 +358,7 @@ def _write(found: "Segmented", targets: _Targets, name: str) -> _Found:
             raise AssertionError("instances of stored labels are described")
         if (path := targets.extra("scores", name)) is not None:
             write_table(path, found.instances)
-        return _measured(found.instances.area)
+        return _measured(found.instances.area, found.magnification)
     write_labels(targets.labels(name), found.labels)
     if found.maps is not None:
         if (path := targets.extra("npz", name)) is not None:
@@ -353,13 +372,13 @@ def _write(found: "Segmented", targets: _Targets, name: str) -> _Found:
             write_table(path, found.instances)
         if (path := targets.extra("outlines", name)) is not None:
             write_outlines(path, found.labels, found.instances)
-    return _measured(np.bincount(found.labels.ravel())[1:])
+    return _measured(np.bincount(found.labels.ravel())[1:], found.magnification)
 
 
-def _measured(areas: Any) -> _Found:
+def _measured(areas: Any, magnification: float) -> _Found:
     import numpy as np
 
-    return _Found(len(areas), float(np.sqrt(np.median(areas) * 4 / np.pi)) if len(areas) else 0.0)
+    return _Found(len(areas), float(np.sqrt(np.median(areas) * 4 / np.pi)) if len(areas) else 0.0, magnification)
 
 
 def _overlay(image: Any, labels: Any, found: "Instances") -> Any:

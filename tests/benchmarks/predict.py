@@ -30,7 +30,7 @@ from instseg.embeddings import Embeddings
 from instseg.images import BAND, read_image, write_label_bands, write_labels, write_picture
 from instseg.normalisation import percentiles
 from instseg.segment import How, StoredLabels, segment_all, tiles_for
-from instseg.settings import DiscSettings
+from instseg.settings import DiscSettings, TileSettings
 
 _PIECE = 1024
 
@@ -126,7 +126,7 @@ def compare(what, model, files, into, rounds) -> None:
     shape = read_image(files[0]).shape[:2]
     pixels = len(files) * shape[0] * shape[1] / 1e6
     seconds, least = statistics.median(whole), statistics.median(bare)
-    grid = tiles_for(shape, model.settings, How())
+    grid = tiles_for(shape, model.settings, TileSettings())
     overlap = grid.pixels() / (shape[0] * shape[1]) - 1
     print(
         f"{what}: {seconds:.2f} s, {pixels / seconds:.2f} megapixels/s; the bare network {least:.2f} s (reading "
