@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from instseg.channels import choose_channels, fit_channels, parse_channels, suits
+from instseg.channels import Mix, choose_channels, fit_channels, parse_channels, suits
 from instseg.errors import InstsegError, UsageError
+from instseg.normalisation import normalise, percentiles
 
 RGB = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
 RED, GREEN, BLUE = (RGB[..., [channel]] for channel in range(3))
@@ -13,21 +14,34 @@ RED, GREEN, BLUE = (RGB[..., [channel]] for channel in range(3))
 @pytest.mark.parametrize(
     ("choice", "mixes"),
     [
-        ("1", ((0,),)),
-        ("12", ((11,),)),
-        ("3,1", ((2,), (0,))),
-        ("Red, blue", ((0,), (2,))),
-        ("1+2,3", ((0, 1), (2,))),
-        ("green+2", ((1, 1),)),
-        ("gray", ((),)),
-        ("gray,1", ((), (0,))),
+        ("1", [(0,)]),
+        ("12", [(11,)]),
+        ("3,1", [(2,), (0,)]),
+        ("Red, blue", [(0,), (2,)]),
+        ("1+2,3", [(0, 1), (2,)]),
+        ("green+2", [(1, 1)]),
+        ("gray", [()]),
+        ("gray,1", [(), (0,)]),
     ],
 )
 def test_choices_are_read(choice, mixes):
-    assert parse_channels(choice) == mixes
+    assert parse_channels(choice) == tuple(Mix(channels) for channels in mixes)
 
 
-@pytest.mark.parametrize("choice", ["", "0", "-1", "1,", "1++2", "yellow", "1.5", "2²", "gray+1", "999999", "1;2"])
+def test_dark_is_the_mean_of_all_turned_over():
+    assert parse_channels("Dark,1") == (Mix((), dark=True), Mix((0,)))
+    found = choose_channels(RGB, "dark,2")
+    np.testing.assert_allclose(found[..., 0], -RGB.mean(axis=-1), rtol=1e-6)
+    np.testing.assert_array_equal(found[..., 1:], GREEN)
+    assert found.dtype == np.float32
+    # Normalised, the darkest become the brightest.
+    normalised = normalise(found[..., :1], *percentiles(found[..., :1], 0, 100))
+    np.testing.assert_allclose(normalised, 1 - normalise(RGB.mean(-1)[..., None], 1, 22), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "choice", ["", "0", "-1", "1,", "1++2", "yellow", "1.5", "2²", "gray+1", "dark+1", "999999", "1;2"]
+)
 def test_what_is_no_choice_is_refused(choice):
     with pytest.raises(UsageError, match="--channels is '.*', expected numbers from 1, red"):
         parse_channels(choice)

@@ -16,7 +16,10 @@ _MODEL = "Directory that train wrote, or a name that models lists."
 KnownModel = Annotated[Path, typer.Argument(metavar="MODEL", help=_MODEL, show_default=False)]
 PerhapsModel = Annotated[Path | None, typer.Argument(metavar="[MODEL]", help=_MODEL, show_default=False)]
 Tta = Annotated[bool, typer.Option("--tta", help="Average over flips and quarter turns: better, eight times the cost.")]
-_CHOICE = "Channels of the images: numbers from 1, red, green, blue, with commas; 1+2 is a mean, gray that of all."
+_CHOICE = (
+    "Channels of the images: numbers from 1, red, green, blue, with commas; 1+2 is a mean, gray that of all, and dark "
+    "that turned over, for dark objects on a bright ground."
+)
 Channels = Annotated[str | None, typer.Option(metavar="CHOICE", help=_CHOICE, show_default="all")]
 LearntChannels = Annotated[str | None, typer.Option(metavar="CHOICE", help=_CHOICE, show_default="as in training")]
 Diameter = Annotated[
