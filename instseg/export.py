@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from instseg.errors import InstsegError
 from instseg.files import require_new
-from instseg.network import build_network, read_outputs, stride
+from instseg.network import Outputs, build_network, read_outputs, stride
 from instseg.normalisation import HIGH_PERCENTILE, LOW_PERCENTILE
 from instseg.plan import stored_training
 from instseg.settings import ModelSettings
@@ -101,6 +101,20 @@ class Serving(tf.Module):  # type: ignore[misc]
         tf.saved_model.save(self, str(folder), signatures=signatures)
 
 
+def restored_network(model: Path) -> tuple[keras.Model, ModelSettings]:
+    """Return the network of a stored model, in Keras, and its settings.
+
+    Raises
+    ------
+    InstsegError
+        If the model cannot be read.
+    """
+    settings = stored_training(model).plan.model
+    network = build_network(settings)
+    network.set_weights(take_over(model, network, settings).weights)
+    return network, settings
+
+
 def export_compact(model: Path, out: Path) -> None:
     """Write a model once more without what only going on with its training needs, its kernels in half precision.
 
@@ -119,12 +133,8 @@ def export_compact(model: Path, out: Path) -> None:
     InstsegError
         If the model cannot be read, or `out` exists or cannot be written.
     """
-    stored = stored_training(model)
     require_new(out)
-    settings = stored.plan.model
-    network = build_network(settings)
-    # The same layers with the same weights are what the model's own settings make.
-    network.set_weights(take_over(model, network, settings).weights)
+    network, settings = restored_network(model)
     _, contents = read_settings(model)
     # Folders of the machine that trained it are nobody's business.
     contents = {name: contents[name] for name in _PASSED_ON if name in contents} | {"data": {}}
@@ -152,7 +162,18 @@ def _embed(
     seen = tf.maximum(1, tf.cast(tf.round(tf.cast(size, tf.float32) * settings.scale * magnification), tf.int32))
     raw = _raw(network, settings, _resized(normalised, seen))
     # Offsets are in diameters, so that maps of any size can be read; logits are what may be interpolated.
-    outputs = read_outputs(_resized(raw, size), settings, settings.diameter / magnification)
+    return _maps(read_outputs(_resized(raw, size), settings, settings.diameter / magnification), settings)
+
+
+def maps_of(network: Any, settings: ModelSettings, images: Any, low: Any, high: Any) -> dict[str, Any]:
+    """Return the maps of images (B, H, W, C) that are as large as the network sees them."""
+    low, high = low[:, None, None, :], high[:, None, None, :]
+    normalised = tf.math.divide_no_nan(images - low, tf.nn.relu(high - low))
+    raw = _raw(network, settings, normalised)
+    return _maps(read_outputs(raw, settings, settings.diameter * settings.scale), settings)
+
+
+def _maps(outputs: Outputs, settings: ModelSettings) -> dict[str, Any]:
     maps = {
         "embeddings": outputs.embeddings,
         # Rounding alone can leave 0..1.
@@ -182,7 +203,8 @@ def _resized(maps: Any, size: Any) -> Any:
 def _pad(images: Any, multiple: int, axis: int) -> Any:
     """Mirror at the far end up to a multiple, images of one pixel included."""
     length = tf.shape(images)[axis]
-    wanted = -(-length // multiple) * multiple
+    # Not by dividing a negative number, which ONNX rounds towards zero.
+    wanted = (length + multiple - 1) // multiple * multiple
     period = tf.maximum(2 * (length - 1), 1)
     position = tf.range(wanted) % period
     return tf.gather(images, tf.minimum(position, tf.maximum(period - position, 0)) % length, axis=axis)

@@ -39,7 +39,7 @@ def load_tensorflow(threads: int | None = None) -> Any:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if "tensorflow" in sys.modules and threads is None:
         return sys.modules["tensorflow"]
-    with _held_back():
+    with held_back():
         import tensorflow as tf
 
         tf.get_logger().setLevel("ERROR")
@@ -75,7 +75,7 @@ def _cpu_flags() -> set[str]:
 
 
 @contextmanager
-def _held_back() -> Iterator[None]:
+def held_back() -> Iterator[None]:
     """Send file descriptor 2 to a file while the block runs, and replay it if the block raises."""
     sys.stderr.flush()
     terminal = os.dup(2)

@@ -23,7 +23,7 @@ from instseg.data.discs import draw_discs
 from instseg.embeddings import read_embeddings
 from instseg.images import header, read_image, read_labels, write_labels, write_picture
 from instseg.metrics import score
-from instseg.runtime import _held_back
+from instseg.runtime import held_back
 from instseg.settings import DiscSettings, ModelSettings
 from instseg.store import FORMAT, only_training
 
@@ -1235,10 +1235,10 @@ def test_a_signal_has_training_save_and_say_how_to_go_on(number):
 
 def test_what_tensorflow_says_while_it_loads_is_shown_only_if_that_fails(capfd):
     for error, shown in ((RuntimeError, "noise"), (KeyboardInterrupt, "")):
-        with pytest.raises(error), _held_back():
+        with pytest.raises(error), held_back():
             os.write(2, b"noise")
             raise error
         assert capfd.readouterr().err == shown
-    with _held_back():
+    with held_back():
         os.write(2, b"noise")
     assert capfd.readouterr().err == ""

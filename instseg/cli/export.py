@@ -1,34 +1,74 @@
 """`instseg export`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from instseg.cli import terminal
 from instseg.cli.model import KnownModel, find_model
+from instseg.errors import UsageError
 
 
 def export(
     model: KnownModel,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the copy goes: a new directory.", show_default=False)],
+    out: Annotated[
+        Path, typer.Option(metavar="PATH", help="A new directory, or a file NAME.onnx.", show_default=False)
+    ],
+    file_format: Annotated[
+        Literal["compact", "onnx"] | None,
+        typer.Option("--format", help="Of the copy.", show_default="onnx if PATH ends in .onnx, else compact"),
+    ] = None,
 ) -> None:
-    """Write a model once more, small enough to pass on: without its training's state, weights in half precision.
+    """Write a model once more, to pass on.
 
-    The copy predicts, and a training can begin with it (--from), but not be resumed in it.
+    compact: a model directory without its training's state, weights in half precision; it predicts, and a training can
+    begin with it (--from), but not be resumed in it. onnx: a file for other runtimes, compared with TensorFlow.
     """
-    from instseg.files import require_new
+    from instseg.files import require_new, require_target
     from instseg.store import read_settings
 
     model = find_model(model)
     read_settings(model)
-    require_new(out)
+    is_onnx = out.suffix.lower() == ".onnx"
+    if (file_format or "onnx") == "onnx" and is_onnx:
+        require_target(out, ".onnx")
+        _export_onnx(model, out)
+    elif file_format == "onnx":
+        raise UsageError(f"--out is {out}, expected a name that ends in .onnx for --format onnx")
+    elif is_onnx:
+        raise UsageError(f"--out is {out}, expected the name of a directory for --format compact")
+    else:
+        require_new(out)
+        _export_compact(model, out)
+    size = sum(path.stat().st_size for path in [out, *out.rglob("*")] if path.is_file())
+    typer.echo(f"{out}: {size / 2**20:.1f} MiB")
+
+
+def _export_compact(model: Path, out: Path) -> None:
+    _load()
+    from instseg.export import export_compact
+
+    with terminal.waiting("Writing the copy"):
+        export_compact(model, out)
+
+
+def _export_onnx(model: Path, out: Path) -> None:
+    # Before TensorFlow takes its seconds.
+    from instseg.extras import require_onnx
+
+    require_onnx()
+    _load()
+    from instseg.onnx import export_onnx
+
+    with terminal.waiting("Writing the copy, and comparing what it gives"):
+        differences = export_onnx(model, out)
+    told = ", ".join(f"{name} {value:.1g}" for name, value in sorted(differences.items()))
+    terminal.note(f"Largest differences between ONNX Runtime and TensorFlow, of the largest value: {told}")
+
+
+def _load() -> None:
     with terminal.waiting("Loading TensorFlow"):
         from instseg.runtime import load_tensorflow
 
         load_tensorflow()
-        from instseg.export import export_compact
-    with terminal.waiting("Writing the copy"):
-        export_compact(model, out)
-    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
-    typer.echo(f"{out}: {size / 2**20:.1f} MiB")
