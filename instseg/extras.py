@@ -4,7 +4,7 @@ from importlib.util import find_spec
 
 from instseg.errors import InstsegError
 
-_ONNX = ("onnx", "tf2onnx", "onnxruntime")
+_PACKAGES = {"onnx": ("onnx", "tf2onnx", "onnxruntime"), "zarr": ("zarr",)}
 
 
 def require_onnx() -> None:
@@ -15,8 +15,17 @@ def require_onnx() -> None:
     InstsegError
         If one is missing.
     """
-    missing = [name for name in _ONNX if find_spec(name) is None]
+    _require("ONNX", "onnx")
+
+
+def require_zarr() -> None:
+    """See that the package for OME-Zarr is there; errors as `require_onnx` has them."""
+    _require("OME-Zarr", "zarr")
+
+
+def _require(what: str, extra: str) -> None:
+    missing = [name for name in _PACKAGES[extra] if find_spec(name) is None]
     if missing:
         raise InstsegError(
-            f"ONNX needs {', '.join(missing)}; install what is missing with: python -m pip install '.[onnx]'"
+            f"{what} needs {', '.join(missing)}; install what is missing with: python -m pip install '.[{extra}]'"
         )

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from instseg.errors import InstsegError
 
+_ZARR_MARKS = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -58,6 +60,27 @@ def require_target(path: Path, *suffixes: str) -> None:
     if not path.parent.is_dir():
         raise InstsegError(f"cannot write {path}: the folder {path.parent} does not exist; create it first")
     if not os.access(path.parent, os.W_OK):
+        raise InstsegError(f"cannot write {path}: the folder {path.parent} is not writable; choose another")
+
+
+def is_zarr(path: Path) -> bool:
+    """Return whether a folder is a Zarr group or array."""
+    return path.is_dir() and any((path / name).is_file() for name in _ZARR_MARKS)
+
+
+def require_zarr_target(path: Path) -> None:
+    """See that a Zarr group can be written, where there is nothing or a Zarr group that it is to replace.
+
+    Raises
+    ------
+    InstsegError
+        If something else is there, or its folder does not exist or is not writable.
+    """
+    if path.exists() and not is_zarr(path):
+        raise InstsegError(f"cannot write {path}: it exists and is no Zarr group; choose another name")
+    if not path.exists():
+        require_target(path)
+    elif not os.access(path.parent, os.W_OK):
         raise InstsegError(f"cannot write {path}: the folder {path.parent} is not writable; choose another")
 
 

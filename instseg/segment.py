@@ -121,9 +121,14 @@ class Segmented(NamedTuple):
     @property
     def array(self) -> NDArray[np.int32]:
         """The labels (H, W) int32 in memory."""
+        return np.concatenate(list(self.bands(BAND))) if isinstance(self.labels, StoredLabels) else self.labels
+
+    def bands(self, rows: int) -> Iterator[NDArray[np.int32]]:
+        """Return the labels from the top, so many rows at a time."""
         if isinstance(self.labels, StoredLabels):
-            return np.concatenate(list(self.labels.bands(BAND)))
-        return self.labels
+            yield from self.labels.bands(rows)
+        else:
+            yield from (self.labels[top : top + rows] for top in range(0, len(self.labels), rows))
 
 
 def segment(model: "Model", image: NDArray[np.generic], how: How) -> Segmented:

@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 import instseg
+from instseg import extras
 from instseg.cli import app
 from instseg.data.discs import draw_discs
 from instseg.errors import InstsegError
@@ -56,7 +57,7 @@ def test_results_that_differ_leave_no_file(tiny_model, monkeypatch):
 
 
 def test_missing_packages_are_named(tiny_model, monkeypatch):
-    monkeypatch.setattr("instseg.extras._ONNX", ("onnx", "no_such_package"))
+    monkeypatch.setitem(extras._PACKAGES, "onnx", ("onnx", "no_such_package"))
     refused = run("export", tiny_model, "--out", "model.onnx")
     assert refused.exit_code == 1
     assert "ONNX needs no_such_package; install what is missing with" in refused.stderr

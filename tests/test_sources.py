@@ -174,9 +174,9 @@ def test_the_command_segments_what_is_too_large_for_memory(tiny_model, large):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--out", "labels.png"), "large.tif has 300 x 300 pixels, whose labels are written as TIFF"),
-        (("--out", "labels.tif", "--overlay", "o.png"), "too many for --overlay; leave it out"),
-        (("--out", "labels.tif", "--embeddings", "e.npz"), "too many for --embeddings; leave it out"),
+        (("--out", "labels.png"), "large.tif is read part by part, and its labels are written so, as TIFF"),
+        (("--out", "labels.tif", "--overlay", "o.png"), "which --overlay cannot be; leave it out"),
+        (("--out", "labels.tif", "--embeddings", "e.npz"), "which --embeddings cannot be; leave it out"),
     ],
 )
 def test_what_a_large_image_cannot_have(tiny_model, large, options, message):

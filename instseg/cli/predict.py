@@ -51,12 +51,14 @@ def predict(
         list[Path], typer.Argument(metavar="IMAGE...", help="Images, folders or patterns.", show_default=False)
     ],
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Labels of one image: .png (16 bit) or .tif (32 bit).")
+        Path | None, typer.Option(metavar="FILE", help="Labels of one image: .png (16 bit), .tif (32 bit) or .zarr.")
     ] = None,
     out_dir: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder for the labels of many images, named like these.")
     ] = None,
-    file_format: Annotated[Literal["png", "tif"], typer.Option("--format", help="Of the labels in --out-dir.")] = "png",
+    file_format: Annotated[
+        Literal["png", "tif", "zarr"], typer.Option("--format", help="Of the labels in --out-dir.")
+    ] = "png",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that --out-dir holds.")] = False,
     skip_existing: Annotated[
         bool, typer.Option("--skip-existing", help="Leave images out whose results --out-dir holds.")
@@ -224,11 +226,16 @@ class _Targets(Protocol):
 
 class _OneImage:
     def __init__(self, out: Path, extras: dict[str, Path | None], image: Path) -> None:
-        from instseg.files import require_target
+        from instseg.extras import require_zarr
+        from instseg.files import require_target, require_zarr_target
         from instseg.images import LABEL_SUFFIXES
         from instseg.outlines import require_format
 
-        require_target(out, *LABEL_SUFFIXES)
+        if out.suffix.lower() == ".zarr":
+            require_zarr()
+            require_zarr_target(out)
+        else:
+            require_target(out, *LABEL_SUFFIXES, ".zarr")
         for kind, path in extras.items():
             if path is not None:
                 require_target(path, *_SUFFIXES[kind])
@@ -325,21 +332,31 @@ def _one(model: "Model", file: Path, stacked: bool, how: "How", targets: _Target
 def _open(file: Path, stacked: bool, targets: _Targets, name: str) -> Any:
     """Read an image, or open one that is too large for memory, for which some results cannot be made."""
     from instseg.decoding import header
+    from instseg.files import is_zarr
     from instseg.images import read_image
+    from instseg.omezarr import ZarrSource
     from instseg.sources import LARGE, TiffSource, reads_in_parts
 
+    if is_zarr(file):
+        _require_parts(file, targets, name)
+        return ZarrSource(file)
     found = header(file, most_pixels=None)
     if stacked or found.height * found.width <= LARGE or not reads_in_parts(file):
         return read_image(file, stacked=stacked)
-    size = f"{file} has {found.height} x {found.width} pixels"
+    _require_parts(file, targets, name)
+    return TiffSource(file)
+
+
+def _require_parts(file: Path, targets: _Targets, name: str) -> None:
+    """See that all results of an image that is read part by part can be written so."""
     if targets.labels(name).suffix.lower() == ".png":
-        raise InstsegError(f"{size}, whose labels are written as TIFF; give --out NAME.tif or --format tif")
+        raise InstsegError(
+            f"{file} is read part by part, and its labels are written so, as TIFF; give --out NAME.tif or --format tif"
+        )
     pictures = [option for kind, option in _WHOLE.items() if targets.wants(kind)]
     if pictures:
-        raise InstsegError(
-            f"{size}, too many for {' and '.join(pictures)}; leave it out, or cut out what is to be shown"
-        )
-    return TiffSource(file)
+        what = " and ".join(pictures)
+        raise InstsegError(f"{file} is read part by part, which {what} cannot be; leave it out, or cut out a part")
 
 
 def _write(found: "Segmented", targets: _Targets, name: str) -> _Found:
@@ -349,17 +366,24 @@ def _write(found: "Segmented", targets: _Targets, name: str) -> _Found:
     from instseg.embeddings import write_embeddings
     from instseg.images import BAND, write_label_bands, write_labels, write_picture
     from instseg.instances import write_table
+    from instseg.omezarr import ZarrSource, write_zarr_labels
     from instseg.outlines import write_outlines
     from instseg.render import embeddings_picture
 
+    target = targets.labels(name)
+    if target.suffix.lower() == ".zarr":
+        like = found.image if isinstance(found.image, ZarrSource) else None
+        write_zarr_labels(target, found.labels.shape, found.bands(BAND), like)
+    elif isinstance(found.labels, np.ndarray):
+        write_labels(target, found.labels)
+    else:
+        write_label_bands(target, found.labels.shape, found.bands(BAND))
     if not isinstance(found.labels, np.ndarray):
-        write_label_bands(targets.labels(name), found.labels.shape, found.labels.bands(BAND))
         if found.instances is None:
             raise AssertionError("instances of stored labels are described")
         if (path := targets.extra("scores", name)) is not None:
             write_table(path, found.instances)
         return _measured(found.instances.area, found.magnification)
-    write_labels(targets.labels(name), found.labels)
     if found.maps is not None:
         if (path := targets.extra("npz", name)) is not None:
             write_embeddings(path, found.maps)

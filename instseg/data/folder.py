@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instseg.errors import InstsegError
+from instseg.files import is_zarr
 from instseg.images import read_image, read_labels
 
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
@@ -155,7 +156,7 @@ def read_pair(
 
 
 def _expand(path: Path) -> list[Path]:
-    if path.is_file():
+    if path.is_file() or is_zarr(path):
         return [path]
     if path.is_dir():
         if not (files := list(_image_files(path))):

@@ -1,0 +1,218 @@
+"""OME-Zarr: images that are read part by part, and labels that are written band by band.
+
+Read are OME-Zarr groups (their finest level) of versions 0.1 to 0.5, and plain Zarr arrays whose axes can be told.
+Written is version 0.5, as an image-label group with a pyramid.
+"""
+
+import math
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instseg.decoding import ImageFileError
+from instseg.errors import InstsegError
+from instseg.extras import require_zarr
+from instseg.files import require_zarr_target
+from instseg.images import BAND
+from instseg.tiles import Box
+
+# Axes where nothing names them: all versions' order.
+_ORDER = "tczyx"
+# Of the coarsest level, about: what a viewer shows at once.
+_COARSEST = 1024
+# Levels are cut out of bands of 512 rows, each of which is half as high as that before.
+_MOST_LEVELS = 9
+
+
+class ZarrSource:
+    """The finest level of an OME-Zarr image, or a Zarr array.
+
+    Parameters
+    ----------
+    path : Path
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (H, W, C)
+    axes : list of dict
+        Of the spatial axes y and x: name, type and, where it is known, unit.
+    pixel_size : tuple of float
+        Of y and x, in these units; 1 where nothing is known.
+
+    Raises
+    ------
+    ImageFileError
+        If it cannot be read, or is no image of two dimensions with channels.
+    """
+
+    def __init__(self, path: Path) -> None:
+        require_zarr()
+        import zarr
+
+        self._path = path
+        with _reading(path):
+            found: Any = zarr.open(str(path), mode="r")
+            attributes: dict[str, Any] = dict(found.attrs)
+            images = (attributes.get("ome") or attributes).get("multiscales")
+            image: dict[str, Any] = images[0] if images else {}
+            self._array: Any = found
+            if isinstance(found, zarr.Group):
+                if not images:
+                    raise ImageFileError(path, "it is a group without OME-Zarr metadata", "give the array in it")
+                self._array = found[image["datasets"][0]["path"]]
+            axes = self._name_axes(image)
+        kinds = [axis["name"] for axis in axes]
+        others = [(name, size) for name, size in zip(kinds, self._array.shape, strict=True) if name not in "cyx"]
+        if many := [f"{size} along {name}" for name, size in others if size != 1]:
+            raise ImageFileError(path, f"it has {' and '.join(many)}, expected one plane", "save the planes one by one")
+        if np.dtype(self._array.dtype) not in (np.uint8, np.uint16, np.float32):
+            what = f"its values are {self._array.dtype}, expected uint8, uint16 or float32"
+            raise ImageFileError(path, what, "convert it")
+        self._kinds = kinds
+        sizes = dict(zip(kinds, self._array.shape, strict=True))
+        self.shape = (sizes["y"], sizes["x"], sizes.get("c", 1))
+        if 0 in self.shape:
+            raise ImageFileError(path, "it holds no pixels", "export it again")
+        self.axes = [axes[kinds.index(name)] for name in "yx"]
+        self.pixel_size = self._find_pixel_size(image)
+
+    def _name_axes(self, image: dict[str, Any]) -> list[dict[str, Any]]:
+        shape = self._array.shape
+        axes = image.get("axes")
+        if axes is None:
+            names = getattr(self._array.metadata, "dimension_names", None)
+            axes = names if names and all(names) else list(_ORDER[-len(shape) :])
+            if not image and not names and len(shape) == 3:
+                # A plain array: channels are few, wherever they are.
+                axes = ["y", "x", "c"] if shape[2] <= 4 < shape[0] else ["c", "y", "x"]
+        named = [dict(axis) if isinstance(axis, dict) else {"name": str(axis)} for axis in axes]
+        for axis in named:
+            axis["name"] = str(axis["name"]).lower()
+        kinds = [axis["name"] for axis in named]
+        if len(kinds) != len(shape) or len(set(kinds)) < len(kinds) or not {"y", "x"} <= set(kinds):
+            what = f"its axes are {', '.join(kinds)} and its shape is {shape}, expected y, x and perhaps c"
+            raise ImageFileError(self._path, what, "name the axes in its metadata")
+        return named
+
+    def _find_pixel_size(self, image: dict[str, Any]) -> tuple[float, float]:
+        size = dict.fromkeys("yx", 1.0)
+        steps = [image, *image.get("datasets", [])[:1]]
+        for step in (one for part in steps for one in part.get("coordinateTransformations", [])):
+            scale = step.get("scale")
+            if step.get("type") == "scale" and isinstance(scale, list) and len(scale) == len(self._kinds):
+                for name in "yx":
+                    size[name] *= float(scale[self._kinds.index(name)])
+        return size["y"], size["x"]
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """Return a part (h, w, C) of the image.
+
+        Raises
+        ------
+        ImageFileError
+            If what is stored there is damaged. A chunk that is missing means the array's fill value.
+        """
+        places = {"y": slice(box.top, box.bottom), "x": slice(box.left, box.right), "c": slice(None)}
+        with _reading(self._path):
+            part = np.asarray(self._array[tuple(places.get(name, 0) for name in self._kinds)])
+        kept = [name for name in self._kinds if name in "cyx"]
+        part = part if "c" in kept else part[..., None]
+        kept = kept if "c" in kept else [*kept, "c"]
+        return np.ascontiguousarray(np.moveaxis(part, [kept.index(name) for name in "yxc"], [0, 1, 2]))
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except InstsegError:
+        raise
+    except Exception as error:  # Stores, codecs and metadata raise what they like.
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImageFileError(path, f"it is damaged ({reason})", "copy or export it again") from error
+
+
+def write_zarr_labels(
+    path: Path, shape: tuple[int, int], bands: Iterator[NDArray[np.int32]], like: ZarrSource | None = None
+) -> None:
+    """Write labels that come band by band as an OME-Zarr image-label group.
+
+    Parameters
+    ----------
+    path : Path
+        It appears when it is complete; a Zarr group that is there is replaced then.
+    shape : tuple of int
+        Height and width of the image.
+    bands : iterator of (`BAND`, W) int32
+        From the top; the last one may be lower.
+    like : ZarrSource, optional
+        The image, whose pixel size the labels take over.
+
+    Raises
+    ------
+    InstsegError
+        If something else is there, or it cannot be written.
+    """
+    require_zarr()
+    require_zarr_target(path)
+    import zarr
+
+    partial = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    levels = 1 + max(0, min(_MOST_LEVELS, math.ceil(math.log2(max(*shape, 1) / _COARSEST))))
+    size = (1.0, 1.0) if like is None else like.pixel_size
+    axes = [{"name": name, "type": "space"} for name in "yx"]
+    if like is not None:
+        units = [{"unit": axis["unit"]} if axis.get("unit") else {} for axis in like.axes]
+        axes = [{**axis, **unit} for axis, unit in zip(axes, units, strict=True)]
+    datasets = [
+        {
+            "path": str(level),
+            "coordinateTransformations": [{"type": "scale", "scale": [side * 2**level for side in size]}],
+        }
+        for level in range(levels)
+    ]
+    multiscales = [{"name": path.stem, "axes": axes, "datasets": datasets, "type": "nearest"}]
+    attributes = {"ome": {"version": "0.5", "multiscales": multiscales, "image-label": {}}}
+    try:
+        group = zarr.create_group(str(partial), attributes=attributes, zarr_format=3)
+        arrays = [
+            group.create_array(
+                str(level),
+                shape=tuple(-(-side // 2**level) for side in shape),
+                chunks=(BAND, BAND),
+                dtype="uint32",
+                dimension_names=("y", "x"),
+            )
+            for level in range(levels)
+        ]
+        coarse: list[NDArray[np.int32]] = [np.zeros((0, array.shape[1]), np.int32) for array in arrays]
+        top = [0] * levels
+        for band in bands:
+            for level, array in enumerate(arrays):
+                step = 2**level
+                coarse[level] = np.concatenate([coarse[level], band[::step, ::step]])
+                # Whole rows of chunks at a time: each is compressed once.
+                if len(coarse[level]) >= BAND or top[level] + len(coarse[level]) == array.shape[0]:
+                    array[top[level] : top[level] + len(coarse[level])] = coarse[level].astype(np.uint32)
+                    top[level] += len(coarse[level])
+                    coarse[level] = coarse[level][:0]
+        if path.exists():
+            shutil.rmtree(path)
+        partial.rename(path)
+    except OSError as error:
+        raise InstsegError(
+            f"cannot write {path}: {error.strerror or error}; check the permissions and the space"
+        ) from error
+    finally:
+        with suppress(OSError):
+            shutil.rmtree(partial)
