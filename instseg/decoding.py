@@ -16,6 +16,7 @@ Pillow or tifffile warn or log reaches the terminal.
 
 import logging
 import math
+import re
 import struct
 import warnings
 from collections.abc import Callable, Iterator
@@ -42,6 +43,15 @@ MAX_PIXELS = 500_000_000
 
 # Bits per value of PNG's colour types: gray, RGB, palette, gray with alpha, RGB with alpha.
 _PNG_BITS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+
+# What units of microscopy are in centimetres, as files write them.
+_CENTIMETRES = {
+    **dict.fromkeys(("nm", "nanometer", "nanometre"), 1e-7),
+    **dict.fromkeys(("µm", "\\u00b5m", "μm", "um", "micron", "microns", "micrometer", "micrometre"), 1e-4),
+    **dict.fromkeys(("mm", "millimeter", "millimetre"), 0.1),
+    **dict.fromkeys(("cm", "centimeter", "centimetre"), 1.0),
+    **dict.fromkeys(("inch", "in"), 2.54),
+}
 
 # Without a handler of its own, tifffile's remarks on damaged files would reach stderr.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -259,6 +269,77 @@ def _channel_axis(axes: str) -> str:
 def _tiff_planes(axes: str, shape: tuple[int, ...]) -> int:
     channel = _channel_axis(axes)
     return math.prod(size for axis, size in zip(axes, shape, strict=True) if axis not in ("Y", "X", channel))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How large an image's pixels are and where it lies, in centimetres.
+
+    Attributes
+    ----------
+    pixel_size : (float, float)
+        Of a column and a row.
+    position : (float, float) or None
+        Of the left and the upper edge.
+    """
+
+    pixel_size: tuple[float, float]
+    position: tuple[float, float] | None = None
+
+
+def place(path: Path) -> Place | None:
+    """Return what a TIFF says of its pixels' size: OME's or ImageJ's words before the plain tags; None for others.
+
+    Raises
+    ------
+    ImageFileError
+        If the file cannot be read.
+    """
+    if path.is_dir() or _format(path) != "TIFF":
+        return None
+    with decoding(path), tifffile.TiffFile(path) as tiff:
+        page = tiff.pages.first
+        size = _ome_pixel_size(tiff.ome_metadata or "")
+        if size is None:
+            unit = _CENTIMETRES.get(str((tiff.imagej_metadata or {}).get("unit", "")).lower())
+            unit = unit or {2: 2.54, 3: 1.0}.get(int(page.resolutionunit))
+            counts = [_ratio(page.tags.get(code)) for code in (282, 283)]
+            if unit is None or not all(counts):
+                return None
+            size = (unit / counts[0], unit / counts[1])
+        # Positions are in the unit of the resolution.
+        scale = {2: 2.54, 3: 1.0}.get(int(page.resolutionunit))
+        tags = [page.tags.get(code) for code in (286, 287)]
+        position = None
+        if scale is not None and all(tag is not None for tag in tags):
+            position = (scale * _ratio(tags[0]), scale * _ratio(tags[1]))
+    return Place(size, position)
+
+
+def _ratio(tag: Any) -> float:
+    if tag is None:
+        return 0.0
+    numerator, denominator = tag.value
+    return numerator / denominator if denominator else 0.0
+
+
+def _ome_pixel_size(text: str) -> tuple[float, float] | None:
+    """Return the size of the first image's pixels in OME-XML."""
+    pixels = re.search(r"<(?:\w+:)?Pixels\b[^>]*>", text)
+    if pixels is None:
+        return None
+    named = dict(re.findall(r'(\w+)="([^"]*)"', pixels.group()))
+    size = []
+    for axis in "XY":
+        unit = _CENTIMETRES.get(named.get(f"PhysicalSize{axis}Unit", "µm").lower())
+        try:
+            value = float(named[f"PhysicalSize{axis}"])
+        except (KeyError, ValueError):
+            return None
+        if unit is None or not 0 < value < math.inf:
+            return None
+        size.append(value * unit)
+    return size[0], size[1]
 
 
 def decode(path: Path, found: ImageHeader) -> list[NDArray[Any]]:

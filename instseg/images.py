@@ -1,6 +1,7 @@
 """Reading and writing images and labels. Every check of what one picture file holds lives here."""
 
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from instseg.decoding import ImageFileError, ImageHeader, decode, header, size_text
+from instseg.decoding import ImageFileError, ImageHeader, Place, decode, header, size_text
 from instseg.errors import InstsegError, UsageError
 from instseg.files import replacing
 from instseg.regions import connected_pieces, remap_consecutive
@@ -146,7 +147,7 @@ def read_class_image(path: Path) -> NDArray[np.integer]:
     return classes
 
 
-def write_labels(path: Path, labels: NDArray[np.integer]) -> None:
+def write_labels(path: Path, labels: NDArray[np.integer], where: Place | None = None) -> None:
     """Write labels: 16-bit PNG, or compressed 32-bit TIFF, by the name's suffix.
 
     Parameters
@@ -155,6 +156,8 @@ def write_labels(path: Path, labels: NDArray[np.integer]) -> None:
         Ends in .png, .tif or .tiff. Replaced in one step where it exists.
     labels : (H, W) integer
         0 is background; values are written as they are.
+    where : Place, optional
+        The pixels' size and position, for a TIFF to say.
 
     Raises
     ------
@@ -179,14 +182,17 @@ def write_labels(path: Path, labels: NDArray[np.integer]) -> None:
         if largest > 2**32 - 1:
             raise InstsegError(f"cannot write {path}: label {largest} does not fit into 32 bit; renumber the labels")
         with replacing(path) as temporary:
-            tifffile.imwrite(temporary, labels.astype(np.uint32), compression="zlib", photometric="minisblack")
+            values = labels.astype(np.uint32)
+            tifffile.imwrite(temporary, values, compression="zlib", photometric="minisblack", **_tags(where))
     else:
         raise InstsegError(
             f"cannot write {path}: labels are written as .png, .tif or .tiff; choose one of these suffixes"
         )
 
 
-def write_label_bands(path: Path, shape: tuple[int, int], bands: Iterator[NDArray[np.int32]]) -> None:
+def write_label_bands(
+    path: Path, shape: tuple[int, int], bands: Iterator[NDArray[np.int32]], where: Place | None = None
+) -> None:
     """Write labels that come band by band: a tiled, compressed 32-bit TIFF (BigTIFF where it has to be).
 
     Parameters
@@ -197,6 +203,8 @@ def write_label_bands(path: Path, shape: tuple[int, int], bands: Iterator[NDArra
         Height and width of the image.
     bands : iterator of (`BAND`, W) int32
         From the top; the last one may be lower.
+    where : Place, optional
+        The pixels' size and position, for the file to say.
 
     Raises
     ------
@@ -228,7 +236,21 @@ def write_label_bands(path: Path, shape: tuple[int, int], bands: Iterator[NDArra
             photometric="minisblack",
             bigtiff=4 * shape[0] * shape[1] > _LARGEST_TIFF,
             maxworkers=1,
+            **_tags(where),
         )
+
+
+def _tags(where: Place | None) -> dict[str, Any]:
+    """Return what tifffile has to be told for a file to say where its pixels are."""
+    if where is None:
+        return {}
+    tags: dict[str, Any] = {"resolution": tuple(1 / size for size in where.pixel_size), "resolutionunit": "CENTIMETER"}
+    if where.position is not None:
+        parts = [Fraction(value).limit_denominator(10**6) for value in where.position]
+        tags["extratags"] = [
+            (code, 5, 1, (part.numerator, part.denominator), True) for code, part in zip((286, 287), parts, strict=True)
+        ]
+    return tags
 
 
 def write_picture(path: Path, picture: NDArray[np.uint8] | NDArray[np.uint16]) -> None:

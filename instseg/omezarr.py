@@ -44,6 +44,8 @@ class ZarrSource:
         Of the spatial axes y and x: name, type and, where it is known, unit.
     pixel_size : tuple of float
         Of y and x, in these units; 1 where nothing is known.
+    position : tuple of float
+        Of the middle of the first pixel, in these units.
 
     Raises
     ------
@@ -80,7 +82,7 @@ class ZarrSource:
         if 0 in self.shape:
             raise ImageFileError(path, "it holds no pixels", "export it again")
         self.axes = [axes[kinds.index(name)] for name in "yx"]
-        self.pixel_size = self._find_pixel_size(image)
+        self.pixel_size, self.position = self._find_place(image)
 
     def _name_axes(self, image: dict[str, Any]) -> list[dict[str, Any]]:
         shape = self._array.shape
@@ -100,15 +102,21 @@ class ZarrSource:
             raise ImageFileError(self._path, what, "name the axes in its metadata")
         return named
 
-    def _find_pixel_size(self, image: dict[str, Any]) -> tuple[float, float]:
-        size = dict.fromkeys("yx", 1.0)
-        steps = [image, *image.get("datasets", [])[:1]]
-        for step in (one for part in steps for one in part.get("coordinateTransformations", [])):
-            scale = step.get("scale")
-            if step.get("type") == "scale" and isinstance(scale, list) and len(scale) == len(self._kinds):
-                for name in "yx":
-                    size[name] *= float(scale[self._kinds.index(name)])
-        return size["y"], size["x"]
+    def _find_place(self, image: dict[str, Any]) -> tuple[tuple[float, float], tuple[float, float]]:
+        size, position = dict.fromkeys("yx", 1.0), dict.fromkeys("yx", 0.0)
+        # Those of the level come first, then those of all levels.
+        parts = [*image.get("datasets", [])[:1], image]
+        for step in (one for part in parts for one in part.get("coordinateTransformations", [])):
+            values = step.get(step.get("type"))
+            if not isinstance(values, list) or len(values) != len(self._kinds):
+                continue
+            for name in "yx":
+                value = float(values[self._kinds.index(name)])
+                if step["type"] == "scale":
+                    size[name], position[name] = size[name] * value, position[name] * value
+                elif step["type"] == "translation":
+                    position[name] += value
+        return (size["y"], size["x"]), (position["y"], position["x"])
 
     def read(self, box: Box) -> NDArray[Any]:
         """Return a part (h, w, C) of the image.
@@ -174,13 +182,12 @@ def write_zarr_labels(
     if like is not None:
         units = [{"unit": axis["unit"]} if axis.get("unit") else {} for axis in like.axes]
         axes = [{**axis, **unit} for axis, unit in zip(axes, units, strict=True)]
-    datasets = [
-        {
-            "path": str(level),
-            "coordinateTransformations": [{"type": "scale", "scale": [side * 2**level for side in size]}],
-        }
-        for level in range(levels)
-    ]
+    datasets = []
+    for level in range(levels):
+        steps: list[dict[str, Any]] = [{"type": "scale", "scale": [side * 2**level for side in size]}]
+        if like is not None and any(like.position):
+            steps.append({"type": "translation", "translation": list(like.position)})
+        datasets.append({"path": str(level), "coordinateTransformations": steps})
     multiscales = [{"name": path.stem, "axes": axes, "datasets": datasets, "type": "nearest"}]
     attributes = {"ome": {"version": "0.5", "multiscales": multiscales, "image-label": {}}}
     try:

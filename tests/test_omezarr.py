@@ -41,7 +41,10 @@ def write_image(path, values, axes, version="0.5", scale=None, named=True):
         array[...] = level
     datasets = [{"path": "full"}, {"path": "half"}]
     if scale is not None:
-        datasets[0]["coordinateTransformations"] = [{"type": "scale", "scale": scale}]
+        datasets[0]["coordinateTransformations"] = [
+            {"type": "scale", "scale": scale},
+            {"type": "translation", "translation": [10 * side for side in scale]},
+        ]
     image = {"datasets": datasets}
     if named and version in ("0.4", "0.5"):
         image["axes"] = [
@@ -101,6 +104,7 @@ def test_plain_arrays_are_read(values, names):
 def test_pixel_sizes_are_those_of_the_finest_level():
     source = ZarrSource(write_image("a.zarr", IMAGE, "cyx", scale=[1, 0.25, 0.5]))
     assert source.pixel_size == (0.25, 0.5)
+    assert source.position == (2.5, 5.0)
     assert [axis["unit"] for axis in source.axes] == ["micrometer"] * 2
 
 
@@ -146,7 +150,10 @@ def test_labels_are_written_with_a_pyramid(shape):
     assert image["axes"] == [{"name": name, "type": "space", "unit": "micrometer"} for name in "yx"]
     for level, dataset in enumerate(image["datasets"]):
         np.testing.assert_array_equal(group[dataset["path"]][...], labels[:: 2**level, :: 2**level])
-        assert dataset["coordinateTransformations"][0]["scale"] == [0.25 * 2**level, 0.5 * 2**level]
+        scale, translation = dataset["coordinateTransformations"]
+        assert scale["scale"] == [0.25 * 2**level, 0.5 * 2**level]
+        # Levels are made of the first pixel of every block: their first pixel is where it was.
+        assert translation["translation"] == [2.5, 5.0]
     assert max(group[dataset["path"]].shape) <= 1024
     assert sorted(path.name for path in Path().iterdir()) == ["image.zarr", "labels.zarr"]
 

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 import instseg
 from instseg.cli import app
 from instseg.data.discs import draw_discs
-from instseg.decoding import ImageFileError, header
-from instseg.images import BAND, read_image, read_labels, write_label_bands
+from instseg.decoding import ImageFileError, Place, header, place
+from instseg.images import BAND, read_image, read_labels, write_label_bands, write_labels
 from instseg.metrics import score
 from instseg.normalisation import percentiles
 from instseg.segment import How, StoredLabels, segment
@@ -184,3 +184,51 @@ def test_what_a_large_image_cannot_have(tiny_model, large, options, message):
     assert refused.exit_code == 1
     assert message in refused.stderr
     assert [path.name for path in Path().iterdir()] == ["large.tif"]
+
+
+PLACES = {
+    "inches": ({"resolution": (254.0, 508.0), "resolutionunit": "INCH"}, (0.01, 0.005)),
+    "centimetres": ({"resolution": (1e4, 2e4), "resolutionunit": "CENTIMETER"}, (1e-4, 5e-5)),
+    "imagej": ({"imagej": True, "resolution": (2.0, 4.0), "metadata": {"unit": "um"}}, (5e-5, 2.5e-5)),
+    "ome": (
+        {
+            "ome": True,
+            "metadata": {
+                "axes": "YX",
+                "PhysicalSizeX": 0.5,
+                "PhysicalSizeXUnit": "µm",
+                "PhysicalSizeY": 250.0,
+                "PhysicalSizeYUnit": "nm",
+            },
+        },
+        (5e-5, 2.5e-5),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", PLACES)
+def test_the_size_of_pixels_goes_from_the_image_to_its_labels(tiny_model, tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    options, size = PLACES[kind]
+    tifffile.imwrite("a.tif", np.zeros((40, 50), np.uint8), photometric="minisblack", **options)
+    assert place(Path("a.tif")).pixel_size == pytest.approx(size)
+    assert run("predict", tiny_model, "a.tif", "--out", "labels.tif").exit_code == 0
+    assert place(Path("labels.tif")).pixel_size == pytest.approx(size)
+    assert place(Path("labels.tif")).position is None
+
+
+def test_positions_go_along(tmp_path):
+    path, again = tmp_path / "a.tif", tmp_path / "b.tif"
+    where = Place((1e-4, 2e-4), (1.25, 0.0078125))
+    write_label_bands(path, (40, 50), iter([np.ones((40, 50), np.int32)]), where)
+    assert place(path).position == (1.25, 0.0078125)
+    write_labels(again, np.ones((40, 50), np.int32), place(path))
+    assert place(again).position == (1.25, 0.0078125)
+    assert place(again).pixel_size == pytest.approx(where.pixel_size)
+
+
+def test_what_says_nothing_of_its_pixels(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((4, 5), np.uint8))
+    write_labels(tmp_path / "a.png", np.ones((4, 5), np.int32))
+    assert place(tmp_path / "a.tif") is None
+    assert place(tmp_path / "a.png") is None

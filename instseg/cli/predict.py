@@ -162,7 +162,7 @@ def predict(
         workspace=out_dir or (out or Path()).parent,
     )
     if out is not None:
-        found = [_write(_one(loaded, files[0], stacked, how, targets), targets, "")]
+        found = [_write(_one(loaded, files[0], stacked, how, targets), targets, files[0], "")]
         typer.echo(f"{out}: {found[0].instances} instances")
     else:
         found = _segment_all(loaded, files, planes, stacked, how, targets)
@@ -359,10 +359,11 @@ def _require_parts(file: Path, targets: _Targets, name: str) -> None:
         raise InstsegError(f"{file} is read part by part, which {what} cannot be; leave it out, or cut out a part")
 
 
-def _write(found: "Segmented", targets: _Targets, name: str) -> _Found:
+def _write(found: "Segmented", targets: _Targets, file: Path, name: str) -> _Found:
     """Write all results of one image and say what was found in it."""
     import numpy as np
 
+    from instseg.decoding import place
     from instseg.embeddings import write_embeddings
     from instseg.images import BAND, write_label_bands, write_labels, write_picture
     from instseg.instances import write_table
@@ -374,10 +375,12 @@ def _write(found: "Segmented", targets: _Targets, name: str) -> _Found:
     if target.suffix.lower() == ".zarr":
         like = found.image if isinstance(found.image, ZarrSource) else None
         write_zarr_labels(target, found.labels.shape, found.bands(BAND), like)
-    elif isinstance(found.labels, np.ndarray):
-        write_labels(target, found.labels)
     else:
-        write_label_bands(target, found.labels.shape, found.bands(BAND))
+        where = place(file) if target.suffix.lower() in (".tif", ".tiff") else None
+        if isinstance(found.labels, np.ndarray):
+            write_labels(target, found.labels, where)
+        else:
+            write_label_bands(target, found.labels.shape, found.bands(BAND), where)
     if not isinstance(found.labels, np.ndarray):
         if found.instances is None:
             raise AssertionError("instances of stored labels are described")
@@ -445,7 +448,7 @@ def _segment_all(
             try:
                 if isinstance(found, InstsegError):
                     raise found
-                written.append(_write(found, targets, job.name))
+                written.append(_write(found, targets, job.file, job.name))
                 pixels += math.prod(found.labels.shape)
             except InstsegError as error:
                 # Errors of reading name the file themselves.
