@@ -6,7 +6,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
@@ -22,6 +22,7 @@ from instseg.cli.model import (
     require_model,
 )
 from instseg.cli.options import Given, settings_options
+from instseg.cli.targets import ManyImages, OneImage, Targets, require_parts
 from instseg.errors import InstsegError, UsageError
 from instseg.settings import ClusterSettings, ModelSettings, TileSettings
 
@@ -30,18 +31,8 @@ if TYPE_CHECKING:
     from instseg.predict import Model
     from instseg.segment import How, Segmented
 
-# What needs all of an image at once, and how it is asked for.
-_WHOLE = {"npz": "--embeddings", "embeddings": "--embeddings-picture", "overlay": "--overlay", "outlines": "--outlines"}
 # Fewer instances than this say nothing about the size of objects.
 _TELLING = 5
-# Of the extra files; the first is that of the files in a folder.
-_SUFFIXES = {
-    "npz": (".npz",),
-    "embeddings": (".png",),
-    "overlay": (".png",),
-    "scores": (".csv",),
-    "outlines": (".geojson", ".zip"),
-}
 
 
 @settings_options(clustering=ClusterSettings, tiles=TileSettings)
@@ -127,10 +118,10 @@ def predict(
             raise UsageError(f"--out is for one image, but {len(files)} were found; give --out-dir DIR")
         if planes:
             raise UsageError("--out is for one image, --planes gives many; give --out-dir DIR")
-        targets: _Targets = _OneImage(out, extras, files[0])
+        targets: Targets = OneImage(out, extras, files[0])
     else:
         kept = overwrite or skip_existing or shard is not None
-        targets = _ManyImages(out_dir or Path(), file_format, extras, files, kept)
+        targets = ManyImages(out_dir or Path(), file_format, extras, files, kept)
         if not overwrite:
             done = [file for file in files if targets.holds(file.stem, planes)]
             if done and not skip_existing:
@@ -210,126 +201,18 @@ def _tell_sizes(found: "list[_Found]") -> None:
     terminal.note(f"Images were shown to the network as they are best recognised: {told}")
 
 
-class _Targets(Protocol):
-    """Where the results of an image go, by its name; refused when it is made if they cannot go there."""
-
-    def prepare(self) -> None: ...
-
-    def labels(self, name: str) -> Path: ...
-
-    def wants(self, kind: str) -> bool: ...
-
-    def holds(self, name: str, planes: bool) -> bool: ...
-
-    def extra(self, kind: str, name: str) -> Path | None: ...
-
-
-class _OneImage:
-    def __init__(self, out: Path, extras: dict[str, Path | None], image: Path) -> None:
-        from instseg.extras import require_zarr
-        from instseg.files import require_target, require_zarr_target
-        from instseg.images import LABEL_SUFFIXES
-        from instseg.outlines import require_format
-
-        if out.suffix.lower() == ".zarr":
-            require_zarr()
-            require_zarr_target(out)
-        else:
-            require_target(out, *LABEL_SUFFIXES, ".zarr")
-        for kind, path in extras.items():
-            if path is not None:
-                require_target(path, *_SUFFIXES[kind])
-        if extras["outlines"] is not None:
-            require_format(extras["outlines"])
-        paths = [path.resolve() for path in (out, *extras.values()) if path is not None]
-        if len(set(paths)) < len(paths):
-            raise UsageError("labels, embeddings and pictures cannot share a file; give each its own name")
-        if image.resolve() in paths:
-            raise UsageError(f"{image} is the image itself and would be replaced; give the results another name")
-        self._out, self._extras = out, extras
-
-    def prepare(self) -> None:
-        """Nothing is missing: the folder of a single file is never made."""
-
-    def holds(self, name: str, planes: bool) -> bool:
-        return self._out.exists()
-
-    def labels(self, name: str) -> Path:
-        return self._out
-
-    def wants(self, kind: str) -> bool:
-        return self._extras[kind] is not None
-
-    def extra(self, kind: str, name: str) -> Path | None:
-        return self._extras[kind]
-
-
-class _ManyImages:
-    def __init__(
-        self, folder: Path, suffix: str, extras: dict[str, Path | None], files: list[Path], shared: bool
-    ) -> None:
-        self._folder, self._suffix, self._extras = folder, suffix, extras
-        self._folders = [folder, *(other for other in extras.values() if other is not None)]
-        self._require_free(files, shared)
-
-    def prepare(self) -> None:
-        """Make the folders."""
-        from instseg.files import make_folder
-
-        for folder in self._folders:
-            make_folder(folder)
-
-    def holds(self, name: str, planes: bool) -> bool:
-        """Return whether all results of an image are there; of a stack, whether those of its first plane are."""
-        name = f"{name}-0000" if planes else name
-        found = [self.labels(name), *(self.extra(kind, name) for kind in self._extras)]
-        return all(path.exists() for path in found if path is not None)
-
-    def labels(self, name: str) -> Path:
-        return self._folder / f"{name}.{self._suffix}"
-
-    def wants(self, kind: str) -> bool:
-        return self._extras[kind] is not None
-
-    def extra(self, kind: str, name: str) -> Path | None:
-        folder = self._extras[kind]
-        return None if folder is None else folder / f"{name}{_SUFFIXES[kind][0]}"
-
-    def _require_free(self, files: list[Path], shared: bool) -> None:
-        """See that names are unique, folders can be used and nothing is replaced unasked."""
-        from instseg.files import require_folder
-
-        doubled = sorted(name for name, count in Counter(file.stem for file in files).items() if count > 1)
-        if doubled:
-            shown = ", ".join(doubled[:3])
-            raise UsageError(f"{len(doubled)} image names occur twice ({shown}); segment their folders apart")
-        if len({folder.resolve() for folder in self._folders}) < len(self._folders):
-            raise UsageError("labels, embeddings and pictures cannot share a folder; give each its own")
-        sources = {file.parent.resolve() for file in files}
-        for folder in self._folders:
-            require_folder(folder)
-            if folder.resolve() in sources:
-                raise UsageError(f"{folder} holds the images, which results could replace; give another folder")
-            found = folder.iterdir() if folder.is_dir() else ()
-            taken = [path for path in found if not path.name.startswith(".")]
-            if taken and not shared:
-                raise InstsegError(
-                    f"{folder} holds {len(taken)} files; add --overwrite or --skip-existing, or give another folder"
-                )
-
-
-def _one(model: "Model", file: Path, stacked: bool, how: "How", targets: _Targets) -> "Segmented":
+def _one(model: "Model", file: Path, stacked: bool, how: "How", targets: Targets) -> "Segmented":
     from instseg.segment import segment_all
 
     with terminal.counting("Segmenting") as count:
-        for found in segment_all(model, [functools.partial(_open, file, stacked, targets, "")], how, count):
+        for found in segment_all(model, [functools.partial(open_image, file, stacked, targets, "")], how, count):
             if isinstance(found, InstsegError):
                 raise found
             return found
     raise AssertionError("an image gives a result")
 
 
-def _open(file: Path, stacked: bool, targets: _Targets, name: str) -> Any:
+def open_image(file: Path, stacked: bool, targets: Targets, name: str) -> Any:
     """Read an image, or open one that is too large for memory, for which some results cannot be made."""
     from instseg.decoding import header
     from instseg.files import is_zarr
@@ -338,28 +221,16 @@ def _open(file: Path, stacked: bool, targets: _Targets, name: str) -> Any:
     from instseg.sources import LARGE, TiffSource, reads_in_parts
 
     if is_zarr(file):
-        _require_parts(file, targets, name)
+        require_parts(file, targets, name)
         return ZarrSource(file)
     found = header(file, most_pixels=None)
     if stacked or found.height * found.width <= LARGE or not reads_in_parts(file):
         return read_image(file, stacked=stacked)
-    _require_parts(file, targets, name)
+    require_parts(file, targets, name)
     return TiffSource(file)
 
 
-def _require_parts(file: Path, targets: _Targets, name: str) -> None:
-    """See that all results of an image that is read part by part can be written so."""
-    if targets.labels(name).suffix.lower() == ".png":
-        raise InstsegError(
-            f"{file} is read part by part, and its labels are written so, as TIFF; give --out NAME.tif or --format tif"
-        )
-    pictures = [option for kind, option in _WHOLE.items() if targets.wants(kind)]
-    if pictures:
-        what = " and ".join(pictures)
-        raise InstsegError(f"{file} is read part by part, which {what} cannot be; leave it out, or cut out a part")
-
-
-def _write(found: "Segmented", targets: _Targets, file: Path, name: str) -> _Found:
+def _write(found: "Segmented", targets: Targets, file: Path, name: str) -> _Found:
     """Write all results of one image and say what was found in it."""
     import numpy as np
 
@@ -432,7 +303,7 @@ class _Job(NamedTuple):
 
 
 def _segment_all(
-    model: "Model", files: list[Path], planes: bool, stacked: bool, how: "How", targets: _Targets
+    model: "Model", files: list[Path], planes: bool, stacked: bool, how: "How", targets: Targets
 ) -> list[_Found]:
     """Segment image after image; one that cannot be read costs no other."""
     from instseg.segment import segment_all
@@ -466,7 +337,7 @@ def _segment_all(
 
 
 def _readers(
-    files: list[Path], planes: bool, stacked: bool, jobs: "deque[_Job]", targets: _Targets
+    files: list[Path], planes: bool, stacked: bool, jobs: "deque[_Job]", targets: Targets
 ) -> Iterator[Callable[[], Any]]:
     """Give a function that reads an image for each, and note in `jobs` what it is."""
     from instseg.images import read_planes
@@ -474,7 +345,7 @@ def _readers(
     for number, file in enumerate(files, start=1):
         if not planes:
             jobs.append(_Job(number, file, file.stem))
-            yield functools.partial(_open, file, stacked, targets, file.stem)
+            yield functools.partial(open_image, file, stacked, targets, file.stem)
             continue
         try:
             images = read_planes(file)

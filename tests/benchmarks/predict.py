@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from instseg.cli.predict import _open
+from instseg.cli.predict import open_image
 from instseg.cluster import cluster
 from instseg.data.discs import draw_discs
 from instseg.embeddings import Embeddings
@@ -94,7 +94,7 @@ def write_images(folder: Path, options: argparse.Namespace) -> tuple[list[Path],
 def run(model, files, into) -> None:
     """Do what the command does."""
     how = How(workspace=into.folder)
-    readers = [lambda file=file: _open(file, False, into, file.stem) for file in files]
+    readers = [lambda file=file: open_image(file, False, into, file.stem) for file in files]
     for file, found in zip(files, segment_all(model, readers, how), strict=True):
         if isinstance(found, Exception):
             raise found
