@@ -194,6 +194,14 @@ def test_models_are_listed(package):
     assert "the package has no model 'disks'; it has: discs" in refused.stderr
 
 
+def test_a_package_without_models_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(builtin, "FOLDER", tmp_path / "none")
+    assert run("models").stdout.startswith("This installation has no models of its own")
+    assert json.loads(run("models", "--json").stdout) == []
+    with pytest.raises(InstsegError, match="there is no model leaves; train one with"):
+        builtin.find_model(Path("leaves"))
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"title": 3}', '{"unknown": ""}'])
 def test_a_damaged_card_is_said(package, text):
     (package / "discs" / "card.json").write_text(text)

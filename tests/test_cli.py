@@ -163,10 +163,12 @@ def test_version_and_module():
 
 def test_help_names_the_commands():
     text = run("--help").stdout
-    assert all(name in text for name in ("train", "predict", "cluster", "evaluate", "data"))
+    assert all(name in text for name in ("train", "predict", "cluster", "evaluate", "data", "models", "export"))
 
 
-@pytest.mark.parametrize("command", ["train", "predict", "cluster", "evaluate", "data generate", "data check"])
+@pytest.mark.parametrize(
+    "command", ["train", "predict", "cluster", "evaluate", "models", "export", "data generate", "data check"]
+)
 def test_every_command_has_help(command):
     result = run(*command.split(), "--help")
     assert result.exit_code == 0

@@ -31,6 +31,8 @@ def models(
             for each in names
         ]
         typer.echo(json.dumps(rows, indent=2))
+    elif not names:
+        typer.echo("This installation has no models of its own; train one with: instseg train MODEL --data DIR")
     elif name is None:
         _print_table(cards, settings)
     else:
