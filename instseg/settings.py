@@ -284,7 +284,7 @@ class TileSettings(Settings):
     overlap: int | None = _option(
         None, "Pixels that a tile sees beyond what it decides. By default what the network and the objects need."
     )
-    memory: float = _option(2.0, "Memory to take, in GiB, the image and its labels apart.")
+    memory: float = _option(2.25, "Memory to take, in GiB, about; images and labels that are read at once come on top.")
 
     def __post_init__(self) -> None:
         if self.tile is not None:

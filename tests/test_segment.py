@@ -105,7 +105,7 @@ def test_a_tile_without_a_core_is_refused(model, image):
 
 def test_memory_sets_the_tiles(image):
     settings = ModelSettings(diameter=20.0, largest_diameter=40.0)
-    sizes = [len(tiles_for((9000, 9000), settings, TileSettings(memory=memory))) for memory in (0.01, 1, 4)]
+    sizes = [len(tiles_for((9000, 9000), settings, TileSettings(memory=memory))) for memory in (0.01, 1.5, 4)]
     assert sizes[0] > sizes[1] > sizes[2] >= 1
     assert len(tiles_for((400, 400), settings, TileSettings())) == 1
 
