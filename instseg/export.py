@@ -118,7 +118,7 @@ def restored_network(model: Path) -> tuple[keras.Model, ModelSettings]:
 def export_compact(model: Path, out: Path) -> None:
     """Write a model once more without what only going on with its training needs, its kernels in half precision.
 
-    What is left out: the state of the training and where its data were. Such a copy takes a fourteenth of the
+    What is left out: the state of the training and where its data were. Such a copy takes a ninth of the
     space, predicts, and can be begun with (`train --from`), but not resumed.
 
     Parameters

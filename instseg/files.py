@@ -29,12 +29,15 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.replace(path)
     except OSError as error:
-        raise InstsegError(
-            f"cannot write {path}: {error.strerror or error}; check the permissions and the space"
-        ) from error
+        raise unwritable(path, error) from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def unwritable(path: Path, error: OSError) -> InstsegError:
+    """Return the error for what cannot be written."""
+    return InstsegError(f"cannot write {path}: {error.strerror or error}; check the permissions and the space")
 
 
 def require_target(path: Path, *suffixes: str) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from instseg.decoding import ImageFileError
 from instseg.errors import InstsegError
 from instseg.extras import require_zarr
-from instseg.files import require_zarr_target
+from instseg.files import require_zarr_target, unwritable
 from instseg.images import BAND
 from instseg.tiles import Box
 
@@ -217,9 +217,7 @@ def write_zarr_labels(
             shutil.rmtree(path)
         partial.rename(path)
     except OSError as error:
-        raise InstsegError(
-            f"cannot write {path}: {error.strerror or error}; check the permissions and the space"
-        ) from error
+        raise unwritable(path, error) from error
     finally:
         with suppress(OSError):
             shutil.rmtree(partial)

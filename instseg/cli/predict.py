@@ -121,9 +121,9 @@ def predict(
         targets: Targets = OneImage(out, extras, files[0])
     else:
         kept = overwrite or skip_existing or shard is not None
-        targets = ManyImages(out_dir or Path(), file_format, extras, files, kept)
+        targets = many = ManyImages(out_dir or Path(), file_format, extras, files, kept)
         if not overwrite:
-            done = [file for file in files if targets.holds(file.stem, planes)]
+            done = [file for file in files if many.holds(file.stem, planes)]
             if done and not skip_existing:
                 raise InstsegError(
                     f"{out_dir} holds results of {len(done)} of the images; "

@@ -34,10 +34,6 @@ class Targets(ABC):
         """Return whether a kind of extra file is asked for."""
 
     @abstractmethod
-    def holds(self, name: str, planes: bool) -> bool:
-        """Return whether all results of an image are there; of a stack, whether those of its first plane are."""
-
-    @abstractmethod
     def extra(self, kind: str, name: str) -> Path | None:
         """Return where a kind of extra file goes; None where it is not asked for."""
 
@@ -70,10 +66,6 @@ class OneImage(Targets):
 
     def prepare(self) -> None:
         """Nothing is missing: the folder of a single file is never made."""
-
-    def holds(self, name: str, planes: bool) -> bool:
-        """See `Targets.holds`."""
-        return self._out.exists()
 
     def labels(self, name: str) -> Path:
         """See `Targets.labels`."""
