@@ -36,9 +36,9 @@ Readable = NDArray[np.generic] | Source
 """An image in memory, (H, W) or (H, W, C), or one that is read part by part."""
 
 # In the network's pixels, what an object's outline notices of the image beyond a tile, and the share of the diameter of
-# a large object (nineteen of twenty are smaller) that may lie beyond a seam. With these, 715 of 715 nuclei in images cut
-# into 159 tiles had an IoU of 0.99 and more with those of the whole image; with 64 pixels in all 714 of them, with 32
-# 0.958: `tests/benchmarks/seams.py`.
+# a large object (nineteen of twenty are smaller) that may lie beyond a seam. With these, 715 of 715 nuclei in images
+# cut into 159 tiles had an IoU of 0.99 and more with those of the whole image; with 64 pixels in all 714 of them, with
+# 32 0.958: `tests/benchmarks/seams.py`.
 _REACH = 48
 _OBJECTS = 0.5
 # TensorFlow, and what is kept of files that are read part by part, in GiB.
