@@ -42,6 +42,7 @@ ROWS = (
 )
 # Seldom enough to cost little of the minutes.
 _SELDOM = ("--validation-every", "2000")
+INSTSEG = (sys.executable, "-m", "instseg")
 
 
 def main() -> None:
@@ -81,8 +82,7 @@ def split_cells(source: Path, out: Path) -> None:
 def run(row: Row, options: argparse.Namespace) -> None:
     """Train, unless that is done, and evaluate with and without test-time augmentation."""
     model = options.out / row.name
-    instseg = [sys.executable, "-m", "instseg"]
-    command = [*instseg, "train", str(model), *row.options]
+    command = [*INSTSEG, "train", str(model), *row.options]
     if row.train is not None:
         command += ["--data", str(find(row.train, options)), *_SELDOM]
     if (model / "instseg.json").exists():
@@ -92,14 +92,18 @@ def run(row: Row, options: argparse.Namespace) -> None:
         with (options.out / f"{row.name}.txt").open("w", encoding="utf-8") as file:
             call([sys.executable, str(_HERE / "discs.py"), str(model)], stdout=file)
         return
-    test = str(find(row.test, options))
     for suffix, more in (("", []), ("-tta", ["--tta"])):
-        target = options.out / f"{row.name}{suffix}.json"
-        if not target.exists():
-            picture = ["--picture", str(options.out / f"{row.name}{suffix}.png")]
-            with target.with_suffix(".partial").open("w", encoding="utf-8") as file:
-                call([*instseg, "evaluate", str(model), "--data", test, "--json", *picture, *more], stdout=file)
-            target.with_suffix(".partial").rename(target)
+        evaluate(str(model), find(row.test, options), options.out / f"{row.name}{suffix}.json", *more)
+
+
+def evaluate(model: str, test: Path, target: Path, *more: str) -> None:
+    """Write the figures of a model as JSON, and a picture of its mistakes beside, unless that is done."""
+    if target.exists():
+        return
+    picture = ["--picture", str(target.with_suffix(".png"))]
+    with target.with_suffix(".partial").open("w", encoding="utf-8") as file:
+        call([*INSTSEG, "evaluate", model, "--data", str(test), "--json", *picture, *more], stdout=file)
+    target.with_suffix(".partial").rename(target)
 
 
 def call(command: list[str], **options: object) -> None:
