@@ -4,8 +4,8 @@
 
 DATA holds `usiigaci/train`: cells in phase contrast. Of the 36 images that `table.py` trains on, a few are drawn; a
 training begins with the model, another with nothing, and both, like the model as it is, are evaluated on the 9 others.
-Models, figures (JSON) and pictures of mistakes go to OUT; what is there already is not done again. About twenty minutes
-on two cores with nothing else running.
+Models, figures (JSON) and pictures go to OUT, `cells.png` among them; what is there already is not done again. About
+twenty minutes on two cores with nothing else running.
 """
 
 import argparse
@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 from table import INSTSEG, call, evaluate, split_cells
 
+# A part of an image of the test set, of ordinary difficulty.
+_SHOWN, _PART = "train_set2.png", np.s_[128:384, 128:384]
 _TITLES = {"as-it-is": "the model as it is", "scratch": "from nothing", "from": "from the model"}
 
 
@@ -41,6 +43,24 @@ def main() -> None:
             call([*INSTSEG, "train", str(model), *arguments, *resume])
             found[start].append(measure(str(model), test, model))
     print_table(found)
+    models = {_TITLES[start]: str(options.out / f"{start}-0") for start in ("scratch", "from")}
+    write_cells(options.out, test, {_TITLES["as-it-is"]: options.model, **models})
+
+
+def write_cells(out: Path, test: Path, models: dict[str, str]) -> None:
+    """Draw what models find in a part of one of the images, beside what is there."""
+    from instseg.images import read_image, read_labels, write_picture
+    from instseg.render import overlay, side_by_side
+
+    image = test / "images" / _SHOWN
+    found = {"what is there": read_labels(test / "labels" / _SHOWN)}
+    for title, model in models.items():
+        labels = out / f"{Path(model).name}-{_SHOWN}"
+        call([*INSTSEG, "predict", model, str(image), "--out", str(labels)])
+        found[title] = read_labels(labels)
+    pixels = read_image(image)[_PART]
+    drawn = [overlay(pixels, labels[_PART]) for labels in found.values()]
+    write_picture(out / "cells.png", side_by_side(*drawn, captions=list(found)))
 
 
 def drawn(source: Path, out: Path, count: int, seed: int) -> Path:
