@@ -4,8 +4,8 @@
 
 MODEL is a directory that `instseg train` wrote on generated discs, or of objects like these. An image of `--size`
 squared, a Zarr array, is segmented by one worker of one thread, by two, each pinned to its core, and by one ordinary
-process with two threads on both cores; all write OME-Zarr. Times are medians of `--rounds`, in turn, with TensorFlow and
-the model loaded: what starting takes is printed apart.
+process with two threads on both cores; all write OME-Zarr. Times are medians of `--rounds`, in turn, with TensorFlow
+and the model loaded: what starting takes is printed apart.
 """
 
 import argparse
@@ -69,9 +69,8 @@ def main() -> None:
     for name, seconds in median.items():
         print(f"{name}: {seconds:.1f} s, {options.size**2 / 1e6 / seconds:.2f} megapixels/s")
     print(f"two workers are {median['one worker'] / median['two workers']:.2f} times as fast as one")
-    print(
-        f"two workers take {median['two workers'] / median['the ordinary command']:.2f} times the ordinary command's time"
-    )
+    ratio = median["two workers"] / median["the ordinary command"]
+    print(f"two workers take {ratio:.2f} times the ordinary command's time")
 
 
 def write_image(path: Path, size: int) -> Path:
