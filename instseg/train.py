@@ -235,7 +235,7 @@ def _train(
     if share.processes > 1:
         _require_alike(learner, plan, first)
         patches = PartOfPatches(patches, share.processes, share.process)
-    batches = iter(_pipeline(patches, plan, first, failures))
+    batches = iter(_pipeline(patches, plan.train.batch_size // share.processes, plan, first, failures))
     clock = _Clock(plan.train.batch_size, before)
     over = progress(plan.train, first, before)
     for iteration in itertools.count(first):
@@ -314,8 +314,8 @@ def _gone(folder: Path, iteration: int, error: Exception) -> InstsegError:
     )
 
 
-def _pipeline(patches: Patches, plan: Plan, first: int, failures: list[InstsegError]) -> tf.data.Dataset:
-    """Batches from number `first` on, made beside the training by a few threads, in order.
+def _pipeline(patches: Patches, size: int, plan: Plan, first: int, failures: list[InstsegError]) -> tf.data.Dataset:
+    """Batches of a size from number `first` on, made beside the training by a few threads, in order.
 
     TensorFlow makes errors of its own of those that Python functions raise: `failures` takes what they were.
     """
@@ -332,9 +332,9 @@ def _pipeline(patches: Patches, plan: Plan, first: int, failures: list[InstsegEr
 
         kinds = (tf.float32, tf.int32, tf.int32)[: 3 if model.class_names else 2]
         images, *of_pixels = tf.numpy_function(draw, [number], kinds)
-        images.set_shape((patches.batch_size, side, side, model.channels))
+        images.set_shape((size, side, side, model.channels))
         for values in of_pixels:
-            values.set_shape((patches.batch_size, side, side))
+            values.set_shape((size, side, side))
         return images, *of_pixels
 
     numbers = tf.data.Dataset.range(first, train.iterations if train.minutes is None else 2**31)
