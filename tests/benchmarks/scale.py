@@ -3,11 +3,11 @@
     python tests/benchmarks/scale.py MODEL [--tasks 2000]
 
 MODEL is a directory that `instseg train` wrote on generated discs, or of objects like these. Measured are: the network
-and the clustering of a block on all cores of this machine, the bytes of its file, of its messages and of its labels, the
-instances that reach into its seams; what joining two blocks, numbering a block's instances and writing its labels takes;
-and the time that a task without work takes a scheduler and its client. From these follow, by the side of the blocks: how
-many there are, what is kept on the way and sent over the network, what the one process that numbers needs, and how many
-machines like this one can work before something that there is only one of is busy all the time.
+and the clustering of a block on all cores of this machine, the bytes of its file and of its messages, the instances
+that reach into its seams; what joining two blocks, numbering a block's instances and writing its labels takes; and the
+time that a task without work takes a scheduler and its client. From these follow, by the side of the blocks: how many
+there are, what is kept on the way and sent over the network, what the one process that numbers needs, and how many
+machines like this one can work before the scheduler is busy all the time.
 """
 
 import argparse
