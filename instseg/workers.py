@@ -4,6 +4,7 @@ Images, models and results are found by the same paths everywhere; between machi
 instances across seams, never pixels.
 """
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -208,11 +209,13 @@ def predict_files(
     list of Done
         In the files' order.
     """
+    targets, how = targets.resolved(), _anywhere(how)
     with cluster.connected() as client:
         workers = len(client.scheduler_info(n_workers=-1)["workers"])
         size = max(1, min(_MOST_FILES, len(files) // (4 * workers)))
         starts = range(0, len(files), size)
-        tasks = [_Files(model, files[start : start + size], how, targets, planes, stacked) for start in starts]
+        paths = [file.resolve() for file in files]
+        tasks = [_Files(model, paths[start : start + size], how, targets, planes, stacked) for start in starts]
         found: dict[int, list[Done]] = {}
         done = pixels = 0
         for number, result in _work(client, _segment_files, tasks):
@@ -283,6 +286,7 @@ def predict_blocks(
         If the image cannot be segmented, something cannot be written, or an unfinished run with other settings is
         there.
     """
+    targets, how = targets.resolved(), _anywhere(how)
     out = targets.labels("")
     partial = out.with_name(f".{out.name}.partial")
     blocks = partial / "blocks"
@@ -330,6 +334,10 @@ def predict_blocks(
         replace_zarr(partial / "labels", out)
         shutil.rmtree(partial)
     return Found(count, _median(diameters), layout.magnification, grid.shape[0] * grid.shape[1])
+
+
+def _anywhere(how: How) -> How:
+    return dataclasses.replace(how, workspace=None if how.workspace is None else how.workspace.resolve())
 
 
 def _require_same(path: Path, task: _Image) -> None:
