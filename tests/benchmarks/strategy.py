@@ -1,7 +1,7 @@
 """Time training by two processes of one thread against one: `python tests/benchmarks/strategy.py [--steps 40]`.
 
-Each process is pinned to its core and takes steps of the default network on batches of 8 patches of 128 x 128, which two
-share out, on loopback. Printed are images per second, their ratio, and the share of a step that a process of two takes
+Each process is pinned to its core and takes steps of the default network on batches of 8 patches of 128 x 128, which
+two share out, on loopback. Printed are images per second, their ratio, and the share of a step that one of two takes
 beyond one that learns from half of the batch alone: what travels, and waiting for each other. Starting does not count.
 """
 
