@@ -12,9 +12,10 @@ import logging
 import shutil
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -61,8 +62,8 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 Told = Callable[[int, int, str], None]
 
-# Seconds until a scheduler that does not answer is given up.
-_PATIENCE = 10.0
+# Seconds until a scheduler that does not answer, or has no workers, is given up: both are often started just before.
+_PATIENCE = 15.0
 # Tasks that are given to the scheduler at once, by the worker: it never holds more, whatever the size of the image.
 _AHEAD = 8
 # Images in a task: a worker reads and looks at one while it writes that before.
@@ -125,6 +126,12 @@ class Cluster:
             return
         where = self.scheduler or f"the scheduler of {self.scheduler_file}"
         try:
+            deadline = time.monotonic() + _PATIENCE
+            # The client would wait for it for ever.
+            while self.scheduler_file is not None and not self.scheduler_file.exists():
+                if time.monotonic() > deadline:
+                    raise FileNotFoundError(f"{self.scheduler_file} does not exist")
+                time.sleep(0.1)
             client = Client(
                 self.scheduler,
                 scheduler_file=None if self.scheduler_file is None else str(self.scheduler_file),
@@ -142,6 +149,8 @@ class Cluster:
 
 
 def _require_fitting(client: "Client", where: str) -> None:
+    with suppress(TimeoutError):
+        client.wait_for_workers(1, timeout=_PATIENCE)
     found = client.get_versions(packages=["instseg", "tensorflow"])
     if not found["workers"]:
         raise InstsegError(f"{where} has no workers; start some with: dask worker ADDRESS")
@@ -291,9 +300,9 @@ def predict_blocks(
     partial = out.with_name(f".{out.name}.partial")
     blocks = partial / "blocks"
     task = _Image(model, image.resolve(), stacked, how, targets)
-    make_folder(blocks)
-    _require_same(partial / "run.json", task)
     with cluster.connected() as client:
+        make_folder(blocks)
+        _require_same(partial / "run.json", task)
         ((_, layout),) = _work(client, _lay_out, [task])
         grid = layout.grid
         places = [tile.place for tile in grid]
