@@ -4,7 +4,7 @@ from importlib.util import find_spec
 
 from instseg.errors import InstsegError
 
-_PACKAGES = {"onnx": ("onnx", "tf2onnx", "onnxruntime"), "zarr": ("zarr",)}
+_PACKAGES = {"onnx": ("onnx", "tf2onnx", "onnxruntime"), "zarr": ("zarr",), "dask": ("dask", "distributed")}
 
 
 def require_onnx() -> None:
@@ -21,6 +21,11 @@ def require_onnx() -> None:
 def require_zarr() -> None:
     """See that the package for OME-Zarr is there; errors as `require_onnx` has them."""
     _require("OME-Zarr", "zarr")
+
+
+def require_dask() -> None:
+    """See that the packages for Dask are there; errors as `require_onnx` has them."""
+    _require("A cluster of workers", "dask")
 
 
 def _require(what: str, extra: str) -> None:

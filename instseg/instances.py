@@ -3,7 +3,7 @@
 import csv
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,27 @@ class Instances:
             return []
         return [self.class_names[number] for number in self.class_probabilities.argmax(axis=1).tolist()]
 
+    @classmethod
+    def names(cls) -> list[str]:
+        """Return the names of `arrays`."""
+        return [field.name for field in dataclasses.fields(cls)]
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return all that is known, to store; `from_arrays` reads it."""
+        return {name: np.asarray(getattr(self, name)) for name in self.names()}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "Instances":
+        """Return what `arrays` gave."""
+        values: dict[str, Any] = dict(arrays)
+        return cls(**values | {"class_names": tuple(str(name) for name in arrays["class_names"].tolist())})
+
+    def chosen(self, labels: NDArray[np.int32]) -> "Instances":
+        """Return the instances under other labels (N,), those of label 0 left out."""
+        held = labels > 0
+        values = {name: getattr(self, name)[held] for name in self.names() if name != "class_names"}
+        return dataclasses.replace(self, **{**values, "id": labels[held]})
+
     def moved(self, rows: int, columns: int) -> "Instances":
         """Return the same instances, so many pixels further down and to the right."""
         return dataclasses.replace(
@@ -90,7 +111,7 @@ def joined(parts: Sequence[Instances], label_of: NDArray[np.int32]) -> Instances
     Parameters
     ----------
     parts : sequence of Instances
-        At least one; ids are numbers of parts, and no number occurs twice.
+        At least one; ids are numbers of parts.
     label_of : (numbers + 1,) int32
         The instance that each number belongs to, 0 for none.
 

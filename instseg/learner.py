@@ -1,10 +1,12 @@
 """One optimiser step: what is learnt from a batch, and the weights that it changes."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from instseg.data.patches import Batch
 from instseg.loss import MetricLoss
@@ -13,6 +15,7 @@ from instseg.muon import Muon
 from instseg.network import build_network, is_last, part, pixel_places, read_positions
 from instseg.runtime import fastest_precision
 from instseg.settings import MetricLossSettings, ModelSettings, TrainSettings
+from instseg.strategy import mean_over_replicas, replicated, share_of
 
 # A step whose gradient is longer than this is shortened to it: one odd batch cannot throw the weights away.
 _CLIP_NORM = 10.0
@@ -40,39 +43,41 @@ class Learner:
         AdamW (Loshchilov and Hutter 2019, 1711.05101), for all else: the heads' last layers and the normalisation.
     """
 
-    def __init__(self, model: ModelSettings, train: TrainSettings, metric: MetricLossSettings) -> None:
+    def __init__(
+        self,
+        model: ModelSettings,
+        train: TrainSettings,
+        metric: MetricLossSettings,
+        strategy: tf.distribute.Strategy | None = None,
+    ) -> None:
         self.model = model
         self.train = train
         self.precision = train.precision or fastest_precision()
+        self.strategy = strategy or tf.distribute.get_strategy()
+        self.share = share_of(self.strategy)
+        # Not on every device: it is what one process validates and writes.
+        self.kept = build_network(model, train.seed)
+        with replicated(self.strategy):
+            self._make()
+        # Patches are as the network sees them.
+        self._diameter = model.diameter * model.scale
+        self._metric_loss = MetricLoss.from_settings(metric)
+        self._step = tf.function(self._learn_everywhere)
+        self._sum = tf.function(self._sum_everywhere)
+
+    def _make(self) -> None:
+        model, train = self.model, self.train
         self.network = build_network(model, train.seed, self.precision)
         self.averaged = build_network(model, train.seed)
-        self.kept = build_network(model, train.seed)
         self._kernels: list[keras.Variable] = []
         self._others: list[keras.Variable] = []
         for variable in self.network.trainable_variables:
             hidden = len(variable.shape) > 1 and not is_last(variable)
             (self._kernels if hidden else self._others).append(variable)
         self.muon = Muon([variable.value for variable in self._kernels], train.kernel_decay)
-        self.optimizer = keras.optimizers.AdamW(
-            train.learning_rate, weight_decay=train.weight_decay, global_clipnorm=_CLIP_NORM
-        )
+        self.optimizer = keras.optimizers.AdamW(train.learning_rate, weight_decay=train.weight_decay)
         self.optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
         self.optimizer.build(self._others)
-        # Patches are as the network sees them.
-        self._diameter = model.diameter * model.scale
-        self._metric_loss = MetricLoss.from_settings(metric)
-        side, channels = train.patch_size, model.channels
-        self._step = tf.function(
-            self._learn,
-            input_signature=[
-                tf.TensorSpec((train.batch_size, side, side, channels), tf.float32),
-                tf.TensorSpec((train.batch_size, side, side), tf.int32),
-                tf.TensorSpec((train.batch_size, side, side), tf.int32),
-                tf.TensorSpec((2,), tf.int32),
-                tf.TensorSpec((), tf.float32),
-                tf.TensorSpec((), tf.float32),
-            ],
-        )
 
     def state(self) -> dict[str, list[tf.Variable]]:
         """Return every variable that going on needs, by group, in a fixed order."""
@@ -105,13 +110,35 @@ class Learner:
 
         `progress` is the share of the training that is over, 0..1.
         """
-        seed = np.array([self.train.seed, iteration], np.int32)
         # The average forgets the first, arbitrary weights faster than its final pace would.
         averaging = min(self.train.averaging, (1 + iteration) / (10 + iteration))
         classes = np.minimum(batch.labels, 1) if batch.classes is None else batch.classes
-        rate = self.learning_rate(iteration, progress)
-        losses = self._step(batch.images, batch.labels, classes, seed, rate, averaging)
+        parts = [self._parted(values) for values in (batch.images, batch.labels, classes)]
+        numbers = np.array([self.train.seed, iteration], np.int32), self.learning_rate(iteration, progress), averaging
+        losses = self._step(*parts, *(tf.constant(value) for value in numbers))
         return {name: float(value) for name, value in losses.items()}
+
+    def agree(self, values: Sequence[float]) -> list[float]:
+        """Return the sums of what all processes say, the same for all of them; each has to ask as often."""
+        if self.share.processes == 1:
+            return list(values)
+        return [float(value) for value in self._sum(tf.constant(values, tf.float32))]
+
+    def _parted(self, values: NDArray[Any]) -> Any:
+        """Give each device of this process an equal part of what it has of a batch."""
+        parts = iter(np.split(values, self.share.replicas // self.share.processes))
+        return self.strategy.experimental_distribute_values_from_function(lambda context: next(parts))
+
+    def _learn_everywhere(self, *arguments: Any) -> dict[str, Any]:
+        losses = self.strategy.run(self._learn, arguments)
+        return {
+            name: self.strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None) for name, value in losses.items()
+        }
+
+    def _sum_everywhere(self, values: Any) -> Any:
+        # Each device of a process says the same.
+        local = self.share.replicas // self.share.processes
+        return self.strategy.reduce(tf.distribute.ReduceOp.SUM, self.strategy.run(lambda: values / local), axis=None)
 
     def learning_rate(self, iteration: int, progress: float) -> float:
         """Return the rate of a step: linear warm-up, times half a cosine down to a hundredth of the peak."""
@@ -126,15 +153,22 @@ class Learner:
         with tf.GradientTape() as tape:
             losses = self._losses(self.network(images, training=True), labels, classes, seed)
             total = sum(losses.values())
-        of_kernels, of_others = tape.gradient(
-            total, ([kernel.value for kernel in self._kernels], [other.value for other in self._others])
-        )
+        variables = [kernel.value for kernel in self._kernels], [other.value for other in self._others]
+        # All parts of a batch are equally large.
+        of_kernels, of_others = mean_over_replicas(tape.gradient(total, variables))
         self.muon.apply(of_kernels, rate)
-        self.optimizer.apply_gradients(zip(of_others, self._others, strict=True))
+        self._apply(of_others)
         self._average(averaging)
         # A ReLU can turn what is no number into 0, and hide from the loss what the gradients show.
         sums = tf.add_n([tf.reduce_sum(gradient) for gradient in of_others])
         return {"loss": total + 0.0 * sums, **losses}
+
+    def _apply(self, gradients: list[Any]) -> None:
+        # Keras would clip each device's gradients, and then add them up.
+        clipped, _ = tf.clip_by_global_norm(gradients, _CLIP_NORM)
+        self.optimizer.apply_gradients(
+            (gradient / self.share.replicas, other) for gradient, other in zip(clipped, self._others, strict=True)
+        )
 
     def _average(self, averaging: Any) -> None:
         for average, value in zip(self.averaged.variables, self.network.variables, strict=True):
@@ -149,7 +183,12 @@ class Learner:
         if self.model.loss == "metric":
             return {"embedding": self._metric_loss(maps, labels), **semantic}
         shape = tf.shape(labels)
-        choice = tf.random.stateless_uniform((shape[0], shape[1] // 2, shape[2] // 2), seed, 0, 4, tf.int32)
+        cells = (self.share.replicas * shape[0], shape[1] // 2, shape[2] // 2)
+        choice = tf.random.stateless_uniform(cells, seed, 0, 4, tf.int32)
+        if self.share.replicas > 1:
+            # What one device would draw for this part of the batch.
+            part_of = tf.distribute.get_replica_context().replica_id_in_sync_group
+            choice = choice[part_of * shape[0] : (part_of + 1) * shape[0]]
         places = tf.repeat(pixel_places(shape[1], shape[2]), shape[0], axis=0)
         # In diameters, whatever the size of the objects.
         maps, places, thinned = one_of_four(choice, maps, places / self._diameter, labels)

@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from instseg.settings import ModelSettings, Precision
+from instseg.strategy import mean_over_replicas, replicas
 
 # From an eighth of the image's resolution on, levels have one more convolution.
 _DEEP = 2
@@ -102,12 +103,34 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[
         """Normalise, and in training follow the batches' moments."""
         if not training:
             return super().call(inputs, training=False, mask=mask)
-        found, mean, variance = tf.compat.v1.nn.fused_batch_norm(
-            inputs, self.gamma.value, self.beta.value, epsilon=self.epsilon, is_training=True
-        )
+        gamma, beta = self.gamma.value, self.beta.value
+        if replicas() > 1:
+            found, mean, variance = normalised_everywhere(inputs, gamma, beta, self.epsilon)
+        else:
+            found, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+                inputs, gamma, beta, epsilon=self.epsilon, is_training=True
+            )
         for moving, moment in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(self.momentum * moving + (1.0 - self.momentum) * moment)
         return found
+
+
+def normalised_everywhere(inputs: Any, gamma: Any, beta: Any, epsilon: float) -> tuple[Any, Any, Any]:
+    """Normalise maps (B, H, W, C) by the moments over all devices: what one device would make of the whole batch.
+
+    Returns
+    -------
+    maps, mean, variance
+        The variance is the unbiased one, as the fused operation gives it.
+    """
+    exact = tf.cast(inputs, tf.float32)
+    parts = [tf.reduce_mean(values, axis=(0, 1, 2)) for values in (exact, tf.square(exact))]
+    mean, square = mean_over_replicas(parts)
+    variance = tf.nn.relu(square - tf.square(mean))
+    slope = gamma * tf.math.rsqrt(variance + epsilon)
+    found = tf.cast(exact * slope + (beta - mean * slope), inputs.dtype)
+    count = tf.cast(replicas() * tf.reduce_prod(tf.shape(inputs)[:3]), tf.float32)
+    return found, mean, variance * count / tf.maximum(count - 1.0, 1.0)
 
 
 class _Layers:

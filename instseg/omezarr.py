@@ -172,38 +172,12 @@ def write_zarr_labels(
     """
     require_zarr()
     require_zarr_target(path)
-    import zarr
-
     partial = path.with_name(f".{path.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    levels = 1 + max(0, min(_MOST_LEVELS, math.ceil(math.log2(max(*shape, 1) / _COARSEST))))
-    size = (1.0, 1.0) if like is None else like.pixel_size
-    axes = [{"name": name, "type": "space"} for name in "yx"]
-    if like is not None:
-        units = [{"unit": axis["unit"]} if axis.get("unit") else {} for axis in like.axes]
-        axes = [{**axis, **unit} for axis, unit in zip(axes, units, strict=True)]
-    datasets = []
-    for level in range(levels):
-        steps: list[dict[str, Any]] = [{"type": "scale", "scale": [side * 2**level for side in size]}]
-        if like is not None and any(like.position):
-            steps.append({"type": "translation", "translation": list(like.position)})
-        datasets.append({"path": str(level), "coordinateTransformations": steps})
-    multiscales = [{"name": path.stem, "axes": axes, "datasets": datasets, "type": "nearest"}]
-    attributes = {"ome": {"version": "0.5", "multiscales": multiscales, "image-label": {}}}
     try:
-        group = zarr.create_group(str(partial), attributes=attributes, zarr_format=3)
-        arrays = [
-            group.create_array(
-                str(level),
-                shape=tuple(-(-side // 2**level) for side in shape),
-                chunks=(BAND, BAND),
-                dtype="uint32",
-                dimension_names=("y", "x"),
-            )
-            for level in range(levels)
-        ]
+        arrays = create_zarr_labels(partial, path.stem, shape, like)
         coarse: list[NDArray[np.int32]] = [np.zeros((0, array.shape[1]), np.int32) for array in arrays]
-        top = [0] * levels
+        top = [0] * len(arrays)
         for band in bands:
             for level, array in enumerate(arrays):
                 step = 2**level
@@ -213,11 +187,79 @@ def write_zarr_labels(
                     array[top[level] : top[level] + len(coarse[level])] = coarse[level].astype(np.uint32)
                     top[level] += len(coarse[level])
                     coarse[level] = coarse[level][:0]
-        if path.exists():
-            shutil.rmtree(path)
-        partial.rename(path)
+        replace_zarr(partial, path)
     except OSError as error:
         raise unwritable(path, error) from error
     finally:
         with suppress(OSError):
             shutil.rmtree(partial)
+
+
+def create_zarr_labels(path: Path, name: str, shape: tuple[int, int], like: ZarrSource | None = None) -> list[Any]:
+    """Make an OME-Zarr image-label group with a pyramid of empty arrays.
+
+    Parameters
+    ----------
+    path : Path
+        Where there is nothing.
+    name : str
+        Of the labels.
+    shape : tuple of int
+        Height and width of the image.
+    like : ZarrSource, optional
+        The image, whose pixel size the labels take over.
+
+    Returns
+    -------
+    list of zarr.Array
+        uint32, the finest first; each has every second pixel in both directions of that before.
+    """
+    import zarr
+
+    levels = 1 + max(0, min(_MOST_LEVELS, math.ceil(math.log2(max(*shape, 1) / _COARSEST))))
+    size = (1.0, 1.0) if like is None else like.pixel_size
+    axes = [{"name": axis, "type": "space"} for axis in "yx"]
+    if like is not None:
+        units = [{"unit": axis["unit"]} if axis.get("unit") else {} for axis in like.axes]
+        axes = [{**axis, **unit} for axis, unit in zip(axes, units, strict=True)]
+    datasets = []
+    for level in range(levels):
+        steps: list[dict[str, Any]] = [{"type": "scale", "scale": [side * 2**level for side in size]}]
+        if like is not None and any(like.position):
+            steps.append({"type": "translation", "translation": list(like.position)})
+        datasets.append({"path": str(level), "coordinateTransformations": steps})
+    multiscales = [{"name": name, "axes": axes, "datasets": datasets, "type": "nearest"}]
+    attributes = {"ome": {"version": "0.5", "multiscales": multiscales, "image-label": {}}}
+    group = zarr.create_group(str(path), attributes=attributes, zarr_format=3)
+    return [
+        group.create_array(
+            str(level),
+            shape=tuple(-(-side // 2**level) for side in shape),
+            chunks=(BAND, BAND),
+            dtype="uint32",
+            dimension_names=("y", "x"),
+        )
+        for level in range(levels)
+    ]
+
+
+def open_zarr_labels(path: Path) -> list[Any]:
+    """Return the arrays of `create_zarr_labels`, to write to."""
+    import zarr
+
+    group = zarr.open_group(str(path), mode="r+")
+    return [group[str(level)] for level in range(len(list(group.array_keys())))]
+
+
+def fill_level(arrays: list[Any], level: int, box: Box) -> None:
+    """Write a part of a level of the pyramid, whole chunks, from the level before."""
+    rows, columns = (slice(2 * begin, 2 * end) for begin, end in ((box.top, box.bottom), (box.left, box.right)))
+    finer = arrays[level - 1][rows, columns]
+    arrays[level][box.top : box.bottom, box.left : box.right] = finer[::2, ::2]
+
+
+def replace_zarr(partial: Path, path: Path) -> None:
+    """Put a complete group in the place of what is at `path`."""
+    if path.exists():
+        shutil.rmtree(path)
+    partial.rename(path)

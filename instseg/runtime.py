@@ -3,7 +3,7 @@
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ _BFLOAT16_FLAGS = {"amx_bf16", "avx512_bf16"}
 _CPU_FILE = Path("/proc/cpuinfo")
 
 
-def load_tensorflow(threads: int | None = None) -> Any:
+def load_tensorflow(threads: int | None = None, first: Callable[[], None] = lambda: None) -> Any:
     """Import TensorFlow quietly, once, and set it up.
 
     What its C++ side writes to the terminal while it loads and looks for
@@ -27,6 +27,8 @@ def load_tensorflow(threads: int | None = None) -> Any:
     ----------
     threads : int, optional
         Threads of one operation and of operations side by side. By default as many as there are cores.
+    first : callable
+        What has to come before the first operation: making a strategy of several processes does.
 
     Returns
     -------
@@ -38,6 +40,7 @@ def load_tensorflow(threads: int | None = None) -> Any:
     # Errors only, from its C++ side.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if "tensorflow" in sys.modules and threads is None:
+        first()
         return sys.modules["tensorflow"]
     with held_back():
         import tensorflow as tf
@@ -48,6 +51,7 @@ def load_tensorflow(threads: int | None = None) -> Any:
             tf.config.threading.set_inter_op_parallelism_threads(threads)
         for device in tf.config.list_physical_devices("GPU"):
             tf.config.experimental.set_memory_growth(device, True)
+        first()
         # Devices have more to say when the first operation starts them, and oneDNN when it first moves integers.
         tf.transpose(tf.zeros((1, 1), tf.int32))
     return tf

@@ -1,7 +1,6 @@
 """Images of any size to instances: tile after tile, the network and the clustering side by side."""
 
 import dataclasses
-import functools
 import math
 import tempfile
 import threading
@@ -198,7 +197,7 @@ def segment_all(
             begun, given_up = None, event.number
             yield error
             continue
-        told(begun.added, len(event.grid))
+        told(begun.added, len(event.layout.grid))
         if begun.complete:
             found, begun = begun.finish(event.image), None
             # Nothing of this image is to take memory while the next is looked at.
@@ -213,16 +212,87 @@ class _Failure(NamedTuple):
     error: InstsegError
 
 
+class Layout(NamedTuple):
+    """How an image is looked at.
+
+    Attributes
+    ----------
+    levels : tuple of (C,) float32
+        The values that become 0 and 1.
+    magnification : float
+        How many times larger the network sees the image, beside the scale of the training.
+    clustering : ClusterSettings
+    grid : Grid
+        Its tiles.
+    """
+
+    levels: tuple[NDArray[np.float32], NDArray[np.float32]]
+    magnification: float
+    clustering: ClusterSettings
+    grid: Grid
+
+
+class Looking:
+    """A model that looks at an image, tile by tile.
+
+    Parameters
+    ----------
+    model : Model
+    image : array or Source
+    how : How
+
+    Raises
+    ------
+    UsageError, InstsegError
+        As `Model.prepared` does, or if the image cannot be read.
+    """
+
+    def __init__(self, model: "Model", image: Readable, how: How) -> None:
+        self._model, self._how = model, how
+        self._image = model.prepared(image, how.channels) if isinstance(image, np.ndarray) else image
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """Return a part (h, w, C) of the image with the channels that the network takes."""
+        if isinstance(self._image, np.ndarray):
+            return self._image[box.top : box.bottom, box.left : box.right]
+        return self._model.prepared(self._image.read(box), self._how.channels)
+
+    def layout(self) -> Layout:
+        """Say how the image is looked at.
+
+        Raises
+        ------
+        InstsegError
+            If the overlap leaves nothing of a tile, or the image cannot be read.
+        """
+        model, how = self._model, self._how
+        height, width = self._image.shape[:2]
+        if isinstance(self._image, np.ndarray):
+            levels, tried = percentiles(self._image), self._image
+        else:
+            levels = sampled_levels((height, width), self.read)
+            tried = self.read(_middle(height, width))
+        magnification = model.magnification(tried, levels, how.diameter)
+        settings = how.clustering or model.clustering.magnified(1 / magnification)
+        settings = dataclasses.replace(settings, **how.changes)
+        return Layout(
+            levels, magnification, settings, tiles_for((height, width), model.settings, how.tiles, magnification)
+        )
+
+    def embed(self, layout: Layout, tile: Tile) -> Embeddings:
+        """Return the maps of a tile."""
+        part = self.read(tile.whole)
+        return self._model.embed_part(part, layout.levels, tta=self._how.tta, magnification=layout.magnification)
+
+
 class _Part(NamedTuple):
     """A tile of an image, looked at."""
 
     number: int
-    grid: Grid
+    layout: Layout
     tile: Tile
     maps: Embeddings
     image: Readable
-    magnification: float
-    settings: ClusterSettings
 
 
 def _parts(model: "Model", images: Iterable[Callable[[], Readable]], how: How) -> Generator[_Part | _Failure]:
@@ -230,24 +300,10 @@ def _parts(model: "Model", images: Iterable[Callable[[], Readable]], how: How) -
         image: Readable | None = None
         try:
             image = read()
-            if isinstance(image, np.ndarray):
-                whole = model.prepared(image, how.channels)
-                height, width, _ = whole.shape
-                levels = percentiles(whole)
-                cut = functools.partial(_cut, whole)
-                tried = whole
-            else:
-                height, width, _ = image.shape
-                cut = functools.partial(_prepared_part, model, how, image)
-                levels = sampled_levels((height, width), cut)
-                tried = cut(_middle(height, width))
-            magnification = model.magnification(tried, levels, how.diameter)
-            settings = how.clustering or model.clustering.magnified(1 / magnification)
-            settings = dataclasses.replace(settings, **how.changes)
-            grid = tiles_for((height, width), model.settings, how.tiles, magnification)
-            for tile in grid:
-                maps = model.embed_part(cut(tile.whole), levels, tta=how.tta, magnification=magnification)
-                yield _Part(number, grid, tile, maps, image, magnification, settings)
+            looking = Looking(model, image, how)
+            layout = looking.layout()
+            for tile in layout.grid:
+                yield _Part(number, layout, tile, looking.embed(layout, tile), image)
         except InstsegError as error:
             yield _Failure(number, error)
         finally:
@@ -259,14 +315,6 @@ def _middle(height: int, width: int) -> Box:
     """Return the part of a large image that its objects' size is found out from."""
     top, left = max(0, (height - _TRIED) // 2), max(0, (width - _TRIED) // 2)
     return Box(top, left, min(top + _TRIED, height), min(left + _TRIED, width))
-
-
-def _cut(image: NDArray[Any], box: Box) -> NDArray[Any]:
-    return image[box.top : box.bottom, box.left : box.right]
-
-
-def _prepared_part(model: "Model", how: How, source: Source, box: Box) -> NDArray[Any]:
-    return model.prepared(source.read(box), how.channels)
 
 
 class _InMemory:
@@ -325,9 +373,9 @@ class _Begun:
     """An image of which some tiles are clustered."""
 
     def __init__(self, first: _Part, how: How, positions: bool) -> None:
-        grid = first.grid
-        self._grid, self._settings, self._how, self._positions = grid, first.settings, how, positions
-        self._magnification = first.magnification
+        grid = first.layout.grid
+        self._grid, self._settings, self._how, self._positions = grid, first.layout.clustering, how, positions
+        self._magnification = first.layout.magnification
         # What does not fit into memory as an image does not as labels.
         folder = None if isinstance(first.image, np.ndarray) else how.workspace
         self._describing = how.described or folder is not None

@@ -1,6 +1,7 @@
 """Images in tiles: where these lie, and which instances of neighbouring tiles are the same. No TensorFlow here."""
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -62,6 +63,11 @@ class Tile(NamedTuple):
     core: Box
     whole: Box
 
+    @property
+    def place(self) -> tuple[int, int]:
+        """Row and column."""
+        return self.row, self.column
+
 
 class Grid:
     """The tiles of an image, row by row; all but the last of each row and column have cores of one size.
@@ -107,16 +113,37 @@ class Grid:
         return len(self._rows) * len(self._columns)
 
     def __iter__(self) -> Iterator[Tile]:
-        height, width = self.shape
-        for row, (top, bottom) in enumerate(self._rows):
-            for column, (left, right) in enumerate(self._columns):
-                whole = Box(
-                    max(0, top - self.overlap),
-                    max(0, left - self.overlap),
-                    min(height, bottom + self.overlap),
-                    min(width, right + self.overlap),
-                )
-                yield Tile(row, column, Box(top, left, bottom, right), whole)
+        for row in range(len(self._rows)):
+            for column in range(len(self._columns)):
+                yield self.tile(row, column)
+
+    def tile(self, row: int, column: int) -> Tile:
+        """Return one tile."""
+        (top, bottom), (left, right) = self._rows[row], self._columns[column]
+        overlap = self.overlap
+        whole = Box(top - overlap, left - overlap, bottom + overlap, right + overlap)
+        return Tile(row, column, Box(top, left, bottom, right), whole.common(self.box))
+
+    def neighbours(self, tile: Tile) -> dict[str, Tile]:
+        """Return the tiles beside, above and below one by 'left', 'above', 'right' and 'below', where there are any."""
+        places = {
+            name: (tile.row + rows, tile.column + columns)
+            for name, (rows, columns) in {"left": (0, -1), "above": (-1, 0), "right": (0, 1), "below": (1, 0)}.items()
+        }
+        return {name: self.tile(*place) for name, place in places.items() if self._has(*place)}
+
+    def _has(self, row: int, column: int) -> bool:
+        return 0 <= row < len(self._rows) and 0 <= column < len(self._columns)
+
+    def covering(self, box: Box) -> Iterator[Tile]:
+        """Return the tiles whose cores lie in a part of the image, row by row."""
+        rows, columns = (
+            range(bisect_right(parts, (begin, math.inf)) - 1, bisect_left(parts, (end, -math.inf)))
+            for parts, begin, end in ((self._rows, box.top, box.bottom), (self._columns, box.left, box.right))
+        )
+        for row in rows:
+            for column in columns:
+                yield self.tile(row, column)
 
     @property
     def box(self) -> Box:
@@ -133,11 +160,70 @@ class Grid:
         return sum(math.prod(tile.whole.shape) for tile in self)
 
 
-class _Seen(NamedTuple):
-    """The numbers of a part of a tile."""
+def face(one: Tile, other: Tile) -> Box:
+    """Return the band along the seam of two tiles side by side, or one above the other, that both see."""
+    common = one.whole.common(other.whole)
+    if one.row == other.row:
+        return common._replace(top=one.core.top, bottom=one.core.bottom)
+    return common._replace(left=one.core.left, right=one.core.right)
 
-    box: Box
-    numbers: NDArray[np.int64]
+
+def same_instances(before: NDArray[np.integer], after: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Tell which instances are largely the same in two views of a band.
+
+    Parameters
+    ----------
+    before, after : (h, w) integers
+        0 is background.
+
+    Returns
+    -------
+    (N, 2) int64
+        Labels in the one and the other; none occurs twice.
+    """
+    if before.size == 0:
+        return np.zeros((0, 2), np.int64)
+    table = overlap_table(before, after)
+    same = table.iou > _SAME
+    pairs = (table.truth_ids[table.truth_index[same]], table.predicted_ids[table.predicted_index[same]])
+    return np.stack(pairs, axis=1).astype(np.int64)
+
+
+def components(count: int, pairs: NDArray[np.int64]) -> tuple[int, NDArray[np.int32]]:
+    """Join what pairs say is the same.
+
+    Parameters
+    ----------
+    count : int
+        Of parts, which are numbered from 0.
+    pairs : (N, 2) int64
+
+    Returns
+    -------
+    count : int
+        Of wholes.
+    whole : (parts,) int32
+        The number of the whole that each part belongs to.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    ones = np.ones(len(pairs), np.int8)
+    links = coo_array((ones, (pairs[:, 0], pairs[:, 1])), shape=(count, count))
+    found, whole = connected_components(links, directed=False)
+    return int(found), whole
+
+
+def require_countable(count: int) -> None:
+    """See that instances can be numbered.
+
+    Raises
+    ------
+    InstsegError
+        If there are more than 2**31 - 1.
+    """
+    if count > _MOST_INSTANCES:
+        raise InstsegError(f"there are more than {_MOST_INSTANCES:,} instances; cut the image into parts")
 
 
 class Stitcher:
@@ -161,9 +247,8 @@ class Stitcher:
     def __init__(self, grid: Grid) -> None:
         self._grid = grid
         self.count = 0
-        self._left: _Seen | None = None
-        # By column: what the tiles above have seen of the bands that they share with those below.
-        self._above: dict[int, _Seen] = {}
+        # What tiles have seen of the bands that they share with tiles to come, by the places of both.
+        self._seen: dict[tuple[tuple[int, int], tuple[int, int]], NDArray[np.int64]] = {}
         self._pairs: list[NDArray[np.int64]] = []
         self._areas: list[NDArray[np.int64]] = []
         self._first: list[NDArray[np.int64]] = []
@@ -193,21 +278,14 @@ class Stitcher:
         numbers[labels > 0] += self.count
         core = tile.core.within(tile.whole)
         self._measure(tile.core, labels[core], count)
-        if tile.column > 0 and self._left is not None:
-            self._join(self._left, tile, numbers)
-        if tile.row > 0:
-            self._join(self._above[tile.column], tile, numbers)
-        overlap = self._grid.overlap
-        right = tile.whole._replace(left=tile.core.right - overlap, top=tile.core.top, bottom=tile.core.bottom)
-        below = tile.whole._replace(top=tile.core.bottom - overlap, left=tile.core.left, right=tile.core.right)
-        # At the image's edge there is no band, and a core can be narrower than one.
-        self._left, self._above[tile.column] = (
-            _Seen(box, numbers[box.within(tile.whole)].copy())
-            for box in (tile.whole.common(right), tile.whole.common(below))
-        )
+        for name, other in self._grid.neighbours(tile).items():
+            band = numbers[face(tile, other).within(tile.whole)]
+            if name in ("left", "above"):
+                self._pairs.append(same_instances(self._seen.pop((other.place, tile.place)), band))
+            else:
+                self._seen[tile.place, other.place] = band.copy()
         self.count += count
-        if self.count > _MOST_INSTANCES:
-            raise InstsegError(f"there are more than {_MOST_INSTANCES:,} instances; cut the image into parts")
+        require_countable(self.count)
         return numbers[core]
 
     def _measure(self, box: Box, labels: NDArray[np.int32], count: int) -> None:
@@ -220,15 +298,6 @@ class Stitcher:
             (held // labels.shape[1] + box.top) * self._grid.shape[1] + held % labels.shape[1] + box.left
         )
         self._first.append(first[1:])
-
-    def _join(self, before: _Seen, tile: Tile, numbers: NDArray[np.int64]) -> None:
-        band = before.box.common(tile.whole)
-        if 0 in band.shape:
-            return
-        table = overlap_table(before.numbers[band.within(before.box)], numbers[band.within(tile.whole)])
-        same = table.iou > _SAME
-        pairs = (table.truth_ids[table.truth_index[same]], table.predicted_ids[table.predicted_index[same]])
-        self._pairs.append(np.stack(pairs, axis=1))
 
     def finish(self, min_size: int = 1) -> NDArray[np.int32]:
         """Return the label of each number that `add` gave.
@@ -243,16 +312,10 @@ class Stitcher:
         (numbers + 1,) int32
             0 for the background, and for what lies in no core; else 1..N, in raster order of the first pixel.
         """
-        from scipy.sparse import coo_array
-        from scipy.sparse.csgraph import connected_components
-
         labels = np.zeros(self.count + 1, np.int32)
         if self.count == 0:
             return labels
-        pairs = np.concatenate([np.zeros((0, 2), np.int64), *self._pairs]) - 1
-        ones = np.ones(len(pairs), np.int8)
-        links = coo_array((ones, (pairs[:, 0], pairs[:, 1])), shape=(self.count, self.count))
-        count, instance = connected_components(links, directed=False)
+        count, instance = components(self.count, np.concatenate([np.zeros((0, 2), np.int64), *self._pairs]) - 1)
         area = np.bincount(instance, np.concatenate(self._areas), count)
         first = np.full(count, np.iinfo(np.int64).max)
         np.minimum.at(first, instance, np.concatenate(self._first))

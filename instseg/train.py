@@ -2,7 +2,9 @@
 
 import dataclasses
 import itertools
+import json
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +15,9 @@ import tensorflow as tf
 
 import instseg
 from instseg.chance import clearly_better
-from instseg.data.patches import Batch, Patches, Sample
+from instseg.data.patches import Batch, PartOfPatches, Patches, Sample
 from instseg.data.training import TrainingData
-from instseg.errors import InstsegError
+from instseg.errors import InstsegError, UsageError
 from instseg.export import Serving
 from instseg.learner import Learner
 from instseg.metrics import average, score
@@ -32,6 +34,7 @@ from instseg.store import (
     read_settings,
     require_writable,
 )
+from instseg.strategy import share_of
 from instseg.transfer import take_over
 from instseg.tuning import tune
 
@@ -42,6 +45,8 @@ _WORKERS = 2
 _AHEAD = 4
 _AP_AT = (0.5, 0.75)
 _BEST_BY = "AP50-90"
+# How operations fail that wait for other processes.
+_GONE = (tf.errors.UnavailableError, tf.errors.InternalError, tf.errors.AbortedError, tf.errors.CancelledError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +161,7 @@ def train(
     resume: bool = False,
     report: Path | None = None,
     stop: Callable[[], bool] = lambda: False,
+    strategy: tf.distribute.Strategy | None = None,
 ) -> Iterator[Begun | Step | Saved | Busy]:
     """Train a model and keep it in `folder`.
 
@@ -176,6 +182,9 @@ def train(
         Where curves and pictures go.
     stop : callable
         Asked after every iteration whether to save and end.
+    strategy : tf.distribute.Strategy, optional
+        What `instseg.strategy.make_strategy` gave. Of several processes, all of which see the same files, the first
+        validates and writes.
 
     Yields
     ------
@@ -184,18 +193,36 @@ def train(
     Raises
     ------
     InstsegError
-        If the folder cannot be used, the state or the model to begin with cannot be read, or the loss is no longer
-        finite.
+        If the folder cannot be used, the state or the model to begin with cannot be read, the loss is no longer
+        finite, or another process of the training is gone.
+    UsageError
+        If the batch cannot be shared out equally.
     """
+    strategy = strategy or tf.distribute.get_strategy()
+    share = share_of(strategy)
+    if plan.train.batch_size % share.replicas:
+        raise UsageError(
+            f"--batch-size is {plan.train.batch_size}, expected a multiple of {share.replicas}, the number of devices"
+        )
+    if not share.chief:
+        yield from _train(folder, plan, data, resume, None, stop, strategy)
+        return
     require_writable(folder)
     with only_training(folder):
-        yield from _train(folder, plan, data, resume, report, stop)
+        yield from _train(folder, plan, data, resume, report, stop, strategy)
 
 
 def _train(
-    folder: Path, plan: Plan, data: TrainingData, resume: bool, report: Path | None, stop: Callable[[], bool]
+    folder: Path,
+    plan: Plan,
+    data: TrainingData,
+    resume: bool,
+    report: Path | None,
+    stop: Callable[[], bool],
+    strategy: tf.distribute.Strategy,
 ) -> Iterator[Begun | Step | Saved | Busy]:
-    learner = Learner(plan.model, plan.train, plan.metric)
+    learner = Learner(plan.model, plan.train, plan.metric, strategy)
+    share = learner.share
     if plan.begin_with is not None and not resume:
         taken = take_over(Path(plan.begin_with), learner.network, plan.model)
         learner.begin_with(taken.weights)
@@ -204,7 +231,11 @@ def _train(
     first, before, kept = _restore(folder, learner, plan, data) if resume else (0, 0.0, None)
     book = Report(report, resume_at=first) if report is not None else None
     failures: list[InstsegError] = []
-    batches = iter(_pipeline(data.patches, plan, first, failures))
+    patches = data.patches
+    if share.processes > 1:
+        _require_alike(learner, plan, first)
+        patches = PartOfPatches(patches, share.processes, share.process)
+    batches = iter(_pipeline(patches, plan.train.batch_size // share.processes, plan, first, failures))
     clock = _Clock(plan.train.batch_size, before)
     over = progress(plan.train, first, before)
     for iteration in itertools.count(first):
@@ -217,6 +248,8 @@ def _train(
         except tf.errors.OpError as error:
             if failures:
                 raise failures[0] from error
+            if share.processes > 1 and isinstance(error, _GONE):
+                raise _gone(folder, iteration, error) from error
             if not isinstance(error, tf.errors.ResourceExhaustedError):
                 raise
             raise InstsegError(
@@ -233,7 +266,11 @@ def _train(
         if book is not None:
             rate = learner.learning_rate(iteration, over)
             book.add(Row(done, rate, clock.images_per_second(), losses))
+        stopping = stop()
         over = progress(plan.train, done, clock.seconds())
+        # The first process has the clock; any can be asked to stop.
+        over, asked = learner.agree((over if share.chief else 0.0, float(stopping)))
+        stopped = asked > 0
         yield Step(
             iteration=done,
             losses=losses,
@@ -241,8 +278,7 @@ def _train(
             images_per_second=clock.images_per_second(),
             waiting=clock.share_waited(),
         )
-        stopped = stop()
-        if stopped or over >= 1 or done % plan.train.validation_every == 0:
+        if share.chief and (stopped or over >= 1 or done % plan.train.validation_every == 0):
             with clock.paused():
                 yield Busy(what="validating")
                 kept, scores = _best(kept, done, plan, data, learner, serving)
@@ -256,8 +292,30 @@ def _train(
             return
 
 
-def _pipeline(patches: Patches, plan: Plan, first: int, failures: list[InstsegError]) -> tf.data.Dataset:
-    """Batches from number `first` on, made beside the training by a few threads, in order.
+def _require_alike(learner: Learner, plan: Plan, first: int) -> None:
+    """See that all processes were given the same command."""
+    # Sums are of float32, which holds whole numbers up to 2^24.
+    own = float(zlib.crc32(json.dumps([plan.to_dict(), first], sort_keys=True).encode()) % 2**20)
+    total, squares = learner.agree((own / 2**10, (own / 2**10) ** 2))
+    count = learner.share.processes
+    if not np.isclose(squares * count, total**2, rtol=1e-6):
+        raise InstsegError(
+            "the processes of the training have other settings, data or models than each other; "
+            "give all of them the same command, and see that they see the same files"
+        )
+
+
+def _gone(folder: Path, iteration: int, error: Exception) -> InstsegError:
+    keeps = "keeps the last model saved before" if current_generation(folder) else "holds no model yet"
+    reason = str(error).strip().splitlines()[0]
+    return InstsegError(
+        f"another process of the training is gone ({reason}) after iteration {iteration}; {folder} {keeps}; "
+        "start all processes again, with --resume if there is a model"
+    )
+
+
+def _pipeline(patches: Patches, size: int, plan: Plan, first: int, failures: list[InstsegError]) -> tf.data.Dataset:
+    """Batches of a size from number `first` on, made beside the training by a few threads, in order.
 
     TensorFlow makes errors of its own of those that Python functions raise: `failures` takes what they were.
     """
@@ -274,9 +332,9 @@ def _pipeline(patches: Patches, plan: Plan, first: int, failures: list[InstsegEr
 
         kinds = (tf.float32, tf.int32, tf.int32)[: 3 if model.class_names else 2]
         images, *of_pixels = tf.numpy_function(draw, [number], kinds)
-        images.set_shape((train.batch_size, side, side, model.channels))
+        images.set_shape((size, side, side, model.channels))
         for values in of_pixels:
-            values.set_shape((train.batch_size, side, side))
+            values.set_shape((size, side, side))
         return images, *of_pixels
 
     numbers = tf.data.Dataset.range(first, train.iterations if train.minutes is None else 2**31)

@@ -11,6 +11,7 @@ from instseg.errors import UsageError
 if TYPE_CHECKING:
     from instseg.predict import Diameter as Size
     from instseg.predict import Model
+    from instseg.settings import ModelSettings
 
 _MODEL = "Directory that train wrote, or a name that models lists."
 KnownModel = Annotated[Path, typer.Argument(metavar="MODEL", help=_MODEL, show_default=False)]
@@ -64,18 +65,23 @@ def parse_diameter(text: str | None) -> "Size":
 
 def require_model(model: Path, diameter: "Size") -> Path:
     """Return the directory of a model for objects that can be brought to the size of its own."""
+    model = find_model(model)
+    settings = read_model(model)
+    if isinstance(diameter, float):
+        settings.magnification(diameter)
+    return model
+
+
+def read_model(model: Path) -> "ModelSettings":
+    """Return what the network of a model is."""
     from instseg.settings import ModelSettings
     from instseg.store import damaged, read_settings
 
-    model = find_model(model)
     _, stored = read_settings(model)
-    if isinstance(diameter, float):
-        try:
-            settings = ModelSettings.from_dict(stored["model"])
-        except (LookupError, TypeError, AttributeError) as error:
-            raise damaged(model, error) from error
-        settings.magnification(diameter)
-    return model
+    try:
+        return ModelSettings.from_dict(stored["model"])
+    except (LookupError, TypeError, AttributeError) as error:
+        raise damaged(model, error) from error
 
 
 def load_model(model: Path, threads: int | None) -> "Model":

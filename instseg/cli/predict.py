@@ -1,12 +1,10 @@
 """`instseg predict`."""
 
 import functools
-import math
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -18,21 +16,24 @@ from instseg.cli.model import (
     Tta,
     load_model,
     parse_diameter,
+    read_model,
     require_channels,
     require_model,
 )
 from instseg.cli.options import Given, settings_options
-from instseg.cli.targets import ManyImages, OneImage, Targets, require_parts
 from instseg.errors import InstsegError, UsageError
 from instseg.settings import ClusterSettings, ModelSettings, TileSettings
+from instseg.targets import ManyImages, OneImage, Targets
 
 if TYPE_CHECKING:
-    from instseg.instances import Instances
+    from instseg.batch import Done, Found
     from instseg.predict import Model
-    from instseg.segment import How, Segmented
+    from instseg.segment import How
+    from instseg.workers import Cluster
 
 # Fewer instances than this say nothing about the size of objects.
 _TELLING = 5
+_MOST_WORKERS = 1024
 
 
 @settings_options(clustering=ClusterSettings, tiles=TileSettings)
@@ -82,7 +83,19 @@ def predict(
             metavar="FILE", help="Also write polygons (.geojson, or .zip for ImageJ); with --out-dir a folder."
         ),
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads of TensorFlow.", show_default="all cores")] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(help="Threads of TensorFlow, of each worker if there are some.", show_default="all cores"),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", help="Have N processes on this machine do it.", show_default="none")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Have the workers of a Dask cluster do it.")
+    ] = None,
+    scheduler_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The same, by the file that the scheduler has written.")
+    ] = None,
     *,
     clustering: Given,
     tiles: Given,
@@ -98,6 +111,7 @@ def predict(
     size = parse_diameter(diameter)
     if (out is None) == (out_dir is None):
         raise UsageError("expected either --out FILE for one image or --out-dir DIR for many; give one of them")
+    cluster = _cluster_of(workers, scheduler, scheduler_file, threads)
     from instseg.data.folder import find_images
 
     files = _part_of(find_images(images), shard)
@@ -118,6 +132,8 @@ def predict(
             raise UsageError(f"--out is for one image, but {len(files)} were found; give --out-dir DIR")
         if planes:
             raise UsageError("--out is for one image, --planes gives many; give --out-dir DIR")
+        if cluster is not None and out.suffix.lower() != ".zarr":
+            raise UsageError(f"workers write the labels of one image as OME-Zarr, not as {out}; give --out NAME.zarr")
         targets: Targets = OneImage(out, extras, files[0])
     else:
         kept = overwrite or skip_existing or shard is not None
@@ -138,10 +154,10 @@ def predict(
     if not files:
         typer.echo("0 images, 0 instances")
         return
-    loaded = load_model(model, threads)
+    settings = read_model(model)
+    stacked = channels is not None or settings.channel_choice is not None
     from instseg.segment import How
 
-    stacked = channels is not None or loaded.settings.channel_choice is not None
     how = How(
         tta=tta,
         diameter=size,
@@ -152,15 +168,42 @@ def predict(
         mapped=any(targets.wants(kind) for kind in ("npz", "embeddings")),
         workspace=out_dir or (out or Path()).parent,
     )
-    if out is not None:
-        found = [_write(_one(loaded, files[0], stacked, how, targets), targets, files[0], "")]
-        typer.echo(f"{out}: {found[0].instances} instances")
+    if cluster is not None:
+        found = _spread(cluster, model, files, planes, stacked, how, targets)
     else:
-        found = _segment_all(loaded, files, planes, stacked, how, targets)
+        loaded = load_model(model, threads)
+        if out is not None:
+            found = [_one(loaded, files[0], stacked, how, targets)]
+            typer.echo(f"{out}: {found[0].instances} instances")
+        else:
+            found = _summed_up(_many(loaded, files, planes, stacked, how, targets), len(files))
     if size is None:
-        _warn(found, loaded.settings)
+        _warn(found, settings)
     elif size == "auto":
         _tell_sizes(found)
+
+
+def _cluster_of(
+    workers: int | None, scheduler: str | None, scheduler_file: Path | None, threads: int | None
+) -> "Cluster | None":
+    """Return who is to do the work, if it is not this process."""
+    given = [
+        name
+        for name, value in (("--workers", workers), ("--scheduler", scheduler), ("--scheduler-file", scheduler_file))
+        if value is not None
+    ]
+    if not given:
+        return None
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(given)} cannot go together; give one of them")
+    if workers is not None and not 1 <= workers <= _MOST_WORKERS:
+        raise UsageError(f"--workers is {workers}, expected a number from 1 to {_MOST_WORKERS}")
+    from instseg.extras import require_dask
+
+    require_dask()
+    from instseg.workers import Cluster
+
+    return Cluster(scheduler=scheduler, scheduler_file=scheduler_file, workers=workers, threads=threads)
 
 
 def _part_of(files: list[Path], shard: str | None) -> list[Path]:
@@ -173,16 +216,7 @@ def _part_of(files: list[Path], shard: str | None) -> list[Path]:
     return files[int(number) - 1 :: int(count)]
 
 
-class _Found(NamedTuple):
-    """What an image holds."""
-
-    instances: int
-    diameter: float
-    """Median over the instances, in pixels; 0 without any."""
-    magnification: float
-
-
-def _warn(found: "list[_Found]", settings: ModelSettings) -> None:
+def _warn(found: "list[Found]", settings: ModelSettings) -> None:
     """Say so where the objects are of another size than those that the model has learnt."""
     unlike = [one.diameter for one in found if one.instances >= _TELLING and settings.plainly_unlike(one.diameter)]
     if unlike:
@@ -194,173 +228,77 @@ def _warn(found: "list[_Found]", settings: ModelSettings) -> None:
         )
 
 
-def _tell_sizes(found: "list[_Found]") -> None:
+def _tell_sizes(found: "list[Found]") -> None:
     """Say at which sizes images were seen, where these were found out."""
     counts = Counter(round(one.magnification, 2) for one in found)
     told = ", ".join(f"{count} at {size:g} times its size" for size, count in sorted(counts.items()))
     terminal.note(f"Images were shown to the network as they are best recognised: {told}")
 
 
-def _one(model: "Model", file: Path, stacked: bool, how: "How", targets: Targets) -> "Segmented":
+def _one(model: "Model", file: Path, stacked: bool, how: "How", targets: Targets) -> "Found":
+    from instseg.batch import open_image, write_results
     from instseg.segment import segment_all
 
     with terminal.counting("Segmenting") as count:
         for found in segment_all(model, [functools.partial(open_image, file, stacked, targets, "")], how, count):
             if isinstance(found, InstsegError):
                 raise found
-            return found
+            return write_results(found, targets, file, "")
     raise AssertionError("an image gives a result")
 
 
-def open_image(file: Path, stacked: bool, targets: Targets, name: str) -> Any:
-    """Read an image, or open one that is too large for memory, for which some results cannot be made."""
-    from instseg.decoding import header
-    from instseg.files import is_zarr
-    from instseg.images import read_image
-    from instseg.omezarr import ZarrSource
-    from instseg.sources import LARGE, TiffSource, reads_in_parts
+def _many(model: "Model", files: list[Path], planes: bool, stacked: bool, how: "How", targets: Targets) -> "list[Done]":
+    from instseg.batch import segment_files
 
-    if is_zarr(file):
-        require_parts(file, targets, name)
-        return ZarrSource(file)
-    found = header(file, most_pixels=None)
-    if stacked or found.height * found.width <= LARGE or not reads_in_parts(file):
-        return read_image(file, stacked=stacked)
-    require_parts(file, targets, name)
-    return TiffSource(file)
-
-
-def _write(found: "Segmented", targets: Targets, file: Path, name: str) -> _Found:
-    """Write all results of one image and say what was found in it."""
-    import numpy as np
-
-    from instseg.decoding import place
-    from instseg.embeddings import write_embeddings
-    from instseg.images import BAND, write_label_bands, write_labels, write_picture
-    from instseg.instances import write_table
-    from instseg.omezarr import ZarrSource, write_zarr_labels
-    from instseg.outlines import write_outlines
-    from instseg.render import embeddings_picture
-
-    target = targets.labels(name)
-    if target.suffix.lower() == ".zarr":
-        like = found.image if isinstance(found.image, ZarrSource) else None
-        write_zarr_labels(target, found.labels.shape, found.bands(BAND), like)
-    else:
-        where = place(file) if target.suffix.lower() in (".tif", ".tiff") else None
-        if isinstance(found.labels, np.ndarray):
-            write_labels(target, found.labels, where)
-        else:
-            write_label_bands(target, found.labels.shape, found.bands(BAND), where)
-    if not isinstance(found.labels, np.ndarray):
-        if found.instances is None:
-            raise AssertionError("instances of stored labels are described")
-        if (path := targets.extra("scores", name)) is not None:
-            write_table(path, found.instances)
-        return _measured(found.instances.area, found.magnification)
-    if found.maps is not None:
-        if (path := targets.extra("npz", name)) is not None:
-            write_embeddings(path, found.maps)
-        if (path := targets.extra("embeddings", name)) is not None:
-            write_picture(path, embeddings_picture(found.maps.embeddings, found.maps.foreground))
-    if found.instances is not None:
-        if (path := targets.extra("overlay", name)) is not None:
-            write_picture(path, _overlay(found.image, found.labels, found.instances))
-        if (path := targets.extra("scores", name)) is not None:
-            write_table(path, found.instances)
-        if (path := targets.extra("outlines", name)) is not None:
-            write_outlines(path, found.labels, found.instances)
-    return _measured(np.bincount(found.labels.ravel())[1:], found.magnification)
-
-
-def _measured(areas: Any, magnification: float) -> _Found:
-    import numpy as np
-
-    return _Found(len(areas), float(np.sqrt(np.median(areas) * 4 / np.pi)) if len(areas) else 0.0, magnification)
-
-
-def _overlay(image: Any, labels: Any, found: "Instances") -> Any:
-    """Draw the outlines, in the colours of classes where the model knows some."""
-    import numpy as np
-
-    from instseg.render import below_each_other, classes_legend, overlay
-
-    if not found.class_names:
-        return overlay(image, labels)
-    classes = np.zeros(int(labels.max()) + 1, np.int32)
-    classes[found.id] = found.class_probabilities.argmax(axis=1) + 1
-    picture = overlay(image, labels, classes=classes)
-    return below_each_other([picture, classes_legend(picture.shape[1], found.class_names)])
-
-
-class _Job(NamedTuple):
-    """An image to segment."""
-
-    number: int
-    """Of its file, from 1."""
-    file: Path
-    name: str
-
-
-def _segment_all(
-    model: "Model", files: list[Path], planes: bool, stacked: bool, how: "How", targets: Targets
-) -> list[_Found]:
-    """Segment image after image; one that cannot be read costs no other."""
-    from instseg.segment import segment_all
-
-    failures: list[str] = []
-    written: list[_Found] = []
-    # Filled by the thread that reads.
-    jobs: deque[_Job] = deque()
-    start, pixels = time.perf_counter(), 0
+    done = []
     with terminal.counting("Segmenting") as count:
-        for found in segment_all(model, _readers(files, planes, stacked, jobs, targets), how):
-            job = jobs.popleft()
-            try:
-                if isinstance(found, InstsegError):
-                    raise found
-                written.append(_write(found, targets, job.file, job.name))
-                pixels += math.prod(found.labels.shape)
-            except InstsegError as error:
-                # Errors of reading name the file themselves.
-                named = str(job.file) in str(error)
-                failures.append(str(error) if named else f"{job.file}: {error}")
-            seconds = time.perf_counter() - start
-            speed = f"{job.number / seconds:.1f} images/s, {pixels / 1e6 / seconds:.2f} megapixels/s"
-            count(job.number, len(files), speed)
-    typer.echo(f"{len(written)} images, {sum(one.instances for one in written)} instances")
+        speed = _Speed(count, len(files))
+        for one in segment_files(model, files, how, targets, planes=planes, stacked=stacked):
+            done.append(one)
+            speed.tell(one.number, 0 if isinstance(one.found, str) else one.found.pixels)
+    return done
+
+
+class _Speed:
+    """Tells how fast images are done."""
+
+    def __init__(self, count: terminal.Counter, total: int) -> None:
+        self._count, self._total = count, total
+        self._start, self._pixels = time.perf_counter(), 0
+
+    def tell(self, done: int, pixels: int) -> None:
+        """Say how many are done, and how many pixels more."""
+        self._pixels += pixels
+        seconds = time.perf_counter() - self._start
+        speed = f"{done / seconds:.1f} images/s, {self._pixels / 1e6 / seconds:.2f} megapixels/s"
+        self._count(done, self._total, speed)
+
+
+def _summed_up(done: "list[Done]", files: int) -> "list[Found]":
+    """Say what was found in many images, and what could not be segmented."""
+    found = [one.found for one in done if not isinstance(one.found, str)]
+    failures = [one.found for one in done if isinstance(one.found, str)]
+    typer.echo(f"{len(found)} images, {sum(one.instances for one in found)} instances")
     if failures:
         for failure in failures[:10]:
             terminal.complain(failure)
-        raise InstsegError(f"{len(failures)} of {len(files)} files could not be segmented")
-    return written
+        raise InstsegError(f"{len(failures)} of {files} files could not be segmented")
+    return found
 
 
-def _readers(
-    files: list[Path], planes: bool, stacked: bool, jobs: "deque[_Job]", targets: Targets
-) -> Iterator[Callable[[], Any]]:
-    """Give a function that reads an image for each, and note in `jobs` what it is."""
-    from instseg.images import read_planes
+def _spread(
+    cluster: "Cluster", model: Path, files: list[Path], planes: bool, stacked: bool, how: "How", targets: Targets
+) -> "list[Found]":
+    """Have the workers of a cluster do it."""
+    from instseg.workers import model_file, predict_blocks, predict_files
 
-    for number, file in enumerate(files, start=1):
-        if not planes:
-            jobs.append(_Job(number, file, file.stem))
-            yield functools.partial(open_image, file, stacked, targets, file.stem)
-            continue
-        try:
-            images = read_planes(file)
-        except InstsegError as error:
-            jobs.append(_Job(number, file, file.stem))
-            yield functools.partial(_fail, error)
-            continue
-        for plane, image in enumerate(images):
-            jobs.append(_Job(number, file, f"{file.stem}-{plane:04d}"))
-            yield functools.partial(_given, image)
-
-
-def _fail(error: InstsegError) -> Any:
-    raise error
-
-
-def _given(image: Any) -> Any:
-    return image
+    where = model_file(model, cluster.threads)
+    if isinstance(targets, ManyImages):
+        with terminal.counting("Segmenting") as count:
+            speed = _Speed(count, len(files))
+            done = predict_files(cluster, where, files, how, targets, planes=planes, stacked=stacked, told=speed.tell)
+        return _summed_up(done, len(files))
+    with terminal.counting("Segmenting") as count:
+        found = predict_blocks(cluster, where, files[0], how, targets, stacked=stacked, told=count)
+    typer.echo(f"{targets.labels('')}: {found.instances} instances")
+    return [found]

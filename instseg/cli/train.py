@@ -22,6 +22,7 @@ from instseg.settings import NETWORKS, MetricLossSettings, ModelSettings, TrainS
 if TYPE_CHECKING:
     from instseg.data.training import TrainingData
     from instseg.plan import Plan
+    from instseg.strategy import StrategyName
     from instseg.train import Begun, Busy, Saved, Step
 
 # Going on with other values of these is meaningful; all others belong to the model.
@@ -70,6 +71,12 @@ def train(
         typer.Option(metavar="DIR", help="Where curves and pictures go.", show_default="MODEL_DIR/report"),
     ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of TensorFlow.", show_default="all cores")] = None,
+    strategy: Annotated[
+        Literal["auto", "one", "mirrored", "multi-worker"],
+        typer.Option(
+            help="Devices to learn on: one, all GPUs here, or all processes that TF_CONFIG names; auto: what there is."
+        ),
+    ] = "auto",
     *,
     training: Given,
     model: Given,
@@ -101,10 +108,7 @@ def train(
     # Numbers out of their bounds are told before TensorFlow takes its seconds.
     for settings, given in ((TrainSettings, training), (ModelSettings, model), (MetricLossSettings, metric)):
         settings(**given)
-    with terminal.waiting("Loading TensorFlow"):
-        from instseg.runtime import load_tensorflow
-
-        load_tensorflow(threads)
+    devices = _load_tensorflow(threads, strategy)
     if resuming:
         from instseg.plan import progress, stored_training
 
@@ -118,7 +122,23 @@ def train(
             return
     else:
         plan, prepared = _prepare_fresh(wish)
-    _run(model_dir, plan, prepared, report or model_dir / "report", resuming)
+    _run(model_dir, plan, prepared, report or model_dir / "report", resuming, devices)
+
+
+def _load_tensorflow(threads: int | None, name: "StrategyName") -> Any:
+    """Load TensorFlow and return the strategy of the training."""
+    found = []
+
+    def make() -> None:
+        from instseg.strategy import make_strategy
+
+        found.append(make_strategy(name))
+
+    with terminal.waiting("Loading TensorFlow"):
+        from instseg.runtime import load_tensorflow
+
+        load_tensorflow(threads, make)
+    return found[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -285,14 +305,14 @@ def _load(
         )
 
 
-def _run(model_dir: Path, plan: "Plan", prepared: "TrainingData", report: Path, resuming: bool) -> None:
+def _run(model_dir: Path, plan: "Plan", prepared: "TrainingData", report: Path, resuming: bool, strategy: Any) -> None:
     from instseg.train import Saved, Step
     from instseg.train import train as learn
 
     saved: Saved | None = None
     over = 0.0
     with _stopping() as stop, _showing(plan.train) as show:
-        for event in learn(model_dir, plan, prepared, resume=resuming, report=report, stop=stop):
+        for event in learn(model_dir, plan, prepared, resume=resuming, report=report, stop=stop, strategy=strategy):
             show(event)
             if isinstance(event, Saved):
                 saved = event

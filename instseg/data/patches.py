@@ -1,5 +1,6 @@
 """Batches of training patches, by number: the same seed and number give the same batch."""
 
+import copy
 import functools
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
@@ -63,11 +64,43 @@ class Sample(NamedTuple):
 
 
 class Patches(Protocol):
-    """A source of batches."""
+    """A source of batches.
+
+    Attributes
+    ----------
+    batch_size : int
+        Images in each.
+    """
+
+    batch_size: int
 
     def batch(self, number: int) -> Batch:
         """Return the batch of that number, always the same."""
         ...
+
+
+class PartOfPatches:
+    """What one of several processes learns from: with as many images in a batch, every so many-th batch.
+
+    Parameters
+    ----------
+    patches : DiscPatches or SamplePatches
+    processes : int
+        The batches of all of them, one after the other, are as large as those of `patches`, and each process draws its
+        own only.
+    process : int
+        Which of them it is for, from 0 on.
+    """
+
+    def __init__(self, patches: Patches, processes: int, process: int) -> None:
+        self._patches = copy.copy(patches)
+        self._patches.batch_size = patches.batch_size // processes
+        self._processes, self._process = processes, process
+        self.batch_size = self._patches.batch_size
+
+    def batch(self, number: int) -> Batch:
+        """Return the process's part of the batch of that number."""
+        return self._patches.batch(number * self._processes + self._process)
 
 
 def make_sample(image: NDArray[np.generic], labels: NDArray[np.int32]) -> Sample:
@@ -81,7 +114,7 @@ class DiscPatches:
 
     def __init__(self, discs: DiscSettings, *, batch_size: int, patch_size: int, seed: int) -> None:
         self._discs = discs
-        self._batch_size = batch_size
+        self.batch_size = batch_size
         self._patch_size = patch_size
         self._seed = seed
 
@@ -89,9 +122,9 @@ class DiscPatches:
         """Draw images and cut each into a few patches."""
         rng = stream(self._seed, BATCHES, number)
         patches: list[tuple[NDArray[np.float32], NDArray[np.int32]]] = []
-        while len(patches) < self._batch_size:
+        while len(patches) < self.batch_size:
             sample = make_sample(*draw_discs(rng, self._discs))
-            missing = self._batch_size - len(patches)
+            missing = self.batch_size - len(patches)
             for _ in range(min(missing, _PATCHES_PER_IMAGE)):
                 window = random_window(rng, sample.labels, self._patch_size, zoom=1.0)
                 patches.append(turn(rng, *_cut_sample(sample, window, self._patch_size)))
@@ -120,7 +153,7 @@ class SamplePatches:
         within: int | None = None,
     ) -> None:
         self._samples = samples
-        self._batch_size = batch_size
+        self.batch_size = batch_size
         self._patch_size = patch_size
         self._seed = seed
         self._within = within
@@ -131,7 +164,7 @@ class SamplePatches:
         """Cut patches of random images and change them."""
         rng = stream(self._seed, BATCHES, number)
         samples, patches = [], []
-        for _ in range(self._batch_size):
+        for _ in range(self.batch_size):
             samples.append(self._samples[self._choose(rng, number)])
             patches.append(self._patch(rng, samples[-1]))
         batch = _stack(rng, patches)

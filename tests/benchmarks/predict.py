@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from instseg.cli.predict import open_image
+from instseg.batch import open_image
 from instseg.cluster import cluster
 from instseg.data.discs import draw_discs
 from instseg.embeddings import Embeddings

@@ -1,8 +1,10 @@
 """Where the results of `predict` go."""
 
+import copy
 from abc import ABC, abstractmethod
 from collections import Counter
 from pathlib import Path
+from typing import Self
 
 from instseg.errors import InstsegError, UsageError
 
@@ -28,6 +30,10 @@ class Targets(ABC):
     @abstractmethod
     def labels(self, name: str) -> Path:
         """Return where the labels go."""
+
+    @abstractmethod
+    def resolved(self) -> Self:
+        """Return the same with absolute paths, for other processes."""
 
     @abstractmethod
     def wants(self, kind: str) -> bool:
@@ -64,6 +70,12 @@ class OneImage(Targets):
             raise UsageError(f"{image} is the image itself and would be replaced; give the results another name")
         self._out, self._extras = out, extras
 
+    def resolved(self) -> Self:
+        """See `Targets.resolved`."""
+        found = copy.copy(self)
+        found._out, found._extras = self._out.resolve(), _resolved(self._extras)
+        return found
+
     def prepare(self) -> None:
         """Nothing is missing: the folder of a single file is never made."""
 
@@ -89,6 +101,12 @@ class ManyImages(Targets):
         self._folder, self._suffix, self._extras = folder, suffix, extras
         self._folders = [folder, *(other for other in extras.values() if other is not None)]
         self._require_free(files, shared)
+
+    def resolved(self) -> Self:
+        """See `Targets.resolved`."""
+        found = copy.copy(self)
+        found._folder, found._extras = self._folder.resolve(), _resolved(self._extras)
+        return found
 
     def prepare(self) -> None:
         """Make the folders."""
@@ -137,6 +155,10 @@ class ManyImages(Targets):
                 raise InstsegError(
                     f"{folder} holds {len(taken)} files; add --overwrite or --skip-existing, or give another folder"
                 )
+
+
+def _resolved(paths: dict[str, Path | None]) -> dict[str, Path | None]:
+    return {kind: None if path is None else path.resolve() for kind, path in paths.items()}
 
 
 def require_parts(file: Path, targets: Targets, name: str) -> None:

@@ -1,0 +1,215 @@
+"""Tell what an image of a terapixel and a million images take, from what is measured here on small ones.
+
+    python tests/benchmarks/scale.py MODEL [--tasks 2000]
+
+MODEL is a directory that `instseg train` wrote on generated discs, or of objects like these. Measured are: the network
+and the clustering of a block on all cores of this machine, the bytes of its file and of its messages, the instances
+that reach into its seams; what joining two blocks, numbering a block's instances and writing its labels takes; and the
+time that a task without work takes a scheduler and its client. From these follow, by the side of the blocks: how many
+there are, what is kept on the way and sent over the network, what the one process that numbers needs, and how many
+machines like this one can work before the scheduler is busy all the time.
+"""
+
+import argparse
+import pickle
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import zarr
+
+from instseg.blocks import (
+    Numbering,
+    Seams,
+    join_block,
+    read_seams,
+    segment_block,
+    tables_for,
+    write_block,
+)
+from instseg.data.discs import draw_discs
+from instseg.segment import How, Looking, tiles_for
+from instseg.settings import DiscSettings, TileSettings
+from instseg.workers import Cluster, ModelFile, _Image, _work
+
+_PIECE = 1024
+_TERA = 10**12
+_SIDES = (1024, 2048, 4096, 8192)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path, metavar="MODEL")
+    parser.add_argument("--tasks", type=int, default=2000, help="tasks without work that the scheduler is timed with")
+    options = parser.parse_args()
+    per_task = time_tasks(options.tasks)
+    print(f"scheduler and client: {1000 * per_task:.2f} ms a task")
+    from instseg.predict import load
+
+    model = load(options.model)
+    measured = {side: measure(model, side) for side in _SIDES}
+    per_instance, bytes_of_instance = time_numbering()
+    print(f"numbering: {1e6 * per_instance:.2f} us and {bytes_of_instance:.0f} bytes for an instance at a seam")
+    print("\na block, by its side with the overlap")
+    show(
+        ("side", "overlap adds", "megapixels", "s", "joining ms", "writing ms", "kept KiB", "sent KiB", "at seams"),
+        (
+            (
+                side,
+                f"{one['extra']:.0%}",
+                f"{one['pixels']:.2f}",
+                f"{one['seconds']:.2f}",
+                f"{1000 * one['join']:.0f}",
+                f"{1000 * one['write']:.0f}",
+                f"{one['kept'] * one['pixels'] / 1024:.0f}",
+                f"{one['sent'] / 1024:.1f}",
+                f"{one['seam']:.0f}",
+            )
+            for side, one in measured.items()
+        ),
+    )
+    print("\nan image of one terapixel")
+    rows = []
+    for side, one in measured.items():
+        blocks = _TERA / 1e6 / one["pixels"]
+        work = blocks * (one["seconds"] + one["join"] + one["write"])
+        # Segmenting, joining and writing it, and its part of the pyramid.
+        scheduler, instances = 4 * blocks * per_task, blocks * one["seam"]
+        rows.append(
+            (
+                side,
+                f"{blocks:,.0f}",
+                f"{work / 86400:.1f}",
+                f"{scheduler / 3600:.2f}",
+                f"{instances * per_instance / 3600:.2f}",
+                f"{instances * bytes_of_instance / 2**30:.1f}",
+                f"{blocks * one['kept'] * one['pixels'] / 2**30:.0f}",
+                f"{blocks * one['sent'] / 2**30:.1f}",
+                f"{work / scheduler:,.0f}",
+            )
+        )
+    show(
+        (
+            "side",
+            "blocks",
+            "machine-days",
+            "scheduler h",
+            "numbering h",
+            "numbering GiB",
+            "kept GiB",
+            "sent GiB",
+            "machines that keep the scheduler busy",
+        ),
+        rows,
+    )
+    # Images of this size are one block, without overlap.
+    one = measured[2048]
+    images, seconds = 10**6, one["seconds"] / (1 + one["extra"]) / one["pixels"] * 2048**2 / 1e6
+    tasks = images / 16
+    print(
+        f"\na million images of 2048 x 2048: {images * seconds / 86400:.1f} machine-days, {tasks:,.0f} tasks of 16, "
+        f"{tasks * per_task / 60:.1f} minutes of the scheduler, which {16 * seconds / per_task:,.0f} machines keep busy"
+    )
+
+
+def show(header: tuple[str, ...], rows) -> None:
+    print("| " + " | ".join(header) + " |\n|" + "--:|" * len(header))
+    for row in rows:
+        print("| " + " | ".join(map(str, row)) + " |")
+
+
+def nothing(task: object) -> object:
+    return task
+
+
+def time_tasks(count: int) -> float:
+    """Return the seconds that a task without work takes, two workers doing them."""
+    payload = np.zeros(200, np.int64)
+    with Cluster(workers=2, threads=1).connected() as client:
+        list(_work(client, nothing, [payload] * 100))
+        start = time.perf_counter()
+        for _ in _work(client, nothing, [payload] * count):
+            pass
+        return (time.perf_counter() - start) / count
+
+
+def measure(model, side: int) -> dict[str, float]:
+    """Segment nine blocks of that side, overlap included, and tell of the one in the middle."""
+    how = How(tiles=TileSettings(tile=side))
+    core = tiles_for((3 * side, 3 * side), model.settings, how.tiles).tile(1, 1).core.shape[0]
+    looking = Looking(model, image(3 * core), how)
+    layout = looking.layout()
+    grid, middle = layout.grid, (1, 1)
+    tile = grid.tile(*middle)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        times = {}
+        for one in grid:
+            # The middle one is done in the middle: all that begins slowly has been done before.
+            times[one.place], _ = timed(lambda place=one.place: segment_block(looking, layout, place, folder))
+        kept = (folder / "1.1.npz").stat().st_size
+        numbering = Numbering()
+        for one in grid:
+            numbering.add(one.place, read_seams(folder, one.place))
+            numbering.join(one.place, join_block(folder, grid, one.place))
+        tables, _ = numbering.finish()
+        join, pairs = timed(lambda: join_block(folder, grid, middle))
+        target = zarr.create_array(str(folder / "labels"), shape=grid.shape, chunks=(512, 512), dtype="uint32")
+        needed = {place: tables[place] for place in tables_for(grid, middle, target.chunks)}
+        write, _ = timed(lambda: write_block(folder, grid, middle, needed, target))
+        seams = read_seams(folder, middle)
+    task = _Image(ModelFile("/models/model", "0" * 64, None), Path("/images/slide.zarr"), False, how, None)
+    # What a block's tasks are given, and what they give.
+    messages = (task, layout, middle, folder), seams, (folder, grid, middle), pairs, (folder, grid, middle, needed)
+    pixels = np.prod(tile.core.shape) / 1e6
+    return {
+        "pixels": float(pixels),
+        "extra": float(np.prod(tile.whole.shape) / 1e6 / pixels - 1),
+        "seconds": times[middle],
+        "kept": float(kept / pixels),
+        "join": join,
+        "write": write,
+        "sent": float(sum(len(pickle.dumps(one)) for one in messages)),
+        "seam": float(len(seams.numbers)),
+    }
+
+
+def timed(function):
+    start = time.perf_counter()
+    found = function()
+    return time.perf_counter() - start, found
+
+
+def image(size: int):
+    density = _PIECE**2 // 512**2
+    discs = DiscSettings(size=_PIECE, min_discs=50 * density, max_discs=50 * density)
+    pieces = [draw_discs(np.random.default_rng(number), discs)[0] for number in range(8)]
+    count = -(-size // _PIECE)
+    rows = [np.hstack([pieces[(row + column) % 8] for column in range(count)]) for row in range(count)]
+    return np.vstack(rows)[:size, :size]
+
+
+def time_numbering(blocks: int = 100, instances: int = 2000) -> tuple[float, float]:
+    """Return the seconds and the bytes that numbering takes for an instance at a seam: rows and columns of blocks."""
+    rng = np.random.default_rng(0)
+    numbers = np.arange(1, instances + 1, dtype=np.int32)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.perf_counter()
+    numbering = Numbering()
+    for row in range(blocks):
+        for column in range(blocks):
+            areas = rng.integers(1, 500, instances)
+            numbering.add((row, column), Seams(numbers[:0], numbers, areas, 10.0))
+            shared = np.stack([numbers[: instances // 4]] * 2, axis=1).astype(np.int64)
+            others = [place for place in ((row, column - 1), (row - 1, column)) if min(place) >= 0]
+            numbering.join((row, column), dict.fromkeys(others, shared))
+    numbering.finish()
+    count = blocks**2 * instances
+    taken = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    return (time.perf_counter() - start) / count, 1024 * taken / count
+
+
+if __name__ == "__main__":
+    main()
