@@ -9,6 +9,7 @@ import functools
 import hashlib
 import json
 import logging
+import os
 import shutil
 import sys
 import threading
@@ -48,9 +49,9 @@ from instseg.omezarr import (
     open_zarr_labels,
     replace_zarr,
 )
-from instseg.segment import How, Layout, Looking
+from instseg.segment import How, Layout, Looking, Readable
 from instseg.store import read_settings
-from instseg.targets import Targets
+from instseg.targets import Targets, require_parts
 from instseg.tiles import Box, Grid
 
 if TYPE_CHECKING:
@@ -72,7 +73,6 @@ _MOST_FILES = 16
 _FILLED = 2048
 # A worker that dies takes its task along; one that takes so many of them, whichever does it, is to blame itself.
 _RETRIES = 3
-_COMPARED = ("instseg", "distributed", "tensorflow", "numpy")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +95,13 @@ class Cluster:
     scheduler_file: Path | None = None
     workers: int | None = None
     threads: int | None = None
+
+    @property
+    def threads_of_each(self) -> int | None:
+        """Threads to tell workers; None where they know themselves."""
+        if self.threads is not None or self.workers is None:
+            return self.threads
+        return max(1, available_cores() // self.workers)
 
     @contextmanager
     def connected(self) -> Iterator["Client"]:
@@ -295,6 +302,7 @@ def predict_blocks(
         If the image cannot be segmented, something cannot be written, or an unfinished run with other settings is
         there.
     """
+    require_parts(image, targets, "")
     targets, how = targets.resolved(), _anywhere(how)
     out = targets.labels("")
     partial = out.with_name(f".{out.name}.partial")
@@ -442,6 +450,12 @@ def _work(
         client.cancel(list(numbers))
 
 
+def available_cores() -> int:
+    """Return how many cores this process may use."""
+    # macOS knows no affinity.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class _Failed(NamedTuple):
     """What is wrong with what the user gave: errors of other packages' making are the workers' own."""
 
@@ -488,14 +502,19 @@ class _Kept:
     """The image that was looked at last: opening it and choosing its channels takes time."""
 
     key: tuple[Any, ...] = ()
+    image: Readable
     looking: Looking
 
 
 def _looking(task: _Image) -> Looking:
     key = (task.model, task.path, task.stacked, repr(task.how))
     if _Kept.key != key:
-        image = open_image(task.path, task.stacked, task.targets, "")
-        _Kept.key, _Kept.looking = key, Looking(_loaded(task.model), image, task.how)
+        if _Kept.key and not isinstance(_Kept.image, np.ndarray):
+            _Kept.image.close()
+        _Kept.key = ()
+        _Kept.image = open_image(task.path, task.stacked, task.targets, "")
+        _Kept.looking = Looking(_loaded(task.model), _Kept.image, task.how)
+        _Kept.key = key
     return _Kept.looking
 
 

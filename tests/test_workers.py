@@ -233,6 +233,9 @@ def test_what_cannot_be_is_refused(tiny_model, stored, tmp_path):
     ]:
         found = command("predict", tiny_model, stored, *out, *arguments, code=code)
         assert words in found.stderr
+    found = command("predict", tiny_model, stored, *out, "--workers", "1", "--overlay", tmp_path / "o.png", code=1)
+    assert "which --overlay cannot be" in found.stderr
+    assert list(tmp_path.iterdir()) == []
     found = command("predict", tiny_model, stored, "--out", tmp_path / "labels.tif", "--workers", "2", code=2)
     assert "give --out NAME.zarr" in found.stderr
 

@@ -292,7 +292,7 @@ def _spread(
     """Have the workers of a cluster do it."""
     from instseg.workers import model_file, predict_blocks, predict_files
 
-    where = model_file(model, cluster.threads)
+    where = model_file(model, cluster.threads_of_each)
     if isinstance(targets, ManyImages):
         with terminal.counting("Segmenting") as count:
             speed = _Speed(count, len(files))
