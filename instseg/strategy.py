@@ -100,13 +100,15 @@ def make_strategy(name: StrategyName, patience: float = 60.0) -> tf.distribute.S
     InstsegError
         If `TF_CONFIG` is wrong, or a process does not answer.
     """
+    if name == "one":
+        return tf.distribute.get_strategy()
     peers = read_peers()
     devices = tf.config.list_physical_devices("GPU")
     if name == "auto":
         several = peers is not None and len(peers.addresses) > 1
         name = "multi-worker" if several else "mirrored" if len(devices) > 1 else "one"
-    if name == "one":
-        return tf.distribute.get_strategy()
+        if name == "one":
+            return tf.distribute.get_strategy()
     if name == "mirrored":
         if not devices:
             raise UsageError("--strategy mirrored is for several GPUs, but there is none here; leave it out")
@@ -117,8 +119,9 @@ def make_strategy(name: StrategyName, patience: float = 60.0) -> tf.distribute.S
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()
     except (tf.errors.OpError, RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
         raise InstsegError(
-            f"the processes of {_VARIABLE} do not come together ({error}); start all of them again"
+            f"the processes of {_VARIABLE} do not come together ({reason}); start all of them again"
         ) from error
 
 

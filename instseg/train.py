@@ -202,7 +202,8 @@ def train(
     share = share_of(strategy)
     if plan.train.batch_size % share.replicas:
         raise UsageError(
-            f"--batch-size is {plan.train.batch_size}, expected a multiple of {share.replicas}, the number of devices"
+            f"--batch-size is {plan.train.batch_size}, expected a multiple of {share.replicas}, the number of devices; "
+            "give another, or --strategy one"
         )
     if not share.chief:
         yield from _train(folder, plan, data, resume, None, stop, strategy)
