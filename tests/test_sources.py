@@ -131,7 +131,7 @@ def test_labels_are_written_band_by_band(tmp_path):
 def large(tmp_path, monkeypatch):
     """An image that counts as large, in a folder of its own."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("instseg.sources.LARGE", 1000)
+    monkeypatch.setattr("instseg.batch.LARGE", 1000)
     image = draw_discs(np.random.default_rng(2), DiscSettings(size=300, min_discs=50, max_discs=50))[0]
     tifffile.imwrite("large.tif", image, tile=(64, 64), compression="zlib")
     return image
