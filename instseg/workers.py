@@ -40,7 +40,7 @@ from instseg.blocks import (
 )
 from instseg.errors import InstsegError
 from instseg.extras import require_dask
-from instseg.files import make_folder, replacing, unwritable
+from instseg.files import is_zarr, make_folder, replacing, unwritable
 from instseg.instances import joined, write_table
 from instseg.omezarr import (
     ZarrSource,
@@ -164,7 +164,7 @@ def _require_fitting(client: "Client", where: str) -> None:
     own = {"instseg": version("instseg"), "distributed": version("distributed")}
     for name, node in [("the scheduler", found["scheduler"]), *sorted(found["workers"].items())]:
         packages = dict(node["packages"]) if node else {}
-        # What schedules need not segment.
+        # A scheduler segments nothing.
         for package in own if name != "the scheduler" else ("distributed",):
             if packages.get(package) != own[package]:
                 has = packages.get(package) or "none"
@@ -328,12 +328,10 @@ def predict_blocks(
         for number, pairs in each(_join, [(blocks, grid, place) for place in places], "Joining"):
             numbering.join(places[number], pairs)
         tables, count = numbering.finish(layout.clustering.min_size)
-        like = open_image(task.path, stacked, targets, "")
+        like = ZarrSource(task.path) if is_zarr(task.path) else None
         with _writing(out):
             shutil.rmtree(partial / "labels", ignore_errors=True)
-            arrays = create_zarr_labels(
-                partial / "labels", out.stem, grid.shape, like if isinstance(like, ZarrSource) else None
-            )
+            arrays = create_zarr_labels(partial / "labels", out.stem, grid.shape, like)
         writes = []
         for place in places:
             needed = {other: tables[other] for other in tables_for(grid, place, arrays[0].chunks)}
