@@ -27,7 +27,13 @@ from instseg.runtime import load_tensorflow
 found = []
 def make():
     from instseg.strategy import make_strategy
-    found.append(make_strategy("auto"))
+    if sys.argv[3:] == ["two devices"]:
+        import tensorflow as tf
+        (cpu,) = tf.config.list_physical_devices("CPU")
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+        found.append(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
+    else:
+        found.append(make_strategy("auto"))
 load_tensorflow(1, make)
 
 from instseg.data.patches import Batch, DiscPatches, PartOfPatches
@@ -93,22 +99,44 @@ def together(*commands):
     return told
 
 
-def test_two_processes_learn_what_one_does(tmp_path):
-    files = [tmp_path / f"{name}.npz" for name in ("first", "second", "alone")]
-    together(*(["-c", LEARN, 4, file] for file in files[:2]))
-    alone = start(["-c", LEARN, 4, files[2]])
+def run_alone(*command):
+    alone = start(command)
     told = end([alone])
     assert alone.returncode == 0, told
-    first, second, single = (np.load(file) for file in files)
-    assert (int(first["replicas"]), int(single["replicas"])) == (2, 1)
-    assert first["agreed"].tolist() == second["agreed"].tolist() == [3.0, 1.0]
-    for name in first.files:
-        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
-    np.testing.assert_allclose(first["losses"], single["losses"], rtol=2e-4)
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory):
+    """What one process on one device learns."""
+    file = tmp_path_factory.mktemp("single") / "single.npz"
+    run_alone("-c", LEARN, 4, file)
+    return np.load(file)
+
+
+def require_alike(found, single):
+    assert (int(found["replicas"]), int(single["replicas"])) == (2, 1)
+    np.testing.assert_allclose(found["losses"], single["losses"], rtol=2e-4)
     assert np.ptp(single["losses"][:, 0]) > 0.01
     for name in single.files:
         if name.startswith(("network", "averaged")):
-            np.testing.assert_allclose(first[name], single[name], atol=2e-3, err_msg=name)
+            np.testing.assert_allclose(found[name], single[name], atol=2e-3, err_msg=name)
+
+
+def test_two_processes_learn_what_one_does(tmp_path, single):
+    files = [tmp_path / f"{name}.npz" for name in ("first", "second")]
+    together(*(["-c", LEARN, 4, file] for file in files))
+    first, second = (np.load(file) for file in files)
+    assert first["agreed"].tolist() == second["agreed"].tolist() == [3.0, 1.0]
+    for name in first.files:
+        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+    require_alike(first, single)
+
+
+def test_two_devices_learn_what_one_does(tmp_path, single):
+    run_alone("-c", LEARN, 4, tmp_path / "mirrored.npz", "two devices")
+    mirrored = np.load(tmp_path / "mirrored.npz")
+    assert mirrored["agreed"].tolist() == [1.0, 0.5]
+    require_alike(mirrored, single)
 
 
 def train_command(model, iterations, *more):
