@@ -15,7 +15,7 @@ from instseg.embeddings import write_embeddings
 from instseg.errors import InstsegError
 from instseg.files import is_zarr
 from instseg.images import BAND, read_image, read_planes, write_label_bands, write_labels, write_picture
-from instseg.instances import Instances, write_table
+from instseg.instances import Instances, median_diameter, write_table
 from instseg.omezarr import ZarrSource, write_zarr_labels
 from instseg.outlines import write_outlines
 from instseg.render import below_each_other, classes_legend, embeddings_picture, overlay
@@ -169,8 +169,7 @@ def write_results(found: Segmented, targets: Targets, file: Path, name: str) -> 
 
 
 def _measured(areas: NDArray[np.integer], found: Segmented) -> Found:
-    diameter = float(np.sqrt(np.median(areas) * 4 / np.pi)) if len(areas) else 0.0
-    return Found(len(areas), diameter, found.magnification, math.prod(found.labels.shape))
+    return Found(len(areas), median_diameter(areas), found.magnification, math.prod(found.labels.shape))
 
 
 def _outlined(image: Any, labels: NDArray[np.int32], found: Instances) -> Any:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from instseg.cluster import cluster
 from instseg.errors import InstsegError
 from instseg.files import replacing
-from instseg.instances import Instances, describe
+from instseg.instances import Instances, describe, median_diameter
 from instseg.tiles import Box, Grid, components, face, require_countable, same_instances
 
 if TYPE_CHECKING:
@@ -99,12 +99,11 @@ def segment_block(looking: "Looking", layout: "Layout", place: Place, folder: Pa
     shared[0] = False
     inner = np.flatnonzero(~shared & (areas >= max(layout.clustering.min_size, 1)))
     numbers = np.flatnonzero(shared)
-    held = areas[areas > 0]
     contents: dict[str, Any] = {
         "inner": inner.astype(np.int32),
         "numbers": numbers.astype(np.int32),
         "areas": areas[numbers],
-        "diameter": np.sqrt(np.median(held) * 4 / np.pi) if len(held) else 0.0,
+        "diameter": median_diameter(areas[areas > 0]),
         "core": _packed(labels[core]),
         **{name: _packed(band) for name, band in bands.items()},
     }
@@ -272,11 +271,8 @@ def write_block(folder: Path, grid: Grid, place: Place, tables: Mapping[Place, T
         contents = _read(folder, tile.place, "core", "inner", "numbers")
         core = _unpacked(contents["core"], tile.core.shape)
         common = tile.core.common(box)
-        label_of = _label_of(contents["inner"], contents["numbers"], tables[tile.place])
-        # Smaller ones than may be have a number that is in neither list.
-        part = core[common.within(tile.core)]
-        label_of = np.pad(label_of, (0, max(0, int(part.max(initial=0)) + 1 - len(label_of))))
-        found[common.within(box)] = label_of[part]
+        label_of = _label_of(contents, tables[tile.place], int(core.max(initial=0)))
+        found[common.within(box)] = label_of[core[common.within(tile.core)]]
     target[box.within(grid.box)] = found
 
 
@@ -291,13 +287,13 @@ def read_instances(folder: Path, place: Place, table: Table) -> Instances:
     names = [f"{_DESCRIBED}{name}" for name in Instances.names()]
     found = _read(folder, place, "inner", "numbers", *names)
     instances = Instances.from_arrays({name.removeprefix(_DESCRIBED): found[name] for name in names})
-    label_of = _label_of(found["inner"], found["numbers"], table)
-    label_of = np.pad(label_of, (0, max(0, int(instances.id.max(initial=0)) + 1 - len(label_of))))
-    return instances.chosen(label_of[instances.id])
+    return instances.chosen(_label_of(found, table, int(instances.id.max(initial=0)))[instances.id])
 
 
-def _label_of(inner: NDArray[np.int32], numbers: NDArray[np.int32], table: Table) -> NDArray[np.int32]:
-    label_of = np.zeros(1 + max(int(inner.max(initial=0)), int(numbers.max(initial=0))), np.int32)
+def _label_of(contents: Mapping[str, NDArray[Any]], table: Table, largest: int) -> NDArray[np.int32]:
+    """Return the label of each number of a tile up to `largest`; too small instances are in neither list, and get 0."""
+    inner, numbers = contents["inner"], contents["numbers"]
+    label_of = np.zeros(1 + max(largest, int(inner.max(initial=0)), int(numbers.max(initial=0))), np.int32)
     label_of[inner] = np.arange(table.first, table.first + len(inner))
     label_of[numbers] = table.labels
     return label_of

@@ -26,18 +26,29 @@ def replacing(path: Path) -> Iterator[Path]:
     require_target(path)
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.partial{path.suffix}")
     try:
-        yield temporary
-        temporary.replace(path)
-    except OSError as error:
-        raise unwritable(path, error) from error
+        with writing(path):
+            yield temporary
+            temporary.replace(path)
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
-def unwritable(path: Path, error: OSError) -> InstsegError:
-    """Return the error for what cannot be written."""
-    return InstsegError(f"cannot write {path}: {error.strerror or error}; check the permissions and the space")
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say what cannot be written where the block cannot write it.
+
+    Raises
+    ------
+    InstsegError
+        Instead of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InstsegError(
+            f"cannot write {path}: {error.strerror or error}; check the permissions and the space"
+        ) from error
 
 
 def require_target(path: Path, *suffixes: str) -> None:

@@ -105,6 +105,17 @@ class Instances:
         return [list(row) for row in zip(*columns, strict=True)]
 
 
+def median_diameter(areas: NDArray[np.integer]) -> float:
+    """Return the median diameter of discs of areas (N,) in pixels; 0 without any.
+
+    Examples
+    --------
+    >>> round(median_diameter(np.array([1, 314, 1000])))
+    20
+    """
+    return float(np.sqrt(np.median(areas) * 4 / np.pi)) if len(areas) else 0.0
+
+
 def joined(parts: Sequence[Instances], label_of: NDArray[np.int32]) -> Instances:
     """Join what is known of the parts of instances.
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from instseg.decoding import ImageFileError
 from instseg.errors import InstsegError
 from instseg.extras import require_zarr
-from instseg.files import require_zarr_target, unwritable
+from instseg.files import require_zarr_target, writing
 from instseg.images import BAND
 from instseg.tiles import Box
 
@@ -175,21 +175,20 @@ def write_zarr_labels(
     partial = path.with_name(f".{path.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        arrays = create_zarr_labels(partial, path.stem, shape, like)
-        coarse: list[NDArray[np.int32]] = [np.zeros((0, array.shape[1]), np.int32) for array in arrays]
-        top = [0] * len(arrays)
-        for band in bands:
-            for level, array in enumerate(arrays):
-                step = 2**level
-                coarse[level] = np.concatenate([coarse[level], band[::step, ::step]])
-                # Whole rows of chunks at a time: each is compressed once.
-                if len(coarse[level]) >= BAND or top[level] + len(coarse[level]) == array.shape[0]:
-                    array[top[level] : top[level] + len(coarse[level])] = coarse[level].astype(np.uint32)
-                    top[level] += len(coarse[level])
-                    coarse[level] = coarse[level][:0]
-        replace_zarr(partial, path)
-    except OSError as error:
-        raise unwritable(path, error) from error
+        with writing(path):
+            arrays = create_zarr_labels(partial, path.stem, shape, like)
+            coarse: list[NDArray[np.int32]] = [np.zeros((0, array.shape[1]), np.int32) for array in arrays]
+            top = [0] * len(arrays)
+            for band in bands:
+                for level, array in enumerate(arrays):
+                    step = 2**level
+                    coarse[level] = np.concatenate([coarse[level], band[::step, ::step]])
+                    # Whole rows of chunks at a time: each is compressed once.
+                    if len(coarse[level]) >= BAND or top[level] + len(coarse[level]) == array.shape[0]:
+                        array[top[level] : top[level] + len(coarse[level])] = coarse[level].astype(np.uint32)
+                        top[level] += len(coarse[level])
+                        coarse[level] = coarse[level][:0]
+            replace_zarr(partial, path)
     finally:
         with suppress(OSError):
             shutil.rmtree(partial)

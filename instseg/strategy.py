@@ -21,8 +21,6 @@ from instseg.errors import InstsegError, UsageError
 StrategyName = Literal["auto", "one", "mirrored", "multi-worker"]
 
 _VARIABLE = "TF_CONFIG"
-# What processes of one training tell each other; anything else at a port is somebody else.
-_HELLO = b"instseg training\n"
 
 
 class Peers(NamedTuple):

@@ -40,7 +40,7 @@ from instseg.blocks import (
 )
 from instseg.errors import InstsegError
 from instseg.extras import require_dask
-from instseg.files import is_zarr, make_folder, replacing, unwritable
+from instseg.files import is_zarr, make_folder, replacing, writing
 from instseg.instances import joined, write_table
 from instseg.omezarr import (
     ZarrSource,
@@ -101,7 +101,7 @@ class Cluster:
         """Threads to tell workers; None where they know themselves."""
         if self.threads is not None or self.workers is None:
             return self.threads
-        return max(1, available_cores() // self.workers)
+        return max(1, _cores() // self.workers)
 
     @contextmanager
     def connected(self) -> Iterator["Client"]:
@@ -118,9 +118,8 @@ class Cluster:
 
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
         if self.scheduler is None and self.scheduler_file is None:
-            settings = {"distributed.scheduler.allowed-failures": _RETRIES, "distributed.admin.log-length": 100}
             with (
-                dask.config.set(settings),
+                dask.config.set({"distributed.scheduler.allowed-failures": _RETRIES}),
                 LocalCluster(
                     n_workers=self.workers,
                     threads_per_worker=1,
@@ -329,7 +328,7 @@ def predict_blocks(
             numbering.join(places[number], pairs)
         tables, count = numbering.finish(layout.clustering.min_size)
         like = ZarrSource(task.path) if is_zarr(task.path) else None
-        with _writing(out):
+        with writing(out):
             shutil.rmtree(partial / "labels", ignore_errors=True)
             arrays = create_zarr_labels(partial / "labels", out.stem, grid.shape, like)
         writes = []
@@ -345,7 +344,7 @@ def predict_blocks(
     if (path := targets.extra("scores", "")) is not None:
         parts = [read_instances(blocks, place, tables[place]) for place in places]
         write_table(path, joined(parts, np.arange(count + 1, dtype=np.int32)))
-    with _writing(out):
+    with writing(out):
         replace_zarr(partial / "labels", out)
         shutil.rmtree(partial)
     return Found(count, _median(diameters), layout.magnification, grid.shape[0] * grid.shape[1])
@@ -379,14 +378,6 @@ def _require_same(path: Path, task: _Image) -> None:
         return
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(own, indent=2) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise unwritable(path, error) from error
 
 
 def _parts(shape: tuple[int, int]) -> Iterator[Box]:
@@ -448,7 +439,7 @@ def _work(
         client.cancel(list(numbers))
 
 
-def available_cores() -> int:
+def _cores() -> int:
     """Return how many cores this process may use."""
     # macOS knows no affinity.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -535,11 +526,11 @@ def _join(task: tuple[Path, Grid, Place]) -> dict[Place, Any]:
 
 def _write(task: tuple[Path, Grid, Place, Mapping[Place, Table], Path]) -> None:
     folder, grid, place, tables, labels = task
-    with _writing(labels):
+    with writing(labels):
         write_block(folder, grid, place, tables, open_zarr_labels(labels)[0])
 
 
 def _fill(task: tuple[Path, int, Box]) -> None:
     labels, level, box = task
-    with _writing(labels):
+    with writing(labels):
         fill_level(open_zarr_labels(labels), level, box)

@@ -74,14 +74,9 @@ def require_model(model: Path, diameter: "Size") -> Path:
 
 def read_model(model: Path) -> "ModelSettings":
     """Return what the network of a model is."""
-    from instseg.settings import ModelSettings
-    from instseg.store import damaged, read_settings
+    from instseg.plan import stored_training
 
-    _, stored = read_settings(model)
-    try:
-        return ModelSettings.from_dict(stored["model"])
-    except (LookupError, TypeError, AttributeError) as error:
-        raise damaged(model, error) from error
+    return stored_training(model).plan.model
 
 
 def load_model(model: Path, threads: int | None) -> "Model":

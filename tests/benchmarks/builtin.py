@@ -11,9 +11,9 @@ replaced at the very end.
 import argparse
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
+
+from table import INSTSEG, call, link
 
 from instseg.builtin import CARD_FILE, FOLDER
 
@@ -31,30 +31,17 @@ def main() -> None:
     averaged = json.loads((options.results / "nuclei-60-tta.json").read_text(encoding="utf-8"))
     data, model = options.results / "data" / "nuclei", options.results / "nuclei"
     for part in ("train", "val"):
-        link(options.data / "dsb2018" / part, data)
+        for path in sorted((options.data / "dsb2018" / part).glob("*/*.png")):
+            link(path, data)
     resume = ["--resume"] if (model / "instseg.json").exists() else []
-    call("train", str(model), "--data", str(data), *_OPTIONS, *resume)
+    call([*INSTSEG, "train", str(model), "--data", str(data), *_OPTIONS, *resume])
     compact = options.results / "nuclei-compact"
     shutil.rmtree(compact, ignore_errors=True)
-    call("export", str(model), "--out", str(compact))
+    call([*INSTSEG, "export", str(model), "--out", str(compact)])
     card = json.dumps(describe(figures, averaged), indent=2, ensure_ascii=False)
     (compact / CARD_FILE).write_text(card + "\n", encoding="utf-8")
     shutil.rmtree(FOLDER / "nuclei", ignore_errors=True)
     shutil.copytree(compact, FOLDER / "nuclei")
-
-
-def link(source: Path, out: Path) -> None:
-    for path in sorted(source.glob("*/*.png")):
-        target = out / path.parent.name / path.name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if not target.exists():
-            target.symlink_to(path.resolve())
-
-
-def call(*arguments: str) -> None:
-    code = subprocess.run([sys.executable, "-m", "instseg", *arguments]).returncode
-    if code:
-        sys.exit(f"failed: instseg {' '.join(arguments)}")
 
 
 def describe(figures: dict, averaged: dict) -> dict:

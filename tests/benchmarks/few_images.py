@@ -14,7 +14,7 @@ import statistics
 from pathlib import Path
 
 import numpy as np
-from table import INSTSEG, call, evaluate, split_cells
+from table import INSTSEG, call, evaluate, link, split_cells
 
 # A part of an image of the test set, of ordinary difficulty.
 _SHOWN, _PART = "train_set2.png", np.s_[128:384, 128:384]
@@ -68,10 +68,7 @@ def drawn(source: Path, out: Path, count: int, seed: int) -> Path:
     names = sorted(path.name for path in (source / "images").iterdir())
     for name in np.random.default_rng(seed).choice(names, count, replace=False):
         for part in ("images", "labels"):
-            link = out / part / str(name)
-            link.parent.mkdir(parents=True, exist_ok=True)
-            if not link.exists():
-                link.symlink_to((source / part / str(name)).resolve())
+            link(source / part / str(name), out)
     return out
 
 

@@ -80,15 +80,19 @@ def write_images(folder: Path, options: argparse.Namespace) -> tuple[list[Path],
     for number in range(options.count):
         many.append(folder / f"{number:04d}.png")
         write_picture(many[-1], draw_discs(np.random.default_rng(number), DiscSettings())[0])
+    large = folder / "large.tif"
+    tifffile.imwrite(large, mosaic(options.large), tile=(512, 512), compression="zlib")
+    return many, large
+
+
+def mosaic(size: int):
+    """Return an image of discs of any size, as dense as the example images: eight pictures, repeated."""
     density = _PIECE**2 // 512**2
     discs = DiscSettings(size=_PIECE, min_discs=50 * density, max_discs=50 * density)
     pieces = [draw_discs(np.random.default_rng(number), discs)[0] for number in range(8)]
-    per_side = -(-options.large // _PIECE)
-    rows = [np.hstack([pieces[(row + column) % 8] for column in range(per_side)]) for row in range(per_side)]
-    large = folder / "large.tif"
-    image = np.vstack(rows)[: options.large, : options.large]
-    tifffile.imwrite(large, image, tile=(512, 512), compression="zlib")
-    return many, large
+    count = -(-size // _PIECE)
+    rows = [np.hstack([pieces[(row + column) % 8] for column in range(count)]) for row in range(count)]
+    return np.vstack(rows)[:size, :size]
 
 
 def run(model, files, into) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import zarr
+from predict import mosaic
 
 from instseg.blocks import (
     Numbering,
@@ -29,12 +30,10 @@ from instseg.blocks import (
     tables_for,
     write_block,
 )
-from instseg.data.discs import draw_discs
 from instseg.segment import How, Looking, tiles_for
-from instseg.settings import DiscSettings, TileSettings
+from instseg.settings import TileSettings
 from instseg.workers import Cluster, ModelFile, _Image, _work
 
-_PIECE = 1024
 _TERA = 10**12
 _SIDES = (1024, 2048, 4096, 8192)
 
@@ -139,7 +138,7 @@ def measure(model, side: int) -> dict[str, float]:
     """Segment nine blocks of that side, overlap included, and tell of the one in the middle."""
     how = How(tiles=TileSettings(tile=side))
     core = tiles_for((3 * side, 3 * side), model.settings, how.tiles).tile(1, 1).core.shape[0]
-    looking = Looking(model, image(3 * core), how)
+    looking = Looking(model, mosaic(3 * core), how)
     layout = looking.layout()
     grid, middle = layout.grid, (1, 1)
     tile = grid.tile(*middle)
@@ -180,15 +179,6 @@ def timed(function):
     start = time.perf_counter()
     found = function()
     return time.perf_counter() - start, found
-
-
-def image(size: int):
-    density = _PIECE**2 // 512**2
-    discs = DiscSettings(size=_PIECE, min_discs=50 * density, max_discs=50 * density)
-    pieces = [draw_discs(np.random.default_rng(number), discs)[0] for number in range(8)]
-    count = -(-size // _PIECE)
-    rows = [np.hstack([pieces[(row + column) % 8] for column in range(count)]) for row in range(count)]
-    return np.vstack(rows)[:size, :size]
 
 
 def time_numbering(blocks: int = 100, instances: int = 2000) -> tuple[float, float]:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from instseg.data.folder import find_pairs
 from instseg.images import read_image, read_labels
+from instseg.instances import median_diameter
 from instseg.metrics import average, score
 
 _LEAST, _MOST = 16, 50
@@ -33,7 +34,7 @@ def main() -> None:
     for pair in find_pairs(options.data):
         image, labels = read_image(pair.image), read_labels(pair.labels)
         areas = np.unique(labels[labels > 0], return_counts=True)[1]
-        diameter = np.sqrt(np.median(areas) * 4 / np.pi) if len(areas) else 0.0
+        diameter = median_diameter(areas)
         factors = {"as they are": 1.0}
         if diameter >= _LEAST:
             factors["shrunk twice"] = 0.5

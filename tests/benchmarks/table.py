@@ -73,10 +73,15 @@ def split_cells(source: Path, out: Path) -> None:
     """Part the cell images into 36 and 9 by links; sets 23 and 40 show the same field, and are on one side."""
     tested = set((_LISTS / "usiigaci-val.txt").read_text(encoding="utf-8").split())
     for path in sorted(source.glob("*/*.png")):
-        link = out / ("9" if path.stem in tested else "36") / path.parent.name / path.name
-        link.parent.mkdir(parents=True, exist_ok=True)
-        if not link.exists():
-            link.symlink_to(path.resolve())
+        link(path, out / ("9" if path.stem in tested else "36"))
+
+
+def link(path: Path, out: Path) -> None:
+    """Link an image or its labels into another data folder."""
+    target = out / path.parent.name / path.name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not target.exists():
+        target.symlink_to(path.resolve())
 
 
 def run(row: Row, options: argparse.Namespace) -> None:

@@ -20,17 +20,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import zarr
+from predict import mosaic
 
 from instseg.batch import open_image, write_results
-from instseg.data.discs import draw_discs
 from instseg.segment import How, segment_all
-from instseg.settings import DiscSettings
 from instseg.targets import OneImage
 from instseg.workers import Cluster, model_file, predict_blocks
 
-_PIECE = 1024
 _KINDS = ("npz", "embeddings", "overlay", "scores", "outlines")
 
 
@@ -74,15 +71,7 @@ def main() -> None:
 
 
 def write_image(path: Path, size: int) -> Path:
-    density = _PIECE**2 // 512**2
-    discs = DiscSettings(size=_PIECE, min_discs=50 * density, max_discs=50 * density)
-    pieces = [draw_discs(np.random.default_rng(number), discs)[0] for number in range(8)]
-    array = zarr.create_array(str(path), shape=(size, size), chunks=(512, 512), dtype=pieces[0].dtype)
-    for row in range(-(-size // _PIECE)):
-        for column in range(-(-size // _PIECE)):
-            top, left = row * _PIECE, column * _PIECE
-            piece = pieces[(row + column) % 8][: size - top, : size - left]
-            array[top : top + _PIECE, left : left + _PIECE] = piece
+    zarr.create_array(str(path), data=mosaic(size), chunks=(512, 512))
     return path
 
 
