@@ -118,19 +118,56 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[
 def normalised_everywhere(inputs: Any, gamma: Any, beta: Any, epsilon: float) -> tuple[Any, Any, Any]:
     """Normalise maps (B, H, W, C) by the moments over all devices: what one device would make of the whole batch.
 
+    Forward and backward each send 2 C numbers, all that a device has to know of the others' maps (Ioffe and Szegedy
+    2015, 1502.03167: the gradients in section 3). All that touches every pixel is TensorFlow's fused operations.
+
     Returns
     -------
     maps, mean, variance
-        The variance is the unbiased one, as the fused operation gives it.
+        The variance is the unbiased one, as the fused operation gives it. No gradient passes through the moments.
     """
-    exact = tf.cast(inputs, tf.float32)
-    parts = [tf.reduce_mean(values, axis=(0, 1, 2)) for values in (exact, tf.square(exact))]
-    mean, square = mean_over_replicas(parts)
-    variance = tf.nn.relu(square - tf.square(mean))
-    slope = gamma * tf.math.rsqrt(variance + epsilon)
-    found = tf.cast(exact * slope + (beta - mean * slope), inputs.dtype)
-    count = tf.cast(replicas() * tf.reduce_prod(tf.shape(inputs)[:3]), tf.float32)
-    return found, mean, variance * count / tf.maximum(count - 1.0, 1.0)
+    raw = tf.raw_ops
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def normalise(inputs: Any, gamma: Any, beta: Any) -> tuple[Any, Any]:
+        count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:3]), tf.float32)
+
+        def scaled(scale: Any, offset: Any) -> Any:
+            return raw.FusedBatchNormV3(
+                x=inputs, scale=scale, offset=offset, mean=mean, variance=variance, epsilon=epsilon, is_training=False
+            ).y
+
+        nothing = tf.zeros((0,), tf.float32)
+        own = raw.FusedBatchNormV3(
+            x=inputs, scale=gamma, offset=beta, mean=nothing, variance=nothing, epsilon=epsilon, is_training=True
+        )
+        biased = own.batch_variance * (count - 1.0) / count
+        mean, square = mean_over_replicas([own.batch_mean, biased + tf.square(own.batch_mean)])
+        variance = tf.nn.relu(square - tf.square(mean))
+
+        def backward(upstream: Any, *_: Any) -> tuple[Any, Any, Any]:
+            # As if the moments were given; and then what the maps change by changing them.
+            fixed = raw.FusedBatchNormGradV3(
+                y_backprop=upstream,
+                x=inputs,
+                scale=gamma,
+                reserve_space_1=mean,
+                reserve_space_2=variance,
+                reserve_space_3=nothing,
+                epsilon=epsilon,
+                is_training=False,
+            )
+            of_gamma, of_beta = fixed.scale_backprop, fixed.offset_backprop
+            along, alike = mean_over_replicas([of_gamma / count, of_beta / count])
+            steepness = -gamma * tf.math.rsqrt(variance + epsilon)
+            return fixed.x_backprop + scaled(steepness * along, steepness * alike), of_gamma, of_beta
+
+        everywhere = replicas() * count
+        moments = mean, variance * everywhere / tf.maximum(everywhere - 1.0, 1.0)
+        return (scaled(gamma, beta), *moments), backward
+
+    found: tuple[Any, Any, Any] = normalise(inputs, gamma, beta)
+    return found
 
 
 class _Layers:
