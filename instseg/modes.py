@@ -18,8 +18,11 @@ from instseg.settings import ClusterSettings
 NOISE = -1
 # Seeds are sought as maxima in windows of this side: an instance of a few pixels still has one.
 _WINDOW = 5
-# Seeds that are compared with each other at once: their pairs take 8 MiB at most.
+# Seeds that are compared with each other at once: any so many, more where they make fewer pairs within reach than this.
 _BATCH = 1024
+_MOST_PAIRS = 2**21
+# Points that are given to their modes at once: what is held of them stays in the processor's cache.
+_CHUNK = 2**14
 # Modes that a pixel is compared with: its own is the nearest but for large modes beside small ones.
 _NEIGHBOURS = 4
 # Embeddings that bring no bandwidth: neighbours within an object differ by noise, whose reach this covers.
@@ -172,18 +175,35 @@ def _merge(seeds: Modes) -> Modes:
     """Drop every seed within the reach of a better one that stays; seeds come best first.
 
     The result is that of going through them one by one. Done batch by batch, as
-    pairs of seeds are a quadratic number where a plateau makes every pixel one.
+    pairs of seeds are a quadratic number where a plateau makes every pixel one; each twice as large as the one before,
+    as long as its pairs are few, so that all that is done once a batch is done a logarithmic number of times.
     """
     kept = []
     left = np.arange(len(seeds.centres))
+    size = _BATCH // 2
     while len(left):
-        batch, left = left[:_BATCH], left[_BATCH:]
+        size = _fitting(seeds, left, 2 * size)
+        batch, left = left[:size], left[size:]
         chosen = batch[_stay(Modes(seeds.centres[batch], seeds.bandwidth[batch]))]
         kept.append(chosen)
         if len(left):
             left = left[~_reached(seeds.centres[left], Modes(seeds.centres[chosen], seeds.bandwidth[chosen]))]
     chosen = np.concatenate(kept)
     return Modes(seeds.centres[chosen], seeds.bandwidth[chosen])
+
+
+def _fitting(seeds: Modes, left: NDArray[np.intp], size: int) -> int:
+    """Return how many of the seeds that are left can be compared at once: `size`, or as few as it takes."""
+    from scipy.spatial import KDTree
+
+    size = min(size, len(left))
+    while size > _BATCH:
+        tree = KDTree(seeds.centres[left[:size]])
+        # Each pair counts twice, and each seed makes one with itself.
+        if tree.count_neighbors(tree, float(seeds.bandwidth[left[:size]].max())) <= 2 * _MOST_PAIRS:
+            break
+        size = max(_BATCH, size // 2)
+    return size
 
 
 def _reached(points: NDArray[np.float32], modes: Modes) -> NDArray[np.bool_]:
@@ -247,18 +267,21 @@ def _assign(points: NDArray[np.float32], modes: Modes, threshold: float) -> NDAr
     """Give each point to the mode that it is the most a member of, or to none below the threshold."""
     from scipy.spatial import KDTree
 
-    count = len(modes.centres)
+    tree = KDTree(modes.centres)
     # Nothing beyond the farthest reach can be a member, and not to look there is most of the speed.
     farthest = _reach(threshold)
-    distance, index = KDTree(modes.centres).query(
-        points,
-        # Asked for a list of neighbours, it returns (P, k) for a single one, too.
-        k=range(1, min(_NEIGHBOURS, count) + 1),
-        distance_upper_bound=float(farthest) * float(modes.bandwidth.max()) * (1 + 1e-6),
-    )
-    # Missing neighbours have an infinite distance and the index `count`.
-    scaled = distance / np.append(modes.bandwidth, np.float32(1))[index]
-    best = np.argmin(scaled, axis=1)[:, None]
-    nearest = np.take_along_axis(scaled, best, 1)[:, 0]
-    label = np.take_along_axis(index, best, 1)[:, 0]
-    return np.where(nearest <= farthest, label, NOISE).astype(np.int32)
+    bound = float(farthest) * float(modes.bandwidth.max()) * (1 + 1e-6)
+    # Asked for a list of neighbours, it returns (P, k) for a single one, too.
+    neighbours = range(1, min(_NEIGHBOURS, len(modes.centres)) + 1)
+    # Missing neighbours have an infinite distance and the index N.
+    bandwidth = np.append(modes.bandwidth, np.float32(1))
+    found = np.empty(len(points), np.int32)
+    for start in range(0, len(points), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        distance, index = tree.query(points[part], k=neighbours, distance_upper_bound=bound)
+        scaled = distance / bandwidth[index]
+        best = np.argmin(scaled, axis=1)[:, None]
+        nearest = np.take_along_axis(scaled, best, 1)[:, 0]
+        label = np.take_along_axis(index, best, 1)[:, 0]
+        found[part] = np.where(nearest <= farthest, label, NOISE)
+    return found

@@ -1,8 +1,9 @@
 """Time training by two processes of one thread against one: `python tests/benchmarks/strategy.py [--steps 40]`.
 
-Each process is pinned to its core and takes steps of the default network on batches of 8 patches of 128 x 128, which
-two share out, on loopback. Printed are images per second, their ratio, and the share of a step that one of two takes
-beyond one that learns from half of the batch alone: what travels, and waiting for each other. Starting does not count.
+Each process is pinned to its core and takes steps of the default network on patches of 128 x 128, on loopback. Two
+learn from as many patches each as one does, 8 to 32, and share out the default batch of 8. Printed are images per
+second, the ratios, and the share of a step of two that a step of one on as many patches does not take: what travels,
+and waiting for each other. Starting does not count.
 """
 
 import argparse
@@ -16,7 +17,8 @@ import time
 
 import numpy as np
 
-_BATCH = 8
+# Patches of a process, and how many processes there are.
+_RUNS = [(4, 1), (4, 2), (8, 1), (8, 2), (16, 1), (16, 2), (32, 1), (32, 2)]
 
 
 def main() -> None:
@@ -28,17 +30,17 @@ def main() -> None:
     if options.batch is not None:
         print(learn(options.batch, options.steps))
         return
-    times: dict[str, list[float]] = {}
+    times: dict[tuple[int, int], list[float]] = {}
     for _ in range(options.rounds):
-        for name, batch, count in (("one", _BATCH, 1), ("two", _BATCH, 2), ("one, half of the batch", _BATCH // 2, 1)):
-            times.setdefault(name, []).append(run(batch, count, options.steps))
-    seconds = {name: statistics.median(values) for name, values in times.items()}
-    for name, each in seconds.items():
-        images = _BATCH // 2 if "half" in name else _BATCH
-        print(f"{name}: {1000 * each:.0f} ms a step, {images / each:.1f} images/s")
-    print(f"two processes learn from {seconds['one'] / seconds['two']:.2f} times as many images as one")
-    beyond = 1 - seconds["one, half of the batch"] / seconds["two"]
-    print(f"of a step of two, {beyond:.0%} are the network and waiting for each other")
+        for each, count in _RUNS:
+            times.setdefault((each, count), []).append(run(each * count, count, options.steps))
+    seconds = {key: statistics.median(values) for key, values in times.items()}
+    print("| patches of each | one, ms a step | two, ms a step | images/s of two to one | network and waiting |")
+    print("|--:|--:|--:|--:|--:|")
+    for each in sorted({each for each, _ in _RUNS}):
+        one, two = seconds[each, 1], seconds[each, 2]
+        print(f"| {each} | {1000 * one:.0f} | {1000 * two:.0f} | {2 * one / two:.2f} | {1 - one / two:.0%} |")
+    print(f"sharing out a batch of 8, two learn {seconds[8, 1] / seconds[4, 2]:.2f} times as fast as one")
 
 
 def run(batch: int, count: int, steps: int) -> float:
