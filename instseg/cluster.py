@@ -8,6 +8,9 @@ from instseg.modes import NOISE, find_instances
 from instseg.regions import connected_pieces, fill_holes, remap_consecutive
 from instseg.settings import ClusterSettings
 
+# Pixels that are looked at together: few enough to stay in the processor's cache.
+_PART = 2**18
+
 
 def cluster(maps: Embeddings, settings: ClusterSettings | None = None) -> NDArray[np.int32]:
     """Turn embeddings into labels.
@@ -51,7 +54,7 @@ def cluster(maps: Embeddings, settings: ClusterSettings | None = None) -> NDArra
         found = find_instances(maps, foreground, points, settings)
     labels[foreground] = found + 1
     pieces = connected_pieces(labels)
-    pieces = _without_small(pieces, settings.min_size)
+    _drop_small(pieces, settings.min_size)
     if settings.noise == "nearest":
         pieces = grow(pieces, foreground)
     if settings.fill_holes:
@@ -150,7 +153,12 @@ def _points(
     return points
 
 
-def _without_small(labels: NDArray[np.int32], min_size: int) -> NDArray[np.int32]:
-    area = np.bincount(labels.ravel())
+def _drop_small(labels: NDArray[np.int32], min_size: int) -> None:
+    """Make labels of fewer pixels background, in place, part by part: NumPy counts 64-bit integers."""
+    parts = np.array_split(labels.reshape(-1), max(1, labels.size // _PART))
+    area = np.zeros(int(labels.max()) + 1, np.intp)
+    for part in parts:
+        area += np.bincount(part, minlength=len(area))
     keep = np.where(area >= min_size, np.arange(len(area)), 0).astype(np.int32)
-    return keep[labels]
+    for part in parts:
+        part[:] = keep[part]

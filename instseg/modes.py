@@ -7,6 +7,7 @@ al. 2019, 1906.11109, without its loop over instances).
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +24,8 @@ _BATCH = 1024
 _MOST_PAIRS = 2**21
 # Points that are given to their modes at once: what is held of them stays in the processor's cache.
 _CHUNK = 2**14
+# Pixels that are filtered at once, for the same reason.
+_CACHED = 2**18
 # Modes that a pixel is compared with: its own is the nearest but for large modes beside small ones.
 _NEIGHBOURS = 4
 # Embeddings that bring no bandwidth: neighbours within an object differ by noise, whose reach this covers.
@@ -159,14 +162,26 @@ def _averaged(values: NDArray[np.float32], window: int) -> NDArray[np.float32]:
 
     if window == 1:
         return values
-    averaged: NDArray[np.float32] = ndimage.uniform_filter(values, window, mode="constant")
-    return averaged
+    return _by_bands(lambda band: ndimage.uniform_filter(band, window, mode="constant"), values, window // 2)
+
+
+def _by_bands(
+    run: Callable[[NDArray[np.float32]], NDArray[np.float32]], values: NDArray[np.float32], reach: int
+) -> NDArray[np.float32]:
+    """Filter an image (H, W) whose pixels see `reach` rows up and down, in bands that stay in the processor's cache."""
+    height, width = values.shape
+    rows = max(_CACHED // width, 8 * reach, 1)
+    found = np.empty_like(values)
+    for top in range(0, height, rows):
+        above = min(reach, top)
+        found[top : top + rows] = run(values[top - above : top + rows + reach])[above:][:rows]
+    return found
 
 
 def _peaks(values: NDArray[np.float32], among: NDArray[np.bool_]) -> NDArray[np.bool_]:
     from scipy import ndimage
 
-    highest = ndimage.maximum_filter(values, _WINDOW, mode="nearest")
+    highest = _by_bands(lambda band: ndimage.maximum_filter(band, _WINDOW, mode="nearest"), values, _WINDOW // 2)
     peaks: NDArray[np.bool_] = (values == highest) & among
     return peaks
 
