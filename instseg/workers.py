@@ -124,6 +124,8 @@ class Cluster:
                     n_workers=self.workers,
                     threads_per_worker=1,
                     dashboard_address=None,
+                    # Its server of numbers would listen at port 8787 of all networks, and warn where that is taken.
+                    scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
                     silence_logs=logging.CRITICAL,
                 ) as local,
                 Client(local, timeout=60) as client,
@@ -369,10 +371,10 @@ def _require_same(path: Path, task: _Image) -> None:
             found = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise InstsegError(f"cannot read {path} ({error}); remove {path.parent}, and begin anew") from error
-        other = [name for name, value in own.items() if found.get(name) != value]
+        other = [f"{name} {found.get(name)}, now {value}" for name, value in own.items() if found.get(name) != value]
         if other:
             raise InstsegError(
-                f"{path.parent} holds an unfinished run with another {' and '.join(other)}; "
+                f"{path.parent} holds an unfinished run with other settings ({'; '.join(other)}); "
                 "give the same again to finish it, or remove it to begin anew"
             )
         return

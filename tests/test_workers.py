@@ -153,7 +153,7 @@ def test_a_run_goes_on_where_it_was_broken_off(tiny_model, stored, scheduler, tm
     assert 5 <= len(before) < 49
     # Another setting would not fit what is there.
     other = command(*arguments, "--min-size", 50, code=1)
-    assert "unfinished run with another changes" in other.stderr
+    assert "unfinished run with other settings (changes " in other.stderr
     command(*arguments)
     assert out.exists()
     assert not blocks.parent.exists()
