@@ -19,9 +19,10 @@ from instseg.settings import ClusterSettings
 NOISE = -1
 # Seeds are sought as maxima in windows of this side: an instance of a few pixels still has one.
 _WINDOW = 5
-# Seeds that are compared with each other at once: any so many, more where they make fewer pairs within reach than this.
+# Seeds that are compared with each other at once: any so many, and more where their pairs within reach are no more than
+# so many could make: 8 MiB.
 _BATCH = 1024
-_MOST_PAIRS = 2**21
+_MOST_PAIRS = 2**19
 # Points that are given to their modes at once: what is held of them stays in the processor's cache.
 _CHUNK = 2**14
 # Pixels that are filtered at once, for the same reason.

@@ -4,11 +4,12 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from instseg import modes
 from instseg.cluster import cluster, density_clusters, grow
 from instseg.data.discs import draw_discs
 from instseg.embeddings import Embeddings
 from instseg.errors import UsageError
-from instseg.modes import NOISE, Modes, _merge, flatness
+from instseg.modes import NOISE, Modes, _by_bands, _merge, flatness
 from instseg.overlaps import match
 from instseg.settings import ClusterSettings, DiscSettings
 
@@ -340,6 +341,35 @@ def test_merging_is_greedy_suppression_one_by_one(seed):
 def test_a_chain_of_seeds_keeps_every_second():
     centres = np.arange(9, dtype=np.float32)[:, None]
     assert _merge(Modes(centres, np.full(9, 1.5, np.float32))).centres[:, 0].tolist() == [0, 2, 4, 6, 8]
+
+
+def test_the_size_of_batches_changes_no_merge(monkeypatch):
+    rng = np.random.default_rng(0)
+    # A plateau, whose pairs do not fit, beside seeds that have none.
+    centres = np.concatenate([rng.normal(0, 0.1, (300, 2)), rng.uniform(5, 50, (700, 2))]).astype(np.float32)
+    centres = centres[rng.permutation(len(centres))]
+    seeds = Modes(centres, rng.uniform(0.3, 0.8, len(centres)).astype(np.float32))
+    whole = _merge(seeds)
+    assert 300 < len(whole.centres) < 700
+    for batch, pairs in ((8, 20), (64, 64), (2, 10_000)):
+        monkeypatch.setattr(modes, "_BATCH", batch)
+        monkeypatch.setattr(modes, "_MOST_PAIRS", pairs)
+        parted = _merge(seeds)
+        np.testing.assert_array_equal(parted.centres, whole.centres)
+        np.testing.assert_array_equal(parted.bandwidth, whole.bandwidth)
+
+
+@pytest.mark.parametrize("shape", [(1, 7), (97, 20), (40, 400)])
+@pytest.mark.parametrize("window", [3, 5])
+def test_filters_in_bands_are_those_of_the_whole(monkeypatch, shape, window):
+    from scipy import ndimage
+
+    monkeypatch.setattr(modes, "_CACHED", 200)
+    values = np.random.default_rng(0).random(shape, np.float32)
+    highest = _by_bands(lambda band: ndimage.maximum_filter(band, window, mode="nearest"), values, window // 2)
+    np.testing.assert_array_equal(highest, ndimage.maximum_filter(values, window, mode="nearest"))
+    mean = _by_bands(lambda band: ndimage.uniform_filter(band, window, mode="constant"), values, window // 2)
+    np.testing.assert_allclose(mean, ndimage.uniform_filter(values, window, mode="constant"), atol=1e-6)
 
 
 # Invariants
