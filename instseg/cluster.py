@@ -4,12 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instseg.embeddings import Embeddings
-from instseg.modes import NOISE, find_instances
+from instseg.modes import CACHED, NOISE, find_instances
 from instseg.regions import connected_pieces, fill_holes, remap_consecutive
 from instseg.settings import ClusterSettings
-
-# Pixels that are looked at together: few enough to stay in the processor's cache.
-_PART = 2**18
 
 
 def cluster(maps: Embeddings, settings: ClusterSettings | None = None) -> NDArray[np.int32]:
@@ -155,7 +152,7 @@ def _points(
 
 def _drop_small(labels: NDArray[np.int32], min_size: int) -> None:
     """Make labels of fewer pixels background, in place, part by part: NumPy counts 64-bit integers."""
-    parts = np.array_split(labels.reshape(-1), max(1, labels.size // _PART))
+    parts = np.array_split(labels.reshape(-1), max(1, labels.size // CACHED))
     area = np.zeros(int(labels.max()) + 1, np.intp)
     for part in parts:
         area += np.bincount(part, minlength=len(area))

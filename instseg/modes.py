@@ -25,8 +25,8 @@ _BATCH = 1024
 _MOST_PAIRS = 2**19
 # Points that are given to their modes at once: what is held of them stays in the processor's cache.
 _CHUNK = 2**14
-# Pixels that are filtered at once, for the same reason.
-_CACHED = 2**18
+# Pixels that are looked at together where an image is gone through in parts, for the same reason.
+CACHED = 2**18
 # Modes that a pixel is compared with: its own is the nearest but for large modes beside small ones.
 _NEIGHBOURS = 4
 # Embeddings that bring no bandwidth: neighbours within an object differ by noise, whose reach this covers.
@@ -171,7 +171,7 @@ def _by_bands(
 ) -> NDArray[np.float32]:
     """Filter an image (H, W) whose pixels see `reach` rows up and down, in bands that stay in the processor's cache."""
     height, width = values.shape
-    rows = max(_CACHED // width, 8 * reach, 1)
+    rows = max(CACHED // width, 8 * reach, 1)
     found = np.empty_like(values)
     for top in range(0, height, rows):
         above = min(reach, top)

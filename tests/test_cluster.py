@@ -364,7 +364,7 @@ def test_the_size_of_batches_changes_no_merge(monkeypatch):
 def test_filters_in_bands_are_those_of_the_whole(monkeypatch, shape, window):
     from scipy import ndimage
 
-    monkeypatch.setattr(modes, "_CACHED", 200)
+    monkeypatch.setattr(modes, "CACHED", 200)
     values = np.random.default_rng(0).random(shape, np.float32)
     highest = _by_bands(lambda band: ndimage.maximum_filter(band, window, mode="nearest"), values, window // 2)
     np.testing.assert_array_equal(highest, ndimage.maximum_filter(values, window, mode="nearest"))
