@@ -283,21 +283,36 @@ def _assign(points: NDArray[np.float32], modes: Modes, threshold: float) -> NDAr
     """Give each point to the mode that it is the most a member of, or to none below the threshold."""
     from scipy.spatial import KDTree
 
-    tree = KDTree(modes.centres)
     # Nothing beyond the farthest reach can be a member, and not to look there is most of the speed.
     farthest = _reach(threshold)
     bound = float(farthest) * float(modes.bandwidth.max()) * (1 + 1e-6)
-    # Asked for a list of neighbours, it returns (P, k) for a single one, too.
-    neighbours = range(1, min(_NEIGHBOURS, len(modes.centres)) + 1)
-    # Missing neighbours have an infinite distance and the index N.
-    bandwidth = np.append(modes.bandwidth, np.float32(1))
-    found = np.empty(len(points), np.int32)
+    order = np.argsort(modes.centres[:, 0])
+    modes = Modes(modes.centres[order], modes.bandwidth[order])
+    found = np.full(len(points), NOISE, np.int32)
     for start in range(0, len(points), _CHUNK):
-        part = slice(start, start + _CHUNK)
-        distance, index = tree.query(points[part], k=neighbours, distance_upper_bound=bound)
-        scaled = distance / bandwidth[index]
+        part = points[start : start + _CHUNK]
+        # NumPy is much slower along the first of two axes whose second is short.
+        columns = np.ascontiguousarray(part.T)
+        near = _around(modes.centres, columns.min(axis=1) - bound, columns.max(axis=1) + bound)
+        if not len(near):
+            continue
+        # Points of a few rows of the image have few modes near, and a tree of these is as deep in an image of any size.
+        tree = KDTree(modes.centres[near])
+        # Asked for a list of neighbours, it returns (P, k) for a single one, too.
+        neighbours = range(1, min(_NEIGHBOURS, len(near)) + 1)
+        distance, index = tree.query(part, k=neighbours, distance_upper_bound=bound)
+        # Missing neighbours have an infinite distance and the index N.
+        scaled = distance / np.append(modes.bandwidth[near], np.float32(1))[index]
         best = np.argmin(scaled, axis=1)[:, None]
         nearest = np.take_along_axis(scaled, best, 1)[:, 0]
-        label = np.take_along_axis(index, best, 1)[:, 0]
-        found[part] = np.where(nearest <= farthest, label, NOISE)
+        label = np.take_along_axis(np.append(order[near], NOISE)[index], best, 1)[:, 0]
+        found[start : start + _CHUNK] = np.where(nearest <= farthest, label, NOISE)
     return found
+
+
+def _around(centres: NDArray[np.float32], low: NDArray[np.float32], high: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Return which centres (N, D), sorted by their first number, lie within two bounds (D,)."""
+    first = int(np.searchsorted(centres[:, 0], low[0], "left"))
+    last = int(np.searchsorted(centres[:, 0], high[0], "right"))
+    span = centres[first:last]
+    return first + np.flatnonzero(((span >= low) & (span <= high)).all(axis=1))

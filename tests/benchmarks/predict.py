@@ -1,6 +1,6 @@
 """Time prediction of many images and of a large one against the bare network, and measure its peak memory.
 
-    python tests/benchmarks/predict.py MODEL [--count 100] [--large 8192] [--rounds 3]
+    python tests/benchmarks/predict.py MODEL [--count 100] [--large 8192] [--rounds 3] [--keep DIR]
 
 MODEL is a directory that `instseg train` wrote on generated discs, or of objects like these. Printed are
 
@@ -8,7 +8,7 @@ MODEL is a directory that `instseg train` wrote on generated discs, or of object
   `--large` squared, over the bare network's passes on the same pixels, each counted once: medians of `--rounds`, in
   turn, within one process, so without its start; and the share of pixels that overlaps add;
 * the time of clustering by the megapixel, from 0.25 to 16 megapixels at the same density, over that of the smallest;
-* the peak memory of a process that predicts the large image.
+* the peak memory of a process that predicts the many images, and of one that predicts the large one.
 """
 
 import argparse
@@ -54,24 +54,28 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=100, help="images of 512 x 512")
     parser.add_argument("--large", type=int, default=8192, help="height and width of the large image")
     parser.add_argument("--rounds", type=int, default=3, help="times that each is run")
-    parser.add_argument("--peak-of", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="where the images go, for `stardist_speed.py`")
+    parser.add_argument("--peak-of", nargs="+", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     from instseg.predict import load
 
     model = load(options.model)
     if options.peak_of is not None:
-        run(model, [options.peak_of], Into(options.peak_of.parent))
+        with tempfile.TemporaryDirectory() as temporary:
+            run(model, options.peak_of, Into(Path(temporary)))
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
         return
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        many, large = write_images(folder, options)
+        images = options.keep or folder
+        images.mkdir(parents=True, exist_ok=True)
+        many, large = write_images(images, options)
         compare(f"{options.count} images of 512 x 512", model, many, Into(folder), options.rounds)
         compare(f"an image of {options.large} x {options.large}", model, [large], Into(folder), options.rounds)
-        command = [sys.executable, __file__, str(options.model), "--peak-of", str(large)]
-        peak = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-        size = options.large**2 / 1e6
-        print(f"peak memory of a process that predicts {size:.0f} megapixels: {peak:.2f} GiB")
+        for what, files in ((f"{options.count} images", many), ("the large one", [large])):
+            command = [sys.executable, __file__, str(options.model), "--peak-of", *map(str, files)]
+            peak = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+            print(f"peak memory of a process that predicts {what}: {peak:.2f} GiB")
         compare_sizes(model, many[0], options.rounds)
 
 

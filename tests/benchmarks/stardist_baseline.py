@@ -29,23 +29,43 @@ def main():
     parser.add_argument("--minutes", type=float, default=20.0, help="time to train for")
     parser.add_argument("--seed", type=int, default=0, help="of the split and the augmentation")
     options = parser.parse_args()
-    end = time.perf_counter() + 60 * options.minutes
+    model, thresholds = trained(options.train, options.minutes, options.seed)
+    options.out.mkdir(parents=True, exist_ok=True)
+    start = time.perf_counter()
+    count = 0
+    for path in sorted(options.images.iterdir()):
+        found, _ = model.predict_instances(read(path), show_tile_progress=False, **thresholds)
+        Image.fromarray(found.astype(np.uint16)).save(options.out / f"{path.stem}.png")
+        count += 1
+    print(f"{count} images in {time.perf_counter() - start:.1f} s")
 
+
+def read(path):
+    """Read and normalise an image as StarDist's examples do."""
     from csbdeep.utils import normalize
+
+    return normalize(np.asarray(Image.open(path)).astype(np.float32), 1, 99.8)
+
+
+def configuration():
+    """Return the settings of StarDist's examples."""
+    from stardist.models import Config2D
+
+    return Config2D(n_rays=32, grid=(2, 2), n_channel_in=1, train_patch_size=(128, 128), train_batch_size=8)
+
+
+def trained(folder, minutes, seed):
+    """Train for some minutes from now and return the model and its thresholds, as `predict_instances` takes them."""
+    end = time.perf_counter() + 60 * minutes
     from stardist import fill_label_holes
-    from stardist.models import Config2D, StarDist2D
+    from stardist.models import StarDist2D
     from tensorflow import keras
 
-    def read(path):
-        return normalize(np.asarray(Image.open(path)).astype(np.float32), 1, 99.8)
-
-    names = sorted(path.name for path in (options.train / "images").iterdir())
-    images = [read(options.train / "images" / name) for name in names]
-    labels = [
-        fill_label_holes(np.asarray(Image.open(options.train / "labels" / name)).astype(np.int32)) for name in names
-    ]
-    rng = np.random.default_rng(options.seed)
-    np.random.seed(options.seed)  # noqa: NPY002 (what StarDist's data generator draws from)
+    names = sorted(path.name for path in (folder / "images").iterdir())
+    images = [read(folder / "images" / name) for name in names]
+    labels = [fill_label_holes(np.asarray(Image.open(folder / "labels" / name)).astype(np.int32)) for name in names]
+    rng = np.random.default_rng(seed)
+    np.random.seed(seed)  # noqa: NPY002 (what StarDist's data generator draws from)
     order = rng.permutation(len(names))
     held, used = order[: len(names) // 10], order[len(names) // 10 :]
 
@@ -66,7 +86,7 @@ def main():
             image, label = image[:, ::-1], label[:, ::-1]
         return image * rng.uniform(0.6, 2) + rng.uniform(-0.2, 0.2), label
 
-    config = Config2D(n_rays=32, grid=(2, 2), n_channel_in=1, train_patch_size=(128, 128), train_batch_size=8)
+    config = configuration()
     config.train_checkpoint = config.train_checkpoint_last = config.train_checkpoint_epoch = None
     config.train_tensorboard = False
     # More than there will be time for.
@@ -83,20 +103,10 @@ def main():
         augmenter=augment,
     )
     late = time.perf_counter() - end
-    print(f"{stop.steps} steps, {len(used)} images, {late:.0f} s beyond {options.minutes:g} minutes")
+    print(f"{stop.steps} steps, {len(used)} images, {late:.0f} s beyond {minutes:g} minutes")
     chosen = model.optimize_thresholds(held_images, held_labels, save_to_json=False)
     print(f"thresholds: {chosen}")
-
-    options.out.mkdir(parents=True, exist_ok=True)
-    start = time.perf_counter()
-    count = 0
-    for path in sorted(options.images.iterdir()):
-        found, _ = model.predict_instances(
-            read(path), prob_thresh=chosen["prob"], nms_thresh=chosen["nms"], show_tile_progress=False
-        )
-        Image.fromarray(found.astype(np.uint16)).save(options.out / f"{path.stem}.png")
-        count += 1
-    print(f"{count} images in {time.perf_counter() - start:.1f} s")
+    return model, {"prob_thresh": chosen["prob"], "nms_thresh": chosen["nms"]}
 
 
 if __name__ == "__main__":
