@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from instseg.errors import UsageError
 from instseg.settings import Precision
 
 # What Linux calls the instructions of x86 processors that multiply bfloat16, two (AVX-512) to four (AMX) times as fast
@@ -67,6 +68,31 @@ def fastest_precision() -> Precision:
     if os.environ["TF_ENABLE_ONEDNN_OPTS"].lower() in ("0", "false") or tf.config.list_physical_devices("GPU"):
         return "float32"
     return "bfloat16" if _cpu_flags() & _BFLOAT16_FLAGS else "float32"
+
+
+def require_precision(precision: Precision) -> None:
+    """See that models can compute in a precision here.
+
+    Raises
+    ------
+    UsageError
+        If it is bfloat16 and the machine is not made for it: TensorFlow would quietly go on in float32.
+    """
+    if precision == "bfloat16" and fastest_precision() != "bfloat16":
+        raise UsageError(
+            "--precision is bfloat16, expected float32: bfloat16 needs a CPU that is made for it (avx512_bf16 or amx_bf16 "
+            "in /proc/cpuinfo), oneDNN and no GPU; leave it out here"
+        )
+
+
+def compute_in(precision: Precision) -> None:
+    """Set what convolutions of functions that this thread calls next compute in, whatever they were made for.
+
+    TensorFlow rewrites a function for each of these settings once, when it is first called with it, and keeps both.
+    Their inputs, outputs and sums stay float32.
+    """
+    tf = load_tensorflow()
+    tf.config.optimizer.set_experimental_options({"auto_mixed_precision_onednn_bfloat16": precision == "bfloat16"})
 
 
 def _cpu_flags() -> set[str]:

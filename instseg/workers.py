@@ -50,6 +50,7 @@ from instseg.omezarr import (
     replace_zarr,
 )
 from instseg.segment import How, Layout, Looking, Readable
+from instseg.settings import Precision
 from instseg.store import read_settings
 from instseg.targets import Targets, require_parts
 from instseg.tiles import Box, Grid
@@ -180,9 +181,10 @@ class ModelFile(NamedTuple):
     path: str
     digest: str
     threads: int | None
+    precision: Precision = "float32"
 
 
-def model_file(model: Path, threads: int | None = None) -> ModelFile:
+def model_file(model: Path, threads: int | None = None, precision: Precision = "float32") -> ModelFile:
     """Return what tells workers of a model: where it is, and what it holds.
 
     Raises
@@ -190,7 +192,7 @@ def model_file(model: Path, threads: int | None = None) -> ModelFile:
     InstsegError
         If it cannot be read.
     """
-    return ModelFile(str(model.resolve()), _digest(model), threads)
+    return ModelFile(str(model.resolve()), _digest(model), threads, precision)
 
 
 def _digest(model: Path) -> str:
@@ -474,7 +476,7 @@ def _loaded(model: ModelFile) -> "Model":
         raise InstsegError(f"the model {path} is another one on {_here()} than where the run began; copy it there")
     if "tensorflow" not in sys.modules:
         load_tensorflow(model.threads or _own_threads())
-    return load(path)
+    return load(path, precision=model.precision)
 
 
 def _own_threads() -> int:

@@ -1,9 +1,14 @@
 """What the machine is found to be, before and after TensorFlow is loaded."""
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
+import instseg
 import instseg.runtime as runtime
+from instseg.data.discs import draw_discs
+from instseg.errors import UsageError
+from instseg.settings import DiscSettings
 
 BEFORE, AFTER = "processor : 0\nmodel name : X\nflags\t\t: fpu sse2 ", "\n\nprocessor : 1\n"
 
@@ -51,3 +56,22 @@ def test_bfloat16_is_for_the_cpu_and_its_library_only(tmp_path, monkeypatch):
     assert runtime.fastest_precision() == "bfloat16"
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["a GPU"] if kind == "GPU" else [])
     assert runtime.fastest_precision() == "float32"
+
+
+def test_a_model_in_bfloat16_needs_a_machine_made_for_it(tmp_path, monkeypatch, tiny_model):
+    file = tmp_path / "cpuinfo"
+    file.write_text(BEFORE + "avx2 avx512f" + AFTER)
+    monkeypatch.setattr(runtime, "_CPU_FILE", file)
+    with pytest.raises(UsageError, match="bfloat16, expected float32.*avx512_bf16.*leave it out"):
+        instseg.load(tiny_model, precision="bfloat16")
+    assert instseg.load(tiny_model, precision="float32").settings.channels == 1
+
+
+def test_bfloat16_is_almost_the_same_and_leaves_other_models_alone(tiny_model):
+    if runtime.fastest_precision() != "bfloat16":
+        pytest.skip("this machine has no instructions for bfloat16")
+    image, _ = draw_discs(np.random.default_rng(0), DiscSettings(size=96, min_discs=9, max_discs=9))
+    fine, coarse = (instseg.load(tiny_model, precision=precision) for precision in ("float32", "bfloat16"))
+    before, rough, after = (model.embed(image).foreground for model in (fine, coarse, fine))
+    np.testing.assert_array_equal(before, after)
+    assert 0 < np.abs(rough - before).max() < 0.05

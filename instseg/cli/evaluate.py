@@ -11,6 +11,7 @@ from instseg.cli import terminal
 from instseg.cli.model import (
     Diameter,
     LearntChannels,
+    ModelPrecision,
     PerhapsModel,
     Tta,
     load_model,
@@ -20,7 +21,7 @@ from instseg.cli.model import (
 )
 from instseg.cli.options import Given, settings_options
 from instseg.errors import InstsegError, UsageError
-from instseg.settings import ClusterSettings, TileSettings
+from instseg.settings import ClusterSettings, Precision, TileSettings
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -61,6 +62,7 @@ def evaluate(
     tta: Tta = False,
     diameter: Diameter = None,
     channels: LearntChannels = None,
+    precision: ModelPrecision = "float32",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     threads: Annotated[int | None, typer.Option(help="Threads of TensorFlow.", show_default="all cores")] = None,
     *,
@@ -77,6 +79,7 @@ def evaluate(
     require_channels(channels)
     size = parse_diameter(diameter)
     how = {"--tta": tta, "--diameter": diameter is not None, "--channels": channels is not None}
+    how |= {"--precision": precision != "float32"}
     of_model = _wants_model(model, data, pred, labels, images, picture is not None, how, clustering | tiles)
     from instseg.evaluation import Evaluation, compare
     from instseg.files import require_target
@@ -87,7 +90,7 @@ def evaluate(
         require_target(picture, ".png")
     if of_model:
         source = model or Path(), data or Path()
-        cases = _of_model(*source, connected_components, clustering, tiles, tta, size, channels, threads)
+        cases = _of_model(*source, connected_components, clustering, tiles, tta, size, channels, threads, precision)
     else:
         cases = _of_folders(pred or Path(), labels or Path(), connected_components, images)
     results, kept = [], _Worst(worst if picture is not None else 0)
@@ -185,13 +188,14 @@ def _of_model(
     diameter: "Size",
     channels: str | None,
     threads: int | None,
+    precision: Precision,
 ) -> _Cases:
     from instseg.data.classes import find_classes
     from instseg.data.folder import find_pairs, read_pair
 
     pairs = find_pairs(data)
     model = require_model(model, diameter)
-    loaded = load_model(model, threads)
+    loaded = load_model(model, threads, precision)
     from instseg.segment import How, segment
 
     how = How(

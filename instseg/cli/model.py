@@ -7,6 +7,7 @@ import typer
 
 from instseg.cli import terminal
 from instseg.errors import UsageError
+from instseg.settings import Precision
 
 if TYPE_CHECKING:
     from instseg.predict import Diameter as Size
@@ -30,6 +31,12 @@ Diameter = Annotated[
         help="Typical diameter of the objects, if not as in training; auto finds it out.",
         show_default="as in training",
     ),
+]
+
+
+ModelPrecision = Annotated[
+    Precision,
+    typer.Option(help="What the network computes in: bfloat16 is faster on CPUs that are made for it."),
 ]
 
 
@@ -79,7 +86,7 @@ def read_model(model: Path) -> "ModelSettings":
     return stored_training(model).plan.model
 
 
-def load_model(model: Path, threads: int | None) -> "Model":
+def load_model(model: Path, threads: int | None, precision: Precision) -> "Model":
     """Load TensorFlow and the model."""
     with terminal.waiting("Loading TensorFlow"):
         from instseg.runtime import load_tensorflow
@@ -87,4 +94,4 @@ def load_model(model: Path, threads: int | None) -> "Model":
         load_tensorflow(threads)
         from instseg.predict import load
 
-        return load(model)
+        return load(model, precision=precision)

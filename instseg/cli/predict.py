@@ -13,6 +13,7 @@ from instseg.cli.model import (
     Diameter,
     KnownModel,
     LearntChannels,
+    ModelPrecision,
     Tta,
     load_model,
     parse_diameter,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from instseg.batch import Done, Found
     from instseg.predict import Model
     from instseg.segment import How
-    from instseg.workers import Cluster
+    from instseg.workers import Cluster, ModelFile
 
 # Fewer instances than this say nothing about the size of objects.
 _TELLING = 5
@@ -83,6 +84,7 @@ def predict(
             metavar="FILE", help="Also write polygons (.geojson, or .zip for ImageJ); with --out-dir a folder."
         ),
     ] = None,
+    precision: ModelPrecision = "float32",
     threads: Annotated[
         int | None,
         typer.Option(help="Threads of TensorFlow, of each worker if there are some.", show_default="all cores"),
@@ -169,9 +171,13 @@ def predict(
         workspace=out_dir or (out or Path()).parent,
     )
     if cluster is not None:
-        found = _spread(cluster, model, files, planes, stacked, how, targets)
+        from instseg.workers import model_file
+
+        found = _spread(
+            cluster, model_file(model, cluster.threads_of_each, precision), files, planes, stacked, how, targets
+        )
     else:
-        loaded = load_model(model, threads)
+        loaded = load_model(model, threads, precision)
         if out is not None:
             found = [_one(loaded, files[0], stacked, how, targets)]
             typer.echo(f"{out}: {found[0].instances} instances")
@@ -287,18 +293,17 @@ def _summed_up(done: "list[Done]", files: int) -> "list[Found]":
 
 
 def _spread(
-    cluster: "Cluster", model: Path, files: list[Path], planes: bool, stacked: bool, how: "How", targets: Targets
+    cluster: "Cluster", model: "ModelFile", files: list[Path], planes: bool, stacked: bool, how: "How", targets: Targets
 ) -> "list[Found]":
     """Have the workers of a cluster do it."""
-    from instseg.workers import model_file, predict_blocks, predict_files
+    from instseg.workers import predict_blocks, predict_files
 
-    where = model_file(model, cluster.threads_of_each)
     if isinstance(targets, ManyImages):
         with terminal.counting("Segmenting") as count:
             speed = _Speed(count, len(files))
-            done = predict_files(cluster, where, files, how, targets, planes=planes, stacked=stacked, told=speed.tell)
+            done = predict_files(cluster, model, files, how, targets, planes=planes, stacked=stacked, told=speed.tell)
         return _summed_up(done, len(files))
     with terminal.counting("Segmenting") as count:
-        found = predict_blocks(cluster, where, files[0], how, targets, stacked=stacked, told=count)
+        found = predict_blocks(cluster, model, files[0], how, targets, stacked=stacked, told=count)
     typer.echo(f"{targets.labels('')}: {found.instances} instances")
     return [found]

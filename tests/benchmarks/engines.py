@@ -115,13 +115,10 @@ def make(engine, model):
     if engine.startswith("tensorflow"):
         tf = load_tensorflow()
         from instseg.export import maps_of, restored_network
-        from instseg.network import build_network
+        from instseg.runtime import compute_in
 
         network, settings = restored_network(model)
-        if "bfloat16" in engine:
-            coarse = build_network(settings, precision="bfloat16")
-            coarse.set_weights(network.get_weights())
-            network = coarse
+        compute_in("bfloat16" if "bfloat16" in engine else "float32")
         function = tf.function(
             lambda image, low, high: maps_of(network, settings, image, low, high), jit_compile="XLA" in engine
         )

@@ -1,6 +1,7 @@
 """Time prediction of many images and of a large one against the bare network, and measure its peak memory.
 
-    python tests/benchmarks/predict.py MODEL [--count 100] [--large 8192] [--rounds 3] [--keep DIR]
+    python tests/benchmarks/predict.py MODEL [--count 100] [--large 8192] [--rounds 3]
+    python tests/benchmarks/predict.py --write DIR [--count 100] [--large 8192]
 
 MODEL is a directory that `instseg train` wrote on generated discs, or of objects like these. Printed are
 
@@ -50,13 +51,19 @@ class Into:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path, metavar="MODEL")
+    parser.add_argument("model", nargs="?", type=Path, metavar="MODEL")
     parser.add_argument("--count", type=int, default=100, help="images of 512 x 512")
     parser.add_argument("--large", type=int, default=8192, help="height and width of the large image")
     parser.add_argument("--rounds", type=int, default=3, help="times that each is run")
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="where the images go, for `stardist_speed.py`")
+    parser.add_argument("--write", type=Path, metavar="DIR", help="write the images here, and measure nothing")
     parser.add_argument("--peak-of", nargs="+", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.write is not None:
+        options.write.mkdir(parents=True, exist_ok=True)
+        write_images(options.write, options)
+        return
+    if options.model is None:
+        parser.error("expected MODEL or --write DIR")
     from instseg.predict import load
 
     model = load(options.model)
@@ -67,9 +74,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        images = options.keep or folder
-        images.mkdir(parents=True, exist_ok=True)
-        many, large = write_images(images, options)
+        many, large = write_images(folder, options)
         compare(f"{options.count} images of 512 x 512", model, many, Into(folder), options.rounds)
         compare(f"an image of {options.large} x {options.large}", model, [large], Into(folder), options.rounds)
         for what, files in ((f"{options.count} images", many), ("the large one", [large])):

@@ -1,9 +1,8 @@
 """Time StarDist on many images and on a large one, and measure its peak memory, to stand beside `predict.py`.
 
-In an environment of its own, see `stardist_baseline.py`, after `python tests/benchmarks/predict.py MODEL --keep IMAGES`,
-which writes and measures the same images:
+The images are written in our environment, StarDist is timed in its own, see `stardist_baseline.py`:
 
-    instseg data generate --out discs --count 40
+    instseg data generate --out discs --count 40 && python tests/benchmarks/predict.py --write IMAGES
     python tests/benchmarks/stardist_speed.py discs IMAGES [--minutes 5] [--rounds 3]
 
 Trained on the discs first, as its speed depends on how many candidates it finds. Then medians over the rounds, in one
@@ -30,7 +29,7 @@ from stardist_baseline import configuration, trained
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("train", type=Path, metavar="TRAIN", help="folder with images and labels")
-    parser.add_argument("images", type=Path, metavar="IMAGES", help="folder of `predict.py --keep`")
+    parser.add_argument("images", type=Path, metavar="IMAGES", help="folder of `predict.py --write`")
     parser.add_argument("--minutes", type=float, default=5.0, help="time to train for")
     parser.add_argument("--rounds", type=int, default=3, help="times that each is run")
     parser.add_argument("--peak-of", nargs="+", type=Path, help=argparse.SUPPRESS)
