@@ -80,8 +80,8 @@ def require_precision(precision: Precision) -> None:
     """
     if precision == "bfloat16" and fastest_precision() != "bfloat16":
         raise UsageError(
-            "--precision is bfloat16, expected float32: bfloat16 needs a CPU that is made for it (avx512_bf16 or amx_bf16 "
-            "in /proc/cpuinfo), oneDNN and no GPU; leave it out here"
+            "--precision is bfloat16, expected float32: bfloat16 is for CPUs that are made for it (avx512_bf16 or "
+            "amx_bf16 in /proc/cpuinfo), oneDNN and no GPU; leave it out here"
         )
 
 

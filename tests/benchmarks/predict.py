@@ -8,7 +8,6 @@ MODEL is a directory that `instseg train` wrote on generated discs, or of object
 * all of `predict` (reading, network, clustering, writing labels) on `--count` images of 512 x 512 and on one of
   `--large` squared, over the bare network's passes on the same pixels, each counted once: medians of `--rounds`, in
   turn, within one process, so without its start; and the share of pixels that overlaps add;
-* the time of clustering by the megapixel, from 0.25 to 16 megapixels at the same density, over that of the smallest;
 * the peak memory of a process that predicts the many images, and of one that predicts the large one.
 """
 
@@ -25,9 +24,7 @@ import numpy as np
 import tifffile
 
 from instseg.batch import open_image
-from instseg.cluster import cluster
 from instseg.data.discs import draw_discs
-from instseg.embeddings import Embeddings
 from instseg.images import BAND, read_image, write_label_bands, write_labels, write_picture
 from instseg.normalisation import percentiles
 from instseg.segment import How, StoredLabels, segment_all, tiles_for
@@ -81,7 +78,6 @@ def main() -> None:
             command = [sys.executable, __file__, str(options.model), "--peak-of", *map(str, files)]
             peak = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
             print(f"peak memory of a process that predicts {what}: {peak:.2f} GiB")
-        compare_sizes(model, many[0], options.rounds)
 
 
 def write_images(folder: Path, options: argparse.Namespace) -> tuple[list[Path], Path]:
@@ -145,36 +141,6 @@ def compare(what, model, files, into, rounds) -> None:
         f"{what}: {seconds:.2f} s, {pixels / seconds:.2f} megapixels/s; the bare network {least:.2f} s (reading "
         f"included), ratio {seconds / least:.2f}; {len(grid)} tiles, overlaps add {overlap:.0%} of pixels"
     )
-
-
-def compare_sizes(model, file, rounds) -> None:
-    maps = model.embed(read_image(file))
-    first = None
-    for repeats in (1, 2, 4, 8):
-        tiled = repeat(maps, repeats)
-        times = []
-        for _ in range(rounds):
-            start = time.perf_counter()
-            labels = cluster(tiled)
-            times.append(time.perf_counter() - start)
-        megapixels = labels.size / 1e6
-        pace = 1000 * statistics.median(times) / megapixels
-        first = first or pace
-        count = int(labels.max())
-        print(
-            f"clustering {megapixels:.2f} megapixels, {count} instances: {pace:.0f} ms each, ratio {pace / first:.2f}"
-        )
-
-
-def repeat(maps: Embeddings, repeats: int) -> Embeddings:
-    """Return the maps of an image that shows the same so many times in both directions."""
-    arrays = {
-        name: np.tile(values, (repeats, repeats, *[1] * (values.ndim - 2))) for name, values in maps.arrays().items()
-    }
-    height, width = maps.foreground.shape
-    arrays["embeddings"][..., 0] += height * np.repeat(np.arange(repeats, dtype=np.float32), height)[:, None]
-    arrays["embeddings"][..., 1] += width * np.repeat(np.arange(repeats, dtype=np.float32), width)
-    return Embeddings(**arrays, settings=maps.settings)
 
 
 if __name__ == "__main__":
