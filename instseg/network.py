@@ -6,6 +6,7 @@ give four sub-pixels per cell (Shi et al. 2016, 1609.05158), so every pixel has
 its own output at a quarter of the cost.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
@@ -96,13 +97,40 @@ def is_last(variable: keras.Variable) -> bool:
     return _LAST in variable.path
 
 
+class FoldedConvolution(keras.layers.Conv2D):  # type: ignore[misc]
+    """A convolution that does the work of the normalisation after it, too, where nothing is learnt.
+
+    Its kernel is scaled and it gets a bias (Jacob et al. 2018, 1712.05877, eq. 14), of which TensorFlow makes one
+    operation with the activation: a pass over the maps instead of four, and a tenth less time for the small network.
+    """
+
+    def follow_with(self, normalisation: "FusedBatchNormalization") -> None:
+        """Say what comes next."""
+        # Keras would take an attribute's variables for the convolution's own.
+        self._following: Callable[[], FusedBatchNormalization] = lambda: normalisation
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Convolve, and normalise by the moving moments unless in training."""
+        normalisation = self._following()
+        # The network is wired before what comes next has variables.
+        if training or not normalisation.built:
+            return super().call(inputs)
+        scale = normalisation.gamma.value * tf.math.rsqrt(normalisation.moving_variance.value + normalisation.epsilon)
+        bias = normalisation.beta.value - normalisation.moving_mean.value * scale
+        kernel = tf.cast(tf.cast(self.kernel.value, tf.float32) * scale, inputs.dtype)
+        return tf.nn.bias_add(tf.nn.conv2d(inputs, kernel, self.strides, "SAME"), tf.cast(bias, inputs.dtype))
+
+
 class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
-    """Batch normalisation of (B, H, W, C) by TensorFlow's one operation instead of Keras's dozen, in training."""
+    """Batch normalisation of (B, H, W, C), after a `FoldedConvolution`.
+
+    In training it is TensorFlow's one operation instead of Keras's dozen; else it has been done already.
+    """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Normalise, and in training follow the batches' moments."""
+        """Normalise and follow the batches' moments in training."""
         if not training:
-            return super().call(inputs, training=False, mask=mask)
+            return inputs
         gamma, beta = self.gamma.value, self.beta.value
         if replicas() > 1:
             found, mean, variance = normalised_everywhere(inputs, gamma, beta, self.epsilon)
@@ -182,7 +210,7 @@ class _Layers:
         return keras.initializers.VarianceScaling(scale, "fan_in", "truncated_normal", seed=self._next)
 
     def convolution(self, x: Any, width: int, kernel: int = 3, strides: int = 1) -> Any:
-        x = keras.layers.Conv2D(
+        convolution = FoldedConvolution(
             width,
             kernel,
             strides,
@@ -190,9 +218,10 @@ class _Layers:
             use_bias=False,
             kernel_initializer=self._initializer(),
             dtype=self._dtype,
-        )(x)
-        x = FusedBatchNormalization(momentum=0.97, epsilon=1e-3, dtype=self._dtype)(x)
-        return keras.layers.Activation("relu", dtype=self._dtype)(x)
+        )
+        normalisation = FusedBatchNormalization(momentum=0.97, epsilon=1e-3, dtype=self._dtype)
+        convolution.follow_with(normalisation)
+        return keras.layers.Activation("relu", dtype=self._dtype)(normalisation(convolution(x)))
 
     def sum(self, *maps: Any) -> Any:
         return keras.layers.Add(dtype=self._dtype)(list(maps))

@@ -364,6 +364,7 @@ def _require_same(path: Path, task: _Image) -> None:
     own = {
         "image": f"{task.path}, {what.st_size} bytes, changed {what.st_mtime_ns}",
         "model": task.model.digest,
+        "precision": task.model.precision,
         "version": version("instseg"),
         "stacked": str(task.stacked),
         **{name: repr(value) for name, value in vars(task.how).items() if name != "workspace"},

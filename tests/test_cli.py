@@ -23,7 +23,7 @@ from instseg.data.discs import draw_discs
 from instseg.embeddings import read_embeddings
 from instseg.images import header, read_image, read_labels, write_labels, write_picture
 from instseg.metrics import score
-from instseg.runtime import held_back
+from instseg.runtime import fastest_precision, held_back
 from instseg.settings import DiscSettings, ModelSettings
 from instseg.store import FORMAT, only_training
 
@@ -492,6 +492,24 @@ def test_predict_draws_pictures(model):
     assert run("predict", model, "image.png", "--out", "labels.png", *pictures).exit_code == 0
     assert read_image(Path("overlay.png")).shape == (48, 48, 3)
     assert files() == ["embeddings.png", "image.png", "labels.png", "overlay.png"]
+
+
+def test_predict_computes_in_bfloat16_where_the_machine_is_made_for_it(model, tmp_path_factory, monkeypatch):
+    make_image()
+    options = ("predict", model, "image.png", "--precision", "bfloat16", "--embeddings", "maps.npz")
+    if fastest_precision() == "bfloat16":
+        assert run(*options, "--out", "labels.png").exit_code == 0
+        assert run("predict", model, "image.png", "--out", "a.png", "--embeddings", "fine.npz").exit_code == 0
+        coarse, fine = (read_embeddings(Path(name)).foreground for name in ("maps.npz", "fine.npz"))
+        assert 0 < np.abs(coarse - fine).max() < 0.05
+        for name in ("labels.png", "maps.npz", "a.png", "fine.npz"):
+            Path(name).unlink()
+    other = tmp_path_factory.mktemp("machine") / "cpuinfo"
+    other.write_text("flags : sse2")
+    monkeypatch.setattr("instseg.runtime._CPU_FILE", other)
+    said = refused(run(*options, "--out", "labels.png"), code=2)
+    assert said.startswith("--precision is bfloat16, expected float32")
+    assert files() == ["image.png"]
 
 
 def test_predict_takes_folders(model):

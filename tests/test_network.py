@@ -1,10 +1,11 @@
 """The network: sizes, seeds, what its raw maps mean, and that it sees the same thing everywhere alike."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from instseg.network import build_network, read_outputs, stride
+from instseg.network import FoldedConvolution, FusedBatchNormalization, build_network, read_outputs, stride
 from instseg.settings import ModelSettings
 
 OVERLAP = ModelSettings(embeddings=3, widths=(4, 6), diameter=10.0)
@@ -51,6 +52,28 @@ def test_in_bfloat16_maps_and_weights_are_float32_and_nearly_the_same():
         assert raw.dtype == tf.float32
         difference = np.abs(raw - exact)
         assert 0 < difference.max() < 0.1 * np.std(exact)
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-5), ("mixed_bfloat16", 0.05)])
+def test_a_convolution_does_what_the_normalisation_after_it_would(precision, tolerance):
+    rng = np.random.default_rng(0)
+    convolution = FoldedConvolution(4, 3, 2, padding="same", use_bias=False, dtype=precision)
+    normalisation = FusedBatchNormalization(epsilon=1e-3, dtype=precision)
+    convolution.follow_with(normalisation)
+    image = keras.Input((None, None, 3))
+    network = keras.Model(image, normalisation(convolution(image)))
+    network.set_weights([rng.uniform(0.1, 1, variable.shape) for variable in network.variables])
+    assert [variable.path.split("/")[-1] for variable in network.variables] == [
+        *("kernel", "gamma", "beta", "moving_mean", "moving_variance")
+    ]
+    kernel, gamma, beta, mean, variance = network.get_weights()
+    given = rng.normal(size=(2, 8, 6, 3)).astype(np.float32)
+    plain = tf.nn.conv2d(given, kernel, 2, "SAME").numpy()
+    wanted = gamma * (plain - mean) / np.sqrt(variance + 1e-3) + beta
+    np.testing.assert_allclose(network(given, training=False), wanted, atol=tolerance * np.abs(wanted).max())
+    # Where something is learnt it is the batch's moments that count.
+    learning = np.asarray(network(given, training=True), np.float32)
+    np.testing.assert_allclose(learning.mean(axis=(0, 1, 2)), beta, atol=0.02)
 
 
 def test_sub_pixels_differ(overlap_network):

@@ -15,6 +15,7 @@ import zarr
 import instseg
 from instseg.data.discs import draw_discs
 from instseg.images import read_labels, write_picture
+from instseg.runtime import fastest_precision
 from instseg.segment import How, segment
 from instseg.settings import DiscSettings, TileSettings
 
@@ -154,6 +155,9 @@ def test_a_run_goes_on_where_it_was_broken_off(tiny_model, stored, scheduler, tm
     # Another setting would not fit what is there.
     other = command(*arguments, "--min-size", 50, code=1)
     assert "unfinished run with other settings (changes " in other.stderr
+    if fastest_precision() == "bfloat16":
+        other = command(*arguments, "--precision", "bfloat16", code=1)
+        assert "other settings (precision float32, now bfloat16)" in other.stderr
     command(*arguments)
     assert out.exists()
     assert not blocks.parent.exists()
