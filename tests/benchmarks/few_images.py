@@ -1,11 +1,11 @@
-"""Measure what a built-in model gives to a training on few images of other objects.
+"""Measure what models in the package give to trainings on few images of other objects.
 
-    python tests/benchmarks/few_images.py DATA OUT [--model nuclei] [--images 5] [--minutes 3] [--draws 3]
+    python tests/benchmarks/few_images.py DATA OUT [--models shapes nuclei] [--images 5] [--minutes 1 3] [--draws 3]
 
-DATA holds `usiigaci/train`: cells in phase contrast. Of the 36 images that `table.py` trains on, a few are drawn; a
-training begins with the model, another with nothing, and both, like the model as it is, are evaluated on the 9 others.
-Models, figures (JSON) and pictures go to OUT, `cells.png` among them; what is there already is not done again. About
-twenty minutes on two cores with nothing else running.
+DATA holds `usiigaci/train`: cells in phase contrast. Of the 36 images that `table.py` trains on, a few are drawn; one
+training begins with each model, another with nothing, and all, like the models as they are, are evaluated on the 9
+others. Models, figures (JSON) and pictures go to OUT, `cells.png` among them; what is there already is not done again.
+About three quarters of an hour on two cores with nothing else running.
 """
 
 import argparse
@@ -18,49 +18,63 @@ from table import INSTSEG, call, evaluate, link, split_cells
 
 # A part of an image of the test set, of ordinary difficulty.
 _SHOWN, _PART = "train_set2.png", np.s_[128:384, 128:384]
-_TITLES = {"as-it-is": "the model as it is", "scratch": "from nothing", "from": "from the model"}
+_NOTHING = "nothing"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, metavar="DATA")
     parser.add_argument("out", type=Path, metavar="OUT")
-    parser.add_argument("--model", default="nuclei", help="name or directory of the model to begin with")
+    parser.add_argument("--models", nargs="+", default=["shapes", "nuclei"], help="names of models to begin with")
     parser.add_argument("--images", type=int, default=5, help="that are learnt from")
-    parser.add_argument("--minutes", type=float, default=3, help="of each training")
+    parser.add_argument("--minutes", type=float, nargs="+", default=[1, 3], help="of each training")
     parser.add_argument("--draws", type=int, default=3, help="of images")
     options = parser.parse_args()
     cells = options.out / "data" / "usiigaci"
     split_cells(options.data / "usiigaci" / "train", cells)
     test = cells / "9"
-    found = {"as-it-is": [measure(options.model, test, options.out / "as-it-is")], "scratch": [], "from": []}
-    for draw in range(options.draws):
-        data = drawn(cells / "36", options.out / "data" / f"draw-{draw}", options.images, draw)
-        for start, begin in (("scratch", []), ("from", ["--from", options.model])):
-            model = options.out / f"{start}-{draw}"
-            arguments = ["--data", str(data), "--minutes", str(options.minutes), "--seed", str(draw)]
-            resume = ["--resume"] if (model / "instseg.json").exists() else begin
-            call([*INSTSEG, "train", str(model), *arguments, *resume])
-            found[start].append(measure(str(model), test, model))
+    found = {f"{model} as it is": [measure(model, test, options.out / model)] for model in options.models}
+    for minutes in options.minutes:
+        for start in (_NOTHING, *options.models):
+            found[f"{minutes:g} minutes from {start}"] = [
+                trained(options, cells / "36", test, start, minutes, draw) for draw in range(options.draws)
+            ]
     print_table(found)
-    models = {_TITLES[start]: str(options.out / f"{start}-0") for start in ("scratch", "from")}
-    write_cells(options.out, test, {_TITLES["as-it-is"]: options.model, **models})
+    write_cells(options, test)
 
 
-def write_cells(out: Path, test: Path, models: dict[str, str]) -> None:
-    """Draw what models find in a part of one of the images, beside what is there."""
+def trained(
+    options: argparse.Namespace, source: Path, test: Path, start: str, minutes: float, draw: int
+) -> dict[str, float]:
+    """Train on one draw of images and return the figures."""
+    data = drawn(source, options.out / "data" / f"draw-{draw}", options.images, draw)
+    model = options.out / f"{start}-{minutes:g}-{draw}"
+    begin = [] if start == _NOTHING else ["--from", start]
+    begin = ["--resume"] if (model / "instseg.json").exists() else begin
+    call([*INSTSEG, "train", str(model), "--data", str(data), "--minutes", f"{minutes:g}", "--seed", str(draw), *begin])
+    return measure(str(model), test, model)
+
+
+def write_cells(options: argparse.Namespace, test: Path) -> None:
+    """Draw what the first model finds in a part of one of the images, as it is and trained, beside what is there."""
     from instseg.images import read_image, read_labels, write_picture
     from instseg.render import overlay, side_by_side
 
+    first, minutes = options.models[0], options.minutes[0]
+    models = {
+        f"{first} as it is": first,
+        f"{minutes:g} min from nothing": str(options.out / f"{_NOTHING}-{minutes:g}-0"),
+        f"{minutes:g} min from {first}": str(options.out / f"{first}-{minutes:g}-0"),
+    }
     image = test / "images" / _SHOWN
     found = {"what is there": read_labels(test / "labels" / _SHOWN)}
     for title, model in models.items():
-        labels = out / f"{Path(model).name}-{_SHOWN}"
+        labels = options.out / f"{Path(model).name}-{_SHOWN}"
         call([*INSTSEG, "predict", model, str(image), "--out", str(labels)])
         found[title] = read_labels(labels)
     pixels = read_image(image)[_PART]
-    drawn = [overlay(pixels, labels[_PART]) for labels in found.values()]
-    write_picture(out / "cells.png", side_by_side(*drawn, captions=list(found)))
+    pictures = [overlay(pixels, labels[_PART]) for labels in found.values()]
+    write_picture(options.out / "cells.png", side_by_side(*pictures, captions=list(found)))
 
 
 def drawn(source: Path, out: Path, count: int, seed: int) -> Path:
@@ -87,7 +101,7 @@ def print_table(found: dict[str, list[dict[str, float]]]) -> None:
     for start, draws in found.items():
         means = " | ".join(f"{statistics.mean(draw[name] for draw in draws):.3f}" for name in names)
         each = ", ".join(f"{draw['AP50']:.3f}" for draw in draws)
-        print(f"| {_TITLES[start]} | {means} | {each} |")
+        print(f"| {start} | {means} | {each} |")
 
 
 if __name__ == "__main__":
