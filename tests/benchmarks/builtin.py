@@ -2,9 +2,9 @@
 
     python tests/benchmarks/builtin.py DATA RESULTS [--models nuclei shapes]
 
-DATA holds `dsb2018/train` and `dsb2018/val` (`dsb2018.py` makes them). RESULTS is the folder of `table.py`, whose row
-nuclei-60, as long a training that has not seen `val`, gives the card of `nuclei` its figures. `nuclei` learns from both,
-`shapes` from `train` and from images that `shapes.py` draws. Trainings go to RESULTS, too, and one that was stopped goes
+DATA holds `dsb2018/train` and `dsb2018/val` (`dsb2018.py` makes them). `nuclei` learns from both, and the card has the
+figures of the row nuclei-60 of `table.py`, whose folder RESULTS is: as long a training that has not seen `val`. `shapes`
+learns from `train` and from images that `shapes.py` draws. Trainings go to RESULTS, too, and one that was stopped goes
 on. A model that the package has is replaced at the very end.
 """
 
