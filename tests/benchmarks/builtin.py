@@ -2,10 +2,10 @@
 
     python tests/benchmarks/builtin.py DATA RESULTS [--models nuclei shapes]
 
-DATA holds `dsb2018/train` and `dsb2018/val` (`dsb2018.py` makes them). `nuclei` learns from both, and the card has the
-figures of the row nuclei-60 of `table.py`, whose folder RESULTS is: as long a training that has not seen `val`. `shapes`
-learns from `train` and from images that `shapes.py` draws. Trainings go to RESULTS, too, and one that was stopped goes
-on. A model that the package has is replaced at the very end.
+DATA holds `dsb2018/train` and `dsb2018/val` (`dsb2018.py` makes them). `nuclei` learns from both, and its card has the
+figures of the row nuclei-60 of `table.py`, as long a training that has not seen `val`: RESULTS is the folder of those.
+`shapes` learns from `train` and from images that `shapes.py` draws. Trainings go to RESULTS, too, and one that was
+stopped goes on. A model that the package has is replaced at the very end.
 """
 
 import argparse
@@ -25,6 +25,7 @@ _OPTIONS = {
     "shapes": ("--iterations", "8000", "--validation-every", "2000"),
 }
 _TABLE = "python tests/benchmarks/table.py DATA RESULTS --rows nuclei-60"
+_SHAPES = "python tests/benchmarks/builtin.py DATA RESULTS --models shapes"
 _DRAWN, _DRAWN_UNSEEN = 1000, 100
 
 
@@ -98,8 +99,8 @@ def describe_shapes(options: argparse.Namespace, model: Path) -> dict:
         "licence": "images of nuclei CC0 1.0, weights MIT",
         "mean_ap": round(found["drawn"]["per_image"]["mean_ap"], 3),
         "figures": [
-            f"{told(found['drawn'])} on {_DRAWN_UNSEEN} other drawn images",
-            f"{told(found['nuclei'])} on {found['nuclei']['images']} unseen images of nuclei (val)",
+            f"{told(found['drawn'])} on {_DRAWN_UNSEEN} other drawn images ({_SHAPES})",
+            f"{told(found['nuclei'])} on {found['nuclei']['images']} unseen images of nuclei, val ({_SHAPES})",
         ],
         "limits": [
             "images as they are: it takes whatever has an outline for an object; a minute with five labelled images of "
