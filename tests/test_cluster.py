@@ -9,7 +9,7 @@ from instseg.cluster import cluster, density_clusters, grow
 from instseg.data.discs import draw_discs
 from instseg.embeddings import Embeddings
 from instseg.errors import UsageError
-from instseg.modes import NOISE, Modes, _by_bands, _merge, flatness
+from instseg.modes import NOISE, Modes, _assign, _by_bands, _merge, flatness
 from instseg.overlaps import match
 from instseg.settings import ClusterSettings, DiscSettings
 
@@ -357,6 +357,23 @@ def test_the_size_of_batches_changes_no_merge(monkeypatch):
         parted = _merge(seeds)
         np.testing.assert_array_equal(parted.centres, whole.centres)
         np.testing.assert_array_equal(parted.bandwidth, whole.bandwidth)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 100, 2**14])
+@pytest.mark.parametrize("dimensions", [1, 2, 5])
+def test_points_go_to_the_mode_they_are_the_most_members_of(monkeypatch, chunk, dimensions):
+    rng = np.random.default_rng(dimensions)
+    centres = rng.uniform(0, 30, (40, dimensions)).astype(np.float32)
+    found = Modes(centres, rng.uniform(0.9, 1.1, 40).astype(np.float32))
+    # In the order of an image: a chunk has few modes near, and some have none.
+    points = rng.uniform(-10, 40, (500, dimensions)).astype(np.float32)
+    points[:250] = centres[rng.integers(0, 40, 250)] + rng.normal(0, 0.5, (250, dimensions))
+    points = points[np.argsort(points[:, 0])]
+    monkeypatch.setattr(modes, "_CHUNK", chunk)
+    membership = 2.0 ** -np.square(np.linalg.norm(points[:, None] - centres, axis=2) / found.bandwidth)
+    wanted = np.where(membership.max(axis=1) >= 0.3, membership.argmax(axis=1), NOISE)
+    assert 50 < (wanted == NOISE).sum() < 450
+    np.testing.assert_array_equal(_assign(points, found, 0.3), wanted)
 
 
 @pytest.mark.parametrize("shape", [(1, 7), (97, 20), (40, 400)])
