@@ -98,6 +98,10 @@ class ManyImages(Targets):
     def __init__(
         self, folder: Path, suffix: str, extras: dict[str, Path | None], files: list[Path], shared: bool
     ) -> None:
+        from instseg.extras import require_zarr
+
+        if suffix == "zarr":
+            require_zarr()
         self._folder, self._suffix, self._extras = folder, suffix, extras
         self._folders = [folder, *(other for other in extras.values() if other is not None)]
         self._require_free(files, shared)

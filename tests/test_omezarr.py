@@ -12,7 +12,7 @@ from instseg.data.discs import draw_discs
 from instseg.data.folder import find_images
 from instseg.decoding import ImageFileError
 from instseg.errors import InstsegError
-from instseg.images import BAND
+from instseg.images import BAND, write_picture
 from instseg.metrics import score
 from instseg.omezarr import ZarrSource, write_zarr_labels
 from instseg.settings import DiscSettings
@@ -205,3 +205,15 @@ def test_the_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(extras._PACKAGES, "zarr", ("no_such_package",))
     with pytest.raises(InstsegError, match="OME-Zarr needs no_such_package; install what is missing"):
         ZarrSource(Path("image.zarr"))
+
+
+@pytest.mark.parametrize("target", [("--out", "labels.zarr"), ("--out-dir", "out", "--format", "zarr")])
+def test_the_missing_package_is_named_before_anything_is_done(monkeypatch, tiny_model, target):
+    from instseg import extras
+
+    write_picture(Path("image.png"), IMAGE[0])
+    monkeypatch.setitem(extras._PACKAGES, "zarr", ("no_such_package",))
+    refused = run("predict", tiny_model, "image.png", *target)
+    assert refused.exit_code == 1
+    assert "OME-Zarr needs no_such_package" in refused.stderr
+    assert [path.name for path in Path().iterdir()] == ["image.png"]
