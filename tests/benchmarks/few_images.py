@@ -36,7 +36,7 @@ def main() -> None:
     found = {f"{model} as it is": [measure(model, test, options.out / model)] for model in options.models}
     for minutes in options.minutes:
         for start in (_NOTHING, *options.models):
-            found[f"{minutes:g} minutes from {start}"] = [
+            found[f"{minutes:g} min from {start}"] = [
                 trained(options, cells / "36", test, start, minutes, draw) for draw in range(options.draws)
             ]
     print_table(found)

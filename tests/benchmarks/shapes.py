@@ -1,8 +1,8 @@
 """Draw images of random shapes in random looks, to learn from what outlines are before any real image is seen.
 
-    python tests/benchmarks/shapes.py OUT [--count 1000] [--seed 0]
+    python tests/benchmarks/shapes.py OUT [--count 1000] [--seed 0] [--picture FILE]
 
-Writes OUT/images and OUT/labels, 8-bit and 384 x 384. Of each image, drawn by chance and the same in all of it: how
+Writes OUT/images and OUT/labels, 8-bit and 384 x 384, and on request a picture of the first few. Of each image, drawn by chance and the same in all of it: how
 large objects are, whether they are round, spindles, stars or the cells of a tissue, how they bend and wobble, touch or
 keep apart; and what makes them visible: their gray, a dome, a rim, a halo around them, relief as by light from one
 side, grain, a spot inside. What has no label lies about, too: specks, rings, filaments, bands, blots out of focus.
@@ -22,6 +22,7 @@ from scipy.spatial import KDTree
 SIZE = 384
 _DIAMETERS = 12, 40
 _SMALLEST = 30
+_SHOWN, _PART = 6, 160
 
 
 def main() -> None:
@@ -29,8 +30,11 @@ def main() -> None:
     parser.add_argument("out", type=Path, metavar="OUT")
     parser.add_argument("--count", type=int, default=1000, help="images")
     parser.add_argument("--seed", type=int, default=0, help="image I depends on this and I only")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw parts of the first few")
     options = parser.parse_args()
     write(options.out, options.count, options.seed)
+    if options.picture is not None:
+        picture(options.out, options.picture)
 
 
 def write(out: Path, count: int, seed: int) -> None:
@@ -39,6 +43,20 @@ def write(out: Path, count: int, seed: int) -> None:
         (out / part).mkdir(parents=True, exist_ok=True)
     with multiprocessing.Pool() as pool:
         list(pool.imap_unordered(functools.partial(_write_one, out, seed), range(count), chunksize=8))
+
+
+def picture(folder: Path, target: Path) -> None:
+    """Draw a part of each of the first few images above its outlines."""
+    from instseg.images import read_image, read_labels, write_picture
+    from instseg.render import overlay, to_rgb8
+
+    columns = []
+    for path in sorted((folder / "images").iterdir())[:_SHOWN]:
+        image, labels = read_image(path)[:_PART, :_PART], read_labels(folder / "labels" / path.name)[:_PART, :_PART]
+        outlined = overlay(image, labels)
+        enlarged = len(outlined) // len(image)
+        columns.append(np.vstack([to_rgb8(image).repeat(enlarged, 0).repeat(enlarged, 1), outlined]))
+    write_picture(target, np.hstack(columns))
 
 
 def _write_one(out: Path, seed: int, number: int) -> None:
