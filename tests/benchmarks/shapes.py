@@ -3,10 +3,10 @@
     python tests/benchmarks/shapes.py OUT [--count 1000] [--seed 0] [--picture FILE]
 
 Writes OUT/images and OUT/labels, 8-bit and 384 x 384, and on request a picture of the first few. Drawn by chance, and
-the same in all of an image, are how large objects are, whether they are round, spindles, stars or the cells of a tissue,
-how they bend and wobble, touch or keep apart; and what makes them visible: their gray, a dome, a rim, a halo around
-them, relief as by light from one side, grain, a spot inside. What has no label lies about, too: specks, rings,
-filaments, bands, blots out of focus. Nothing imitates any particular set of images.
+the same in all of an image, are how large objects are, whether round, spindles, stars or the cells of a tissue, how
+they bend and wobble, touch or keep apart; and what makes them visible: their gray, a dome, a rim, a halo around them,
+relief as by light from one side, grain, a spot inside. What has no label lies about, too: specks, rings, filaments,
+bands, blots out of focus. Nothing imitates any particular set of images.
 """
 
 import argparse
