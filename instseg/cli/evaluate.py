@@ -78,8 +78,12 @@ def evaluate(
     terminal.require_threads(threads)
     require_channels(channels)
     size = parse_diameter(diameter)
-    how = {"--tta": tta, "--diameter": diameter is not None, "--channels": channels is not None}
-    how |= {"--precision": precision != "float32"}
+    how = {
+        "--tta": tta,
+        "--diameter": diameter is not None,
+        "--channels": channels is not None,
+        "--precision": precision != "float32",
+    }
     of_model = _wants_model(model, data, pred, labels, images, picture is not None, how, clustering | tiles)
     from instseg.evaluation import Evaluation, compare
     from instseg.files import require_target

@@ -36,9 +36,8 @@ def main():
     options = parser.parse_args()
     if options.peak_of:
         model, thresholds = load(options.train)
-        start = time.perf_counter()
         run(model, thresholds, options.peak_of, options.images)
-        print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
         return
     many, large = sorted(options.images.glob("*.png")), sorted(options.images.glob("*.tif"))
     with tempfile.TemporaryDirectory() as temporary:
@@ -55,6 +54,7 @@ def main():
                 if number or files is large:
                     seconds.append(time.perf_counter() - start)
             command = [sys.executable, __file__, str(folder), str(folder), "--peak-of", *map(str, files)]
+            # StarDist prints lines of its own before.
             peak = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
             pace = pixels / 1e6 / statistics.median(seconds)
             print(
