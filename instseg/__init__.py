@@ -4,26 +4,92 @@ A network gives every pixel a vector; pixels of one object lie together and
 objects lie apart; clustering turns the vectors into labels.
 
 >>> import instseg
->>> model = instseg.load("MODEL")              # doctest: +SKIP
->>> labels = model.predict(image)              # doctest: +SKIP
+>>> import numpy as np
+>>> model = instseg.load("shapes")
+>>> labels = model.predict(np.zeros((64, 64)))
+>>> labels.shape
+(64, 64)
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from instseg.api import PredictResult, predict_files
+    from instseg.clustering.embeddings import Embeddings
+    from instseg.clustering.instances import Instances
+    from instseg.data.check import DataReport, check_data
     from instseg.errors import InstsegError, UsageError
-    from instseg.predict import Model, load
+    from instseg.evaluation.results import Evaluation
+    from instseg.evaluation.run import evaluate
+    from instseg.inference.model import Model, load
+    from instseg.inference.segmentation import Segmentation
+    from instseg.io.images import read_image
+    from instseg.io.label_images import read_labels, write_labels
+    from instseg.settings import ClusterSettings, TileSettings
+    from instseg.training.api import TrainingResult, train
 
-__version__ = "0.1.0"
-__all__ = ["InstsegError", "Model", "UsageError", "__version__", "load"]
+    __version__: str
 
-# TensorFlow takes seconds to load, so that names which need it come when they are first used.
-_HOMES = {"InstsegError": "errors", "UsageError": "errors", "Model": "predict", "load": "predict"}
+# TensorFlow takes seconds to load, so that names come when they are first used.
+_HOMES = {
+    "ClusterSettings": "settings",
+    "DataReport": "data.check",
+    "Embeddings": "clustering.embeddings",
+    "Evaluation": "evaluation.results",
+    "Instances": "clustering.instances",
+    "InstsegError": "errors",
+    "Model": "inference.model",
+    "PredictResult": "api",
+    "Segmentation": "inference.segmentation",
+    "TileSettings": "settings",
+    "TrainingResult": "training.api",
+    "UsageError": "errors",
+    "check_data": "data.check",
+    "evaluate": "evaluation.run",
+    "load": "inference.model",
+    "predict_files": "api",
+    "read_image": "io.images",
+    "read_labels": "io.label_images",
+    "train": "training.api",
+    "write_labels": "io.label_images",
+}
+
+__all__ = [
+    "ClusterSettings",
+    "DataReport",
+    "Embeddings",
+    "Evaluation",
+    "Instances",
+    "InstsegError",
+    "Model",
+    "PredictResult",
+    "Segmentation",
+    "TileSettings",
+    "TrainingResult",
+    "UsageError",
+    "__version__",
+    "check_data",
+    "evaluate",
+    "load",
+    "predict_files",
+    "read_image",
+    "read_labels",
+    "train",
+    "write_labels",
+]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from instseg.version import installed_version
+
+        return installed_version()
     if name in _HOMES:
         from importlib import import_module
 
         return getattr(import_module(f"instseg.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'instseg' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

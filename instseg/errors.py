@@ -1,20 +1,60 @@
-"""The one exception for mistakes that a user can mend.
+"""Exceptions for mistakes that a user can mend, and how their messages are worded.
 
-The command line catches `InstsegError` alone, prints its message as one line
-and exits with its `exit_code`. Anything else is a bug and keeps its traceback.
+A message says what was given, what was expected and what to do. It names parameters as Python has them:
+at its beginning (`UsageError("tile is 0, expected ...", parameter="tile")`), or in backticks inside of advice
+("choose some with `channels='2'`"). The command line catches `InstsegError` alone, puts its own options in the place of
+the parameters, prints one line and exits with `exit_code`. Anything else is a bug and keeps its traceback.
 """
+
+from collections.abc import Sequence
+
+_LISTED = 3
 
 
 class InstsegError(Exception):
     """Something that the user gave, or that the machine lacks, and that the user can mend.
 
-    The message says what was given, what was expected and what to do.
+    Parameters
+    ----------
+    message : str
+        What was given, what was expected, what to do.
+    parameter : str, optional
+        The parameter whose name the message begins with, where it begins with one.
     """
 
     exit_code = 1
+    # AutoGraph replaces an error that a `tf.function` raises by one of its own, unless the error has this attribute.
+    ag_pass_through = True
+
+    def __init__(self, message: str, *, parameter: str | None = None) -> None:
+        super().__init__(message)
+        self.parameter = parameter
 
 
 class UsageError(InstsegError):
-    """A wrong use of the tool or of a function: an option out of its range, options that exclude each other."""
+    """A wrong use of the tool or of a function: a parameter out of its range, parameters that exclude each other."""
 
     exit_code = 2
+
+
+def check_parameter(condition: bool, name: str, value: object, expected: str) -> None:
+    """Check a parameter.
+
+    Raises
+    ------
+    UsageError
+        "NAME is VALUE, expected EXPECTED", if the condition does not hold.
+    """
+    if not condition:
+        raise UsageError(f"{name} is {value}, expected {expected}", parameter=name)
+
+
+def format_names(names: Sequence[object]) -> str:
+    """Return the first few names for a message, with commas and an ellipsis where there are more.
+
+    Examples
+    --------
+    >>> format_names(["a.png", "b.png", "c.png", "d.png"])
+    'a.png, b.png, c.png, ...'
+    """
+    return ", ".join(str(name) for name in names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")

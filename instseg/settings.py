@@ -6,26 +6,30 @@ description is written here and nowhere else: the command line makes its options
 """
 
 import dataclasses
+import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
-from instseg.errors import InstsegError, UsageError
+from instseg.errors import InstsegError, UsageError, check_parameter
 
-ZOOM = 1.4
+SCALE_JITTER = 1.4
 """Training shows objects up to so many times larger and smaller than they are."""
 
 NETWORKS = {"small": (32, 64, 128, 192), "large": (64, 128, 192, 256)}
 """Channels of a network's levels, finest first, by the network's name: 1.6 and 3.4 million weights."""
 
-MOST_INSTANCES = 512
+MAX_INSTANCES = 512
 """Of a patch that holds more instances the overlap loss sees so many, chosen at random: its memory grows with them."""
 
 # Beyond these there is nothing to see, or no memory to hold it.
 _SMALLEST_MAGNIFICATION, _LARGEST_MAGNIFICATION = 1 / 32, 8
-# All images of a training are in memory at once.
+# The memory for images, whether all of them or some hundred at a time are kept, grows with the square of the scale.
 _LARGEST_FAMILIAR = 4
+
+# Names that models of format 2 have for settings.
+_RENAMED = {"smallest_diameter": "diameter_p5", "largest_diameter": "diameter_p95"}
 
 LossName = Literal["overlap", "metric"]
 DistanceName = Literal["manhattan", "euclidean"]
@@ -34,33 +38,30 @@ ClusterMethod = Literal["fast", "hdbscan"]
 NoiseRule = Literal["nearest", "drop"]
 Precision = Literal["float32", "bfloat16"]
 
+# The dimensions of the embeddings that a loss gives a meaning to: with overlap two are a position.
+_LEAST_EMBEDDINGS: dict[LossName, int] = {"overlap": 2, "metric": 1}
+
 
 def _option(default: Any, description: str) -> Any:
     """Declare a setting that is an option of a command, too."""
     return dataclasses.field(default=default, metadata={"help": description})
 
 
-def _require(condition: bool, name: str, value: object, expected: str) -> None:
-    if not condition:
-        option = "--" + name.replace("_", "-")
-        raise UsageError(f"{option} is {value}, expected {expected}")
-
-
-def _positive(settings: object, *names: str) -> None:
+def _check_positive(settings: object, *names: str) -> None:
     for name in names:
         value = getattr(settings, name)
-        _require(0 < value < math.inf, name, value, "a number above 0")
+        check_parameter(0 < value < math.inf, name, value, "a number above 0")
 
 
-def _not_negative(settings: object, *names: str) -> None:
+def _check_not_negative(settings: object, *names: str) -> None:
     for name in names:
         value = getattr(settings, name)
-        _require(0 <= value < math.inf, name, value, "0 or a number above 0")
+        check_parameter(0 <= value < math.inf, name, value, "0 or a number above 0")
 
 
-def _one_of(settings: object, name: str, choices: tuple[str, ...]) -> None:
+def _check_choice(settings: object, name: str, choices: tuple[str, ...]) -> None:
     value = getattr(settings, name)
-    _require(value in choices, name, repr(value), "one of " + ", ".join(choices))
+    check_parameter(value in choices, name, repr(value), "one of " + ", ".join(choices))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,12 +103,12 @@ class DiscSettings(Settings):
     noise: float = _option(0.05, "Share of white Gaussian noise, 0 to 1.")
 
     def __post_init__(self) -> None:
-        _positive(self, "size")
-        _require(self.size <= 32_768, "size", self.size, "at most 32768 pixels")
-        _not_negative(self, "min_discs")
-        most = "at least --min-discs and at most 65535, so that labels fit into 16 bits"
-        _require(self.min_discs <= self.max_discs <= 65_535, "max_discs", self.max_discs, most)
-        _require(0 <= self.noise <= 1, "noise", self.noise, "a share from 0 to 1")
+        _check_positive(self, "size")
+        check_parameter(self.size <= 32_768, "size", self.size, "at most 32768 pixels")
+        _check_not_negative(self, "min_discs")
+        most = "at least `min_discs` and at most 65535, so that labels fit into 16 bits"
+        check_parameter(self.min_discs <= self.max_discs <= 65_535, "max_discs", self.max_discs, most)
+        check_parameter(0 <= self.noise <= 1, "noise", self.noise, "a share from 0 to 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,14 +128,14 @@ class MetricLossSettings(Settings):
     ignore_label: int | None = _option(None, "Pixels of this label take no part: 0 for the background.")
 
     def __post_init__(self) -> None:
-        _not_negative(self, "push_margin", "pull_margin", "push_weight", "pull_weight", "regularization_weight")
+        _check_not_negative(self, "push_margin", "pull_margin", "push_weight", "pull_weight", "regularization_weight")
         for name in ("push_distance_metric", "pull_distance_metric"):
-            _one_of(self, name, ("manhattan", "euclidean"))
+            _check_choice(self, name, ("manhattan", "euclidean"))
         for name in ("push_error_metric", "pull_error_metric", "regularization_error_metric"):
-            _one_of(self, name, ("squared", "logcosh"))
+            _check_choice(self, name, ("squared", "logcosh"))
         if self.ignore_label is not None:
             # Patches number their instances anew.
-            _require(
+            check_parameter(
                 self.ignore_label == 0, "ignore_label", self.ignore_label, "0, the background; remove other labels"
             )
 
@@ -148,7 +149,7 @@ class ModelSettings(Settings):
     channels : int
         Channels that the network takes: 1 for gray, 3 for RGB.
     channel_choice : str or None
-        Those of an image that they are made of, as `instseg.channels` reads it; None: its channels as they are.
+        Those of an image that they are made of, as `instseg.preprocessing.channels` reads it; None: its channels as they are.
     embeddings : int
         Dimensions D of the embeddings.
     classes : int
@@ -163,7 +164,7 @@ class ModelSettings(Settings):
         Channels of the network's levels, finest first.
     diameter : float
         Typical diameter of the training objects in pixels.
-    smallest_diameter, largest_diameter : float or None
+    diameter_p5, diameter_p95 : float or None
         Within which nine of ten training objects lie, in pixels.
     scale : float
         How many times the network's side of an image is the image's own: large objects are learnt and found in images
@@ -180,25 +181,32 @@ class ModelSettings(Settings):
     )
     widths: tuple[int, ...] = NETWORKS["small"]
     diameter: float = 20.0
-    smallest_diameter: float | None = None
-    largest_diameter: float | None = None
+    diameter_p5: float | None = None
+    diameter_p95: float | None = None
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        _positive(self, "channels", "embeddings", "diameter", "scale")
-        _require(self.embeddings <= 256, "embeddings", self.embeddings, "at most 256 dimensions")
-        _require(self.classes >= 2, "classes", self.classes, "at least 2, background and foreground")
-        _one_of(self, "loss", ("overlap", "metric"))
-        least = 2 if self.loss == "overlap" else 1
-        _require(self.embeddings >= least, "embeddings", self.embeddings, f"at least {least} for --loss {self.loss}")
+        _check_positive(self, "channels", "embeddings", "diameter", "scale")
+        check_parameter(self.embeddings <= 256, "embeddings", self.embeddings, "at most 256 dimensions")
+        check_parameter(self.classes >= 2, "classes", self.classes, "at least 2, background and foreground")
+        _check_choice(self, "loss", ("overlap", "metric"))
+        least = _LEAST_EMBEDDINGS[self.loss]
+        check_parameter(
+            self.embeddings >= least, "embeddings", self.embeddings, f"at least {least} for `loss={self.loss!r}`"
+        )
         for name in ("widths", "class_names"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         named = len(self.class_names) in (0, self.classes - 1) and all(
             isinstance(name, str) for name in self.class_names
         )
-        _require(named, "class_names", self.class_names, f"none or {self.classes - 1} texts")
+        check_parameter(named, "class_names", self.class_names, f"none or {self.classes - 1} texts")
         text = self.channel_choice is None or isinstance(self.channel_choice, str)
-        _require(text, "channel_choice", self.channel_choice, "a text")
+        check_parameter(text, "channel_choice", self.channel_choice, "a text")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Build the settings from plain data, also from that of models of format 2; errors as in `Settings`."""
+        return super(ModelSettings, cls).from_dict({_RENAMED.get(name, name): value for name, value in values.items()})
 
     def magnification(self, diameter: float) -> float:
         """Return how many times larger an image has to be made for objects of `diameter` pixels to be as in training.
@@ -213,20 +221,20 @@ class ModelSettings(Settings):
         smallest, largest = self._range()
         low, high = smallest / _LARGEST_MAGNIFICATION, largest / _SMALLEST_MAGNIFICATION
         expected = f"{low:.2g} to {high:.0f} pixels for a model of objects of {self.diameter:.3g}"
-        _require(low <= diameter <= high, "diameter", diameter, expected)
+        check_parameter(low <= diameter <= high, "diameter", diameter, expected)
         return self._learnt(diameter) / diameter
 
-    def familiar_scale(self, diameter: float) -> float:
+    def scale_for_diameter(self, diameter: float) -> float:
         """Return the scale at which the network sees objects of a typical diameter as those that it learnt.
 
         Tiny objects may stay smaller than these, as the memory for images grows with the square of the scale.
         """
         return self.scale * min(self._learnt(diameter) / diameter, _LARGEST_FAMILIAR)
 
-    def plainly_unlike(self, diameter: float) -> bool:
+    def is_out_of_range(self, diameter: float) -> bool:
         """Return whether objects of a diameter are of another size than any that the training showed, zoomed or not."""
         smallest, largest = self._range()
-        return not smallest / ZOOM <= diameter <= largest * ZOOM
+        return not smallest / SCALE_JITTER <= diameter <= largest * SCALE_JITTER
 
     def _learnt(self, diameter: float) -> float:
         """Return the diameter nearest to one that nine of ten training objects have."""
@@ -234,8 +242,8 @@ class ModelSettings(Settings):
         return min(max(diameter, smallest), largest)
 
     def _range(self) -> tuple[float, float]:
-        smallest = self.diameter if self.smallest_diameter is None else self.smallest_diameter
-        largest = self.diameter if self.largest_diameter is None else self.largest_diameter
+        smallest = self.diameter if self.diameter_p5 is None else self.diameter_p5
+        largest = self.diameter if self.diameter_p95 is None else self.diameter_p95
         return smallest, largest
 
 
@@ -243,8 +251,8 @@ class ModelSettings(Settings):
 class TrainSettings(Settings):
     """How training goes: Muon and AdamW, linear warm-up and cosine decay, and an average of the weights as result."""
 
-    iterations: int = _option(2500, "Optimiser steps in all, those before a --resume included.")
-    minutes: float | None = _option(None, "Learn for so long instead, what came before a --resume included.")
+    iterations: int = _option(2500, "Optimiser steps in all, those before a `resume` included.")
+    minutes: float | None = _option(None, "Learn for so long instead, what came before a `resume` included.")
     batch_size: int = _option(8, "Patches in a step.")
     patch_size: int = _option(128, "Height and width of a patch in pixels, a multiple of 16.")
     learning_rate: float = _option(8e-3, "Peak of the learning rate.")
@@ -256,22 +264,22 @@ class TrainSettings(Settings):
         None,
         "What hidden layers compute in while they learn. By default bfloat16 where the CPU is made for it.",
     )
-    validation_share: float = _option(0.1, "Share of the data kept for validation, where --val is not given.")
+    validation_share: float = _option(0.1, "Share of the data kept for validation, where `val` is not given.")
     validation_every: int = _option(500, "Iterations between validations; the model is saved with each.")
     seed: int = _option(0, "Seed of weights, split, crops and augmentation.")
 
     def __post_init__(self) -> None:
-        _positive(self, "iterations", "batch_size", "patch_size", "learning_rate", "validation_every")
-        _not_negative(self, "weight_decay", "kernel_decay", "warmup", "seed")
+        _check_positive(self, "iterations", "batch_size", "patch_size", "learning_rate", "validation_every")
+        _check_not_negative(self, "weight_decay", "kernel_decay", "warmup", "seed")
         for name in ("iterations", "batch_size", "patch_size", "validation_every", "seed"):
-            _require(getattr(self, name) < 2**31, name, getattr(self, name), "a number below 2147483648")
+            check_parameter(getattr(self, name) < 2**31, name, getattr(self, name), "a number below 2147483648")
         if self.minutes is not None:
-            _positive(self, "minutes")
+            _check_positive(self, "minutes")
         if self.precision is not None:
-            _one_of(self, "precision", ("float32", "bfloat16"))
-        _require(0 <= self.averaging < 1, "averaging", self.averaging, "at least 0 and below 1")
-        _require(0 < self.validation_share < 1, "validation_share", self.validation_share, "above 0 and below 1")
-        _require(self.patch_size % 16 == 0, "patch_size", self.patch_size, "a multiple of 16")
+            _check_choice(self, "precision", ("float32", "bfloat16"))
+        check_parameter(0 <= self.averaging < 1, "averaging", self.averaging, "at least 0 and below 1")
+        check_parameter(0 < self.validation_share < 1, "validation_share", self.validation_share, "above 0 and below 1")
+        check_parameter(self.patch_size % 16 == 0, "patch_size", self.patch_size, "a multiple of 16")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,7 +287,7 @@ class TileSettings(Settings):
     """How large images are cut into tiles that overlap; smaller ones are one tile."""
 
     tile: int | None = _option(
-        None, "Largest height and width of what is looked at at once, in pixels. By default what --memory allows."
+        None, "Largest height and width of what is looked at at once, in pixels. By default what `memory` allows."
     )
     overlap: int | None = _option(
         None, "Pixels that a tile sees beyond what it decides. By default what the network and the objects need."
@@ -288,10 +296,10 @@ class TileSettings(Settings):
 
     def __post_init__(self) -> None:
         if self.tile is not None:
-            _require(0 < self.tile < 2**20, "tile", self.tile, "a number of pixels above 0")
+            check_parameter(0 < self.tile < 2**20, "tile", self.tile, "a number of pixels above 0")
         if self.overlap is not None:
-            _require(0 <= self.overlap < 2**20, "overlap", self.overlap, "a number of pixels from 0 on")
-        _positive(self, "memory")
+            check_parameter(0 <= self.overlap < 2**20, "overlap", self.overlap, "a number of pixels from 0 on")
+        _check_positive(self, "memory")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -321,22 +329,22 @@ class ClusterSettings(Settings):
     fill_holes: bool = _option(False, "Background that one instance surrounds becomes part of it.")
 
     def __post_init__(self) -> None:
-        _one_of(self, "method", ("fast", "hdbscan"))
-        _one_of(self, "metric", ("manhattan", "euclidean"))
-        _one_of(self, "noise", ("nearest", "drop"))
+        _check_choice(self, "method", ("fast", "hdbscan"))
+        _check_choice(self, "metric", ("manhattan", "euclidean"))
+        _check_choice(self, "noise", ("nearest", "drop"))
         for name in ("foreground_threshold", "seed_threshold", "membership_threshold"):
             value = getattr(self, name)
-            _require(0 < value < 1, name, value, "above 0 and below 1")
+            check_parameter(0 < value < 1, name, value, "above 0 and below 1")
         if self.bandwidth is not None:
-            _positive(self, "bandwidth")
-            _require(1e-6 <= self.bandwidth <= 1e6, "bandwidth", self.bandwidth, "0.000001 to 1000000")
-        _positive(self, "min_size", "min_samples")
-        _require(1 <= self.seed_window <= 1001, "seed_window", self.seed_window, "1 to 1001 pixels")
-        _require(self.min_cluster_size >= 2, "min_cluster_size", self.min_cluster_size, "at least 2 pixels")
-        _not_negative(self, "position_weight")
-        _require(self.position_weight <= 1e6, "position_weight", self.position_weight, "at most 1000000")
+            _check_positive(self, "bandwidth")
+            check_parameter(1e-6 <= self.bandwidth <= 1e6, "bandwidth", self.bandwidth, "0.000001 to 1000000")
+        _check_positive(self, "min_size", "min_samples")
+        check_parameter(1 <= self.seed_window <= 1001, "seed_window", self.seed_window, "1 to 1001 pixels")
+        check_parameter(self.min_cluster_size >= 2, "min_cluster_size", self.min_cluster_size, "at least 2 pixels")
+        _check_not_negative(self, "position_weight")
+        check_parameter(self.position_weight <= 1e6, "position_weight", self.position_weight, "at most 1000000")
 
-    def magnified(self, magnification: float) -> "ClusterSettings":
+    def rescaled(self, magnification: float) -> "ClusterSettings":
         """Return the settings that suit objects so many times as large in pixels."""
         # An odd number stays odd: the window lies around a pixel.
         window = 2 * round((self.seed_window * magnification - 1) / 2) + 1
@@ -346,3 +354,28 @@ class ClusterSettings(Settings):
             min_size=max(1, round(self.min_size * magnification**2)),
             position_weight=self.position_weight / magnification,
         )
+
+
+def split_settings(values: Mapping[str, Any], *groups: type[Settings]) -> tuple[dict[str, Any], ...]:
+    """Sort keyword arguments by the groups of settings that they belong to; None stands for a default and is left out.
+
+    Raises
+    ------
+    UsageError
+        If a name belongs to no group.
+
+    Examples
+    --------
+    >>> split_settings({"tile": 512, "min_size": 5}, ClusterSettings, TileSettings)
+    ({'min_size': 5}, {'tile': 512})
+    """
+    names = [{field.name for field in dataclasses.fields(group) if "help" in field.metadata} for group in groups]
+    for name in values:
+        if not any(name in of_group for of_group in names):
+            known = sorted(set().union(*names))
+            near = difflib.get_close_matches(name, known, n=1)
+            advice = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
+            raise UsageError(f"there is no setting {name!r}; {advice}")
+    return tuple(
+        {name: value for name, value in values.items() if name in of_group and value is not None} for of_group in names
+    )

@@ -14,11 +14,11 @@ def tiny_discs():
 @pytest.fixture(scope="session")
 def tiny_plan():
     """A function that plans a training of a network of some 5,000 weights; options are those of TrainSettings."""
-    from instseg.plan import Plan
+    from instseg.models.config import TrainingConfig
 
     def plan(iterations, *, loss="overlap", channels=1, **options):
         defaults = {"batch_size": 2, "patch_size": 32, "learning_rate": 5e-2, "warmup": 5, "validation_every": 1000}
-        return Plan(
+        return TrainingConfig(
             model=ModelSettings(channels=channels, loss=loss, embeddings=4, widths=(8, 8), diameter=19.0),
             train=TrainSettings(iterations=iterations, averaging=0.9, **(defaults | options)),
         )
@@ -29,13 +29,14 @@ def tiny_plan():
 @pytest.fixture(scope="session")
 def tiny_training(tmp_path_factory, tiny_plan, tiny_discs):
     """A training of 60 iterations on small discs: its folder, with `model` and `report`, its plan and its events."""
-    from instseg.data.training import disc_data
-    from instseg.train import Busy, train
+    from instseg.data.datasets import disc_data
+    from instseg.training.events import PhaseStarted
+    from instseg.training.loop import iter_training
 
     folder = tmp_path_factory.mktemp("tiny")
     plan = tiny_plan(60)
-    events = train(folder / "model", plan, disc_data(plan.train, tiny_discs), report=folder / "report")
-    events = [event for event in events if not isinstance(event, Busy)]
+    events = iter_training(folder / "model", plan, disc_data(plan.train, tiny_discs), report=folder / "report")
+    events = [event for event in events if not isinstance(event, PhaseStarted)]
     return folder, plan, events
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from instseg.cli import terminal
-from instseg.cli.options import Given, settings_options
+from instseg.cli.options import Overrides, settings_options
 from instseg.settings import ClusterSettings
 
 
@@ -26,35 +26,37 @@ def cluster(
         Path | None, typer.Option(metavar="FILE", help="Also write polygons (.geojson, or .zip for ImageJ).")
     ] = None,
     *,
-    clustering: Given,
+    clustering: Overrides,
 ) -> None:
     """Turn stored embeddings into labels, without TensorFlow.
 
     The settings stored in the file apply; options replace them.
     """
-    settings_given = ClusterSettings(**clustering)
-    from instseg.cluster import cluster as group
-    from instseg.embeddings import read_embeddings
-    from instseg.files import require_target
-    from instseg.images import LABEL_SUFFIXES, write_labels
-    from instseg.instances import describe, write_table
-    from instseg.outlines import SUFFIXES, require_format, write_outlines
+    settings = ClusterSettings(**clustering)
+    from instseg.clustering.cluster import cluster as cluster_embeddings
+    from instseg.clustering.instances import measure_instances
+    from instseg.io.atomic import check_writable
+    from instseg.io.label_images import LABEL_SUFFIXES, write_labels
+    from instseg.io.npz import read_embeddings
+    from instseg.io.outlines import SUFFIXES, require_format, write_outlines
+    from instseg.io.tables import write_table
 
-    require_target(out, *LABEL_SUFFIXES)
+    check_writable(out, *LABEL_SUFFIXES)
     if scores is not None:
-        require_target(scores, ".csv")
+        check_writable(scores, ".csv")
     if outlines is not None:
-        require_target(outlines, *SUFFIXES)
+        check_writable(outlines, *SUFFIXES)
         require_format(outlines)
-    maps = read_embeddings(embeddings)
-    base = maps.settings or settings_given
-    with terminal.waiting("Clustering"):
-        labels = group(maps, dataclasses.replace(base, **clustering))
+    stored = read_embeddings(embeddings)
+    if stored.settings is not None:
+        settings = dataclasses.replace(stored.settings, **clustering)
+    with terminal.spinner("Clustering"):
+        labels = cluster_embeddings(stored, settings)
     write_labels(out, labels)
     if scores is not None or outlines is not None:
-        found = describe(labels, maps)
+        instances = measure_instances(labels, stored)
         if scores is not None:
-            write_table(scores, found)
+            write_table(scores, instances)
         if outlines is not None:
-            write_outlines(outlines, labels, found)
+            write_outlines(outlines, labels, instances)
     typer.echo(f"{out}: {int(labels.max(initial=0))} instances")

@@ -1,72 +1,49 @@
-"""The `data` commands: make example data, and check one's own before training."""
+"""`instseg data`: make example data, and check one's own before training."""
 
 import json
-import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from instseg.cli import terminal
-from instseg.cli.model import Channels, require_channels
-from instseg.cli.options import Given, settings_options
-from instseg.errors import InstsegError
+from instseg.cli.command import Command
+from instseg.cli.model import Channels, check_channels
+from instseg.cli.options import Overrides, settings_options, terminal_text
 from instseg.settings import DiscSettings, TrainSettings
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from rich.table import Table
 
-    from instseg.data.check import Problem, Report
+    from instseg.data.check import DataReport, Problem
 
 app = typer.Typer(help="Make example data, or check your own.", no_args_is_help=True, rich_markup_mode=None)
 
-_MAX_COUNT = 10_000
-# The names that `generate` gives, and that `--overwrite` may therefore take away.
-_GENERATED = re.compile(r"\d{4}\.png")
 
-
-@app.command()
+@app.command(cls=Command)
 @settings_options(discs=DiscSettings)
 def generate(
-    count: Annotated[int, typer.Option(min=1, max=_MAX_COUNT, help="Images to draw.")] = 3,
+    count: Annotated[int, typer.Option(min=1, max=10_000, help="Images to draw.")] = 3,
     out: Annotated[Path, typer.Option(help="Folder to write to: images/, labels/ and preview.png.")] = Path("discs"),
     seed: Annotated[int, typer.Option(min=0, help="Image I depends on this and I only.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace images that an earlier run made.")] = False,
     *,
-    discs: Given,
+    discs: Overrides,
 ) -> None:
     """Draw example images of discs, with their labels.
 
     The same seed gives the same files, and a larger count adds to a smaller one's.
     """
     settings = DiscSettings(**discs)
+    from instseg.data.generate import PREVIEW, generate_discs
 
-    import numpy as np
-
-    from instseg.data.discs import draw_discs
-    from instseg.files import make_folder
-    from instseg.images import write_labels, write_picture
-
-    _clear(out, overwrite)
-    images, labels = make_folder(out / "images"), make_folder(out / "labels")
-    total = 0
-    with terminal.counting("Drawing") as advance:
-        for index in range(count):
-            image, drawn = draw_discs(np.random.default_rng([seed, index]), settings)
-            if index == 0:
-                _write_preview(out / "preview.png", image, drawn)
-            # Labels first: a run that is cut short leaves no image without them.
-            write_labels(labels / f"{index:04}.png", drawn)
-            write_picture(images / f"{index:04}.png", image)
-            total += int(drawn.max())
-            advance(index + 1, count)
+    with terminal.progress_bar("Drawing") as progress:
+        drawn = generate_discs(out, count=count, seed=seed, overwrite=overwrite, settings=settings, progress=progress)
     noun = "image" if count == 1 else "images"
-    typer.echo(f"wrote {count} {noun} with {total} discs to {out}; see {out / 'preview.png'}")
+    typer.echo(f"wrote {count} {noun} with {drawn} discs to {out}; see {out / PREVIEW}")
 
 
-@app.command()
+@app.command(cls=Command)
 def check(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that holds images/ and labels/.")],
     patch_size: Annotated[
@@ -78,16 +55,16 @@ def check(
     channels: Channels = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
-    """Read a data folder and list all that training would stumble over.
+    """Read a data folder and list all problems that training would have with it.
 
     The exit code is 1 if training could not use the folder, else 0.
     """
     patch_size = TrainSettings(patch_size=patch_size).patch_size
-    require_channels(channels)
-    from instseg.data.check import check_folder
+    check_channels(channels)
+    from instseg.data.check import check_data
 
-    with terminal.counting("Reading") as advance:
-        report = check_folder(
+    with terminal.progress_bar("Reading") as advance:
+        report = check_data(
             folder,
             connected_components=connected_components,
             channels=channels,
@@ -95,42 +72,21 @@ def check(
             progress=advance,
         )
     if as_json:
-        typer.echo(json.dumps(report.to_dict(), indent=2))
+        typer.echo(json.dumps(_with_options(report.to_dict()), indent=2))
     else:
         _print(report)
     if not report.usable_for_training:
         raise typer.Exit(1)
 
 
-def _clear(out: Path, overwrite: bool) -> None:
-    """Make sure that nothing of an earlier run is mixed with this one, and that nothing else is lost.
-
-    Only what `generate` writes is removed: NNNN.png in the two folders, and the preview.
-    """
-    folders = [folder for folder in (out / "images", out / "labels") if folder.is_dir()]
-    present = [path for folder in folders for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
-    foreign = [path for path in present if not (_GENERATED.fullmatch(path.name) and path.is_file())]
-    preview = out / "preview.png"
-    if foreign:
-        raise InstsegError(f"{out} holds files that generate did not write, such as {foreign[0]}; give another --out")
-    if (present or preview.exists()) and not overwrite:
-        raise InstsegError(f"{out} holds images already; add --overwrite to replace them or give another --out")
-    try:
-        for path in present:
-            path.unlink()
-        preview.unlink(missing_ok=True)
-    except OSError as error:
-        raise InstsegError(f"cannot replace {error.filename}: {error.strerror}; check the permissions") from error
+def _with_options(report: dict[str, Any]) -> dict[str, Any]:
+    """Return a report that names options where that of the core names parameters."""
+    texts = ("what", "advice")
+    problems = [problem | {name: terminal_text(problem[name]) for name in texts} for problem in report["problems"]]
+    return report | {"problems": problems}
 
 
-def _write_preview(path: Path, image: "NDArray[np.uint16]", labels: "NDArray[np.int32]") -> None:
-    from instseg.images import write_picture
-    from instseg.render import label_colours, side_by_side, to_rgb8
-
-    write_picture(path, side_by_side(to_rgb8(image), label_colours(labels)))
-
-
-def _print(report: "Report") -> None:
+def _print(report: "DataReport") -> None:
     from rich.console import Console
 
     console = Console()
@@ -143,7 +99,7 @@ def _print(report: "Report") -> None:
     console.print(f"{_count(errors, 'error')}, {_count(warnings, 'warning')}: {verdict}", highlight=False)
 
 
-def _summary(report: "Report") -> "Table":
+def _summary(report: "DataReport") -> "Table":
     from rich.markup import escape
     from rich.table import Table
 
@@ -187,8 +143,8 @@ def _problems(problems: "tuple[Problem, ...]") -> "Table":
         table.add_row(
             f"[{colour}]{problem.severity}[/]",
             names + (f"\nand {more} more" if more else ""),
-            escape(problem.what),
-            escape(problem.advice),
+            escape(terminal_text(problem.what)),
+            escape(terminal_text(problem.advice)),
         )
     return table
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from instseg.builtin import Card
+    from instseg.models.builtin import ModelCard
     from instseg.settings import ModelSettings
 
 _TRUST = "A model directory is code as far as TensorFlow is concerned: open only those that you trust."
@@ -19,15 +19,15 @@ def models(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the models in the package: a name is accepted wherever a command takes a MODEL."""
-    from instseg.builtin import FOLDER, built_in, read_card
-    from instseg.plan import stored_training
+    from instseg.models.builtin import BUNDLED_DIR, bundled_models, read_card
+    from instseg.models.config import read_training
 
-    names = built_in() if name is None else [name]
+    names = bundled_models() if name is None else [name]
     cards = {each: read_card(each) for each in names}
-    settings = {each: stored_training(FOLDER / each).plan.model for each in names}
+    settings = {each: read_training(BUNDLED_DIR / each).config.model for each in names}
     if as_json:
         rows = [
-            {"name": each, "path": str(FOLDER / each), **cards[each].to_dict(), "model": settings[each].to_dict()}
+            {"name": each, "path": str(BUNDLED_DIR / each), **cards[each].to_dict(), "model": settings[each].to_dict()}
             for each in names
         ]
         typer.echo(json.dumps(rows, indent=2))
@@ -39,7 +39,7 @@ def models(
         _print_card(name, cards[name], settings[name])
 
 
-def _print_table(cards: "dict[str, Card]", settings: "dict[str, ModelSettings]") -> None:
+def _print_table(cards: "dict[str, ModelCard]", settings: "dict[str, ModelSettings]") -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -55,7 +55,7 @@ def _print_table(cards: "dict[str, Card]", settings: "dict[str, ModelSettings]")
     console.print(f"instseg models NAME shows a model's card. {_TRUST}", soft_wrap=True)
 
 
-def _print_card(name: str, card: "Card", model: "ModelSettings") -> None:
+def _print_card(name: str, card: "ModelCard", model: "ModelSettings") -> None:
     lines = {
         "name": [name],
         "segments": [card.title],
@@ -75,6 +75,6 @@ def _print_card(name: str, card: "Card", model: "ModelSettings") -> None:
 
 
 def _diameter(model: "ModelSettings") -> str:
-    if model.smallest_diameter is None or model.largest_diameter is None:
+    if model.diameter_p5 is None or model.diameter_p95 is None:
         return f"{model.diameter:.0f} px"
-    return f"{model.diameter:.0f} px ({model.smallest_diameter:.0f} to {model.largest_diameter:.0f})"
+    return f"{model.diameter:.0f} px ({model.diameter_p5:.0f} to {model.diameter_p95:.0f})"

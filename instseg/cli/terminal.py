@@ -1,4 +1,4 @@
-"""What the commands have in common towards the terminal: results on stdout, everything else on stderr."""
+"""The terminal: results go to stdout, everything else to stderr."""
 
 import sys
 from collections.abc import Iterator
@@ -7,42 +7,49 @@ from typing import Protocol
 
 import typer
 
-from instseg.errors import UsageError
+from instseg.cli.options import terminal_text
+from instseg.errors import InstsegError, check_parameter
+
+# Work that takes less time, in seconds, needs no progress bar.
+_DELAY = 1.0
+_MAX_THREADS = 1024
 
 
-class Counter(Protocol):
-    """What `counting` gives."""
+class ProgressCallback(Protocol):
+    """The function that `progress_bar` gives."""
 
     def __call__(self, done: int, total: int, detail: str = "") -> None:
-        """Take how many of how many are done, and what else is to be shown."""
+        """Take how many of how many are done, and a detail to show."""
 
 
-# Anything shorter needs no progress bar.
-_SHORT = 1.0
-_MOST_THREADS = 1024
+def print_error(error: str | InstsegError) -> None:
+    """Write one line to stderr; parameters become options."""
+    typer.echo("instseg: " + " ".join(terminal_text(error).split()), err=True)
 
 
-def complain(message: str) -> None:
-    """Write one line to stderr."""
-    typer.echo("instseg: " + " ".join(message.split()), err=True)
+def print_note(message: str) -> None:
+    """Write what is no result to stderr; parameters become options."""
+    typer.echo(terminal_text(message), err=True)
 
 
-def note(message: str) -> None:
-    """Tell the user something on stderr that is no result."""
-    typer.echo(message, err=True)
+def check_threads(threads: int | None) -> None:
+    """Check that TensorFlow can be given a number of threads.
 
-
-def require_threads(threads: int | None) -> None:
-    """See that a number of threads is one that TensorFlow can be told."""
-    if threads is not None and not 1 <= threads <= _MOST_THREADS:
-        raise UsageError(f"--threads is {threads}, expected a number above 0 and up to {_MOST_THREADS}")
+    Raises
+    ------
+    UsageError
+        If it is out of range.
+    """
+    expected = f"a number above 0 and up to {_MAX_THREADS}"
+    check_parameter(threads is None or 1 <= threads <= _MAX_THREADS, "threads", threads, expected)
 
 
 @contextmanager
-def counting(description: str) -> Iterator[Counter]:
-    """Give a function that is told how many of how many are done, and show a bar once it takes longer than a second.
+def progress_bar(description: str) -> Iterator[ProgressCallback]:
+    """Give a function that takes how many of how many are done, and show a bar once that takes longer than a second.
 
-    Off a terminal nothing is shown: a count that ends within a command's own lines needs none.
+    Nothing is shown where stderr is no terminal. The bar starts with the first count after that second: a spinner may
+    be shown before.
     """
     import time
 
@@ -60,19 +67,24 @@ def counting(description: str) -> Iterator[Counter]:
         TextColumn("{task.fields[detail]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(description, visible=False, detail="")
+    progress = Progress(*columns, console=Console(stderr=True), transient=True)
+    task = progress.add_task(description, detail="")
 
-        def count(done: int, total: int, detail: str = "") -> None:
-            late = time.perf_counter() - start > _SHORT
-            progress.update(task, completed=done, total=total, visible=late, detail=detail)
+    def count(done: int, total: int, detail: str = "") -> None:
+        progress.update(task, completed=done, total=total, detail=detail)
+        if time.perf_counter() - start > _DELAY:
+            progress.start()
 
+    try:
         yield count
+    finally:
+        if progress.live.is_started:
+            progress.stop()
 
 
 @contextmanager
-def waiting(description: str) -> Iterator[None]:
-    """Show a spinner while something without steps goes on, such as loading TensorFlow."""
+def spinner(description: str) -> Iterator[None]:
+    """Show a spinner during work without steps, such as loading TensorFlow."""
     import os
 
     from rich.console import Console
@@ -80,6 +92,6 @@ def waiting(description: str) -> Iterator[None]:
     if not sys.stderr.isatty():
         yield
         return
-    # A descriptor of its own: TensorFlow's start-up noise is held back by redirecting the ordinary one.
+    # A descriptor of its own: the ordinary one is redirected while TensorFlow loads, to capture what it prints.
     with os.fdopen(os.dup(2), "w") as own, Console(file=own, force_terminal=True).status(description):
         yield

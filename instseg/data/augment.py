@@ -1,4 +1,4 @@
-"""Random changes of training patches, such as another microscope or another day would make."""
+"""Random changes of training patches, like those that another microscope or another day would make."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,12 +9,12 @@ Positions = NDArray[np.floating]
 
 
 def augment(rng: np.random.Generator, image: Image, labels: Labels) -> tuple[Image, Labels]:
-    """Flip, turn, and change the light, the sharpness and the noise of one patch.
+    """Flip and rotate a patch, and change its intensities, sharpness and noise.
 
     Parameters
     ----------
     rng : numpy.random.Generator
-        Where all randomness comes from.
+        Source of all random numbers.
     image : (P, P, C) float32
         Normalised to about 0..1.
     labels : (P, P) int32
@@ -23,41 +23,41 @@ def augment(rng: np.random.Generator, image: Image, labels: Labels) -> tuple[Ima
     Returns
     -------
     image, labels
-        Of the same shapes; the labels are turned with the image and otherwise unchanged.
+        Of the same shapes; the labels are flipped and rotated with the image, and otherwise unchanged.
     """
-    image, labels = turn(rng, image, labels)
+    image, labels = random_flip_rot90(rng, image, labels)
     if rng.random() < 0.3:
         image = _blur(rng, image)
-    image = _relight(rng, image)
+    image = _intensity_jitter(rng, image)
     if rng.random() < 0.4:
         image = _noise(rng, image)
     return np.ascontiguousarray(image, np.float32), np.ascontiguousarray(labels)
 
 
 def _noise(rng: np.random.Generator, image: Image) -> Image:
-    """Add noise as of counted photons, which grows with the root of the light.
+    """Add noise like that of photon counts, which grows with the square root of the intensity.
 
-    The same everywhere, it would drown the dim rims of out-of-focus nuclei that some annotators include.
+    Noise of the same strength everywhere would hide the dim rims of nuclei out of focus, which some annotators include.
     """
     deviation = np.float32(rng.uniform(0, 0.05)) * np.sqrt(np.clip(image, 0, None) + np.float32(0.01))
     noisy: Image = image + deviation * rng.standard_normal(image.shape, np.float32)
     return noisy
 
 
-def turn(rng: np.random.Generator, image: Image, labels: Labels) -> tuple[Image, Labels]:
-    """Lay a patch in one of the eight ways that a square can lie; no value changes.
+def random_flip_rot90(rng: np.random.Generator, image: Image, labels: Labels) -> tuple[Image, Labels]:
+    """Flip and rotate a patch by quarter turns to one of its eight orientations; no value changes.
 
     Parameters
     ----------
     rng : numpy.random.Generator
-        Where all randomness comes from.
+        Source of all random numbers.
     image : (P, P, C) float32
     labels : (P, P) int32
 
     Returns
     -------
     image, labels
-        Of the same shapes, perhaps views.
+        Of the same shapes; they may be views.
     """
     quarters, flip = int(rng.integers(4)), bool(rng.integers(2))
     image, labels = np.rot90(image, quarters), np.rot90(labels, quarters)
@@ -71,8 +71,8 @@ def _blur(rng: np.random.Generator, image: Image) -> Image:
     return blurred
 
 
-def _relight(rng: np.random.Generator, image: Image) -> Image:
-    """Apply gamma, a gain and an offset by channel, and a slope of the light over the patch."""
+def _intensity_jitter(rng: np.random.Generator, image: Image) -> Image:
+    """Apply gamma, a gain and an offset for each channel, and a slope of the illumination over the patch."""
     channels = image.shape[2]
     if rng.random() < 0.5:
         image = np.sign(image) * np.abs(image) ** np.float32(rng.uniform(0.7, 1.4))
@@ -87,38 +87,38 @@ def _relight(rng: np.random.Generator, image: Image) -> Image:
     return image
 
 
-def random_window(
+def random_crop_window(
     rng: np.random.Generator, labels: Labels, patch_size: int, *, zoom: float, foreground_share: float = 0.8
 ) -> tuple[float, float, float]:
-    """Choose where to cut a patch: mostly around a pixel of an object, so that few patches are empty.
+    """Choose where to cut a patch: for most patches around a pixel of an object, so that few are empty.
 
     Parameters
     ----------
     rng : numpy.random.Generator
-        Where all randomness comes from.
+        Source of all random numbers.
     labels : (H, W) int32
         0 is background.
     patch_size : int
         Side of the patch after zooming, in pixels.
     zoom : float
-        Magnification: the window's side in the image is `patch_size / zoom`. With 1, corners are whole pixels, so
-        that nothing is interpolated.
+        Magnification: the side of the window in the image is `patch_size / zoom`. With 1, corners are whole pixels,
+        so that nothing is interpolated.
     foreground_share : float
-        Share of the patches that are centred near an object, 0..1.
+        Share of the patches that are cut around a pixel of an object, 0..1.
 
     Returns
     -------
     row, column, side : float
-        Upper left corner and side of the window in image pixels. The window
-        leaves the image only where the image is smaller.
+        Upper left corner and side of the window in pixels of the image. The window leaves the image only where the
+        image is smaller.
     """
     side = patch_size / zoom
     free = np.maximum(np.array(labels.shape) - side, 0.0)
     corner = rng.uniform(0, 1, 2) * free
     if rng.random() < foreground_share:
-        # A few throws at random pixels instead of listing all foreground pixels of a large image at every step.
-        thrown = rng.integers(0, labels.size, 64)
-        hits = thrown[labels.ravel()[thrown] > 0]
+        # A few random pixels, as a list of all foreground pixels of a large image would take time at each step.
+        tried = rng.integers(0, labels.size, 64)
+        hits = tried[labels.ravel()[tried] > 0]
         if len(hits):
             centre = np.array(np.unravel_index(hits[0], labels.shape)) + rng.uniform(-0.4, 0.4, 2) * side
             corner = np.clip(centre - side / 2, 0, free)
@@ -127,8 +127,10 @@ def random_window(
     return float(corner[0]), float(corner[1]), side
 
 
-def cut(image: Image, labels: Labels, window: tuple[float, float, float], patch_size: int) -> tuple[Image, Labels]:
-    """Cut a window and bring it to the patch's size: images bilinear, labels nearest.
+def crop_and_resize(
+    image: Image, labels: Labels, window: tuple[float, float, float], patch_size: int
+) -> tuple[Image, Labels]:
+    """Cut a window and resize it to a patch: images bilinear, labels nearest.
 
     Parameters
     ----------
@@ -137,16 +139,16 @@ def cut(image: Image, labels: Labels, window: tuple[float, float, float], patch_
     labels : (H, W) int32
         0 is background.
     window : (float, float, float)
-        Upper left row, column, and side, in pixels.
+        Row and column of the upper left corner, and side, in pixels.
     patch_size : int
-        Side of the patch P.
+        Side P of the patch.
 
     Returns
     -------
     image : (P, P, C) float32
-        What lies outside the image is 0, the level of its dark percentile.
+        0 outside of the image, which is the value of its low percentile.
     labels : (P, P) int32
-        0 outside.
+        0 outside of the image.
     """
     row, column, side = window
     step = side / patch_size
@@ -168,7 +170,7 @@ def _nearest(labels: Labels, rows: Positions, columns: Positions) -> Labels:
 
 
 def _bilinear(image: Image, rows: Positions, columns: Positions) -> Image:
-    """Interpolate along rows, then along columns: two gathers an axis, which is faster than a general affine map."""
+    """Interpolate along rows, then along columns: two gathers for each, which is faster than a general affine map."""
     along_rows = _interpolate(image, rows, axis=0)
     return _interpolate(along_rows, columns, axis=1)
 

@@ -1,9 +1,9 @@
-"""The classes of a data folder's instances: class images beside the labels, or one table.
+"""The classes of the instances of a data folder: class images beside the labels, or one table.
 
-    DIR/classes/NAME.png       the class of every pixel, 1..255; what it says outside of instances does not count
-    DIR/classes.csv            columns image, label, class: NAME, the instance's number, any text
+    DIR/classes/NAME.png       the class of each pixel, 1..255; pixels outside of instances do not count
+    DIR/classes.csv            columns image, label, class: NAME, the label of the instance, any text
 
-An instance of a class image has the class of most of its pixels.
+With class images, the class of an instance is that of most of its pixels.
 """
 
 import csv
@@ -15,23 +15,23 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from instseg.data.folder import SUFFIXES, Pair, find_images
 from instseg.errors import InstsegError
-from instseg.images import read_class_image
+from instseg.io.folders import SUFFIXES, Pair, find_images
+from instseg.io.label_images import read_class_image
 
 FOLDER, TABLE = "classes", "classes.csv"
-"""The subfolder of a data folder that holds class images, and the file that may stand in its place."""
+"""The subfolder of a data folder that holds class images, and the file that can take its place."""
 
-MOST_CLASSES = 255
-"""Of a data folder, background not counted."""
+MAX_CLASSES = 255
+"""Largest number of classes of a data folder, without the background."""
 
 _COLUMNS = ("image", "label", "class")
 _SHOWN = 3
-# Labels beyond are numbered anew when they are read, and a table would mean others.
+# Larger labels are renumbered when a file is read, so that those of a table would not be those of the image.
 _LARGEST_LABEL = 2**31 - 1
 
-Names = dict[int, str]
-"""The class of each label that has one."""
+ClassNames = dict[int, str]
+"""The name of the class of each label that has one."""
 
 
 class InstanceClasses(NamedTuple):
@@ -40,42 +40,48 @@ class InstanceClasses(NamedTuple):
     Attributes
     ----------
     labels : (N,) int32
-        Ascending.
+        Ascending, above 0.
     classes : (N,) int32
-        1..K.
+        The class 1..K of each label.
     """
 
     labels: NDArray[np.int32]
     classes: NDArray[np.int32]
 
     def of_pixels(self, labels: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Return the class of every pixel of a label image, or a piece of it: 0 is background."""
-        # One more at the front stands for background.
-        known = np.concatenate([np.zeros(1, np.int32), self.labels])
-        classes = np.concatenate([np.zeros(1, np.int32), self.classes])
-        return classes[np.searchsorted(known, labels)]
+        """Return the class of each pixel of a label image, or of a part of it, of any shape: 0 is background."""
+        background = np.zeros(1, np.int32)
+        ids = np.concatenate([background, self.labels])
+        classes = np.concatenate([background, self.classes])
+        return classes[np.searchsorted(ids, labels)]
 
 
 @dataclass(frozen=True, slots=True)
 class ClassSource:
-    """Where the classes of a data folder's instances are written.
+    """The class images or the table of a data folder.
 
     Attributes
     ----------
     path : Path
         The folder of class images, or the table.
     images : mapping of str to Path, or None
-        Class images by the names of the pairs.
-    table : mapping of str to (mapping of int to str), or None
-        By the names of the pairs, the class of each label.
+        Class images by the names of pairs.
+    table : mapping of str to (dict of int to str), or None
+        The class of each label, by the names of pairs.
     """
 
     path: Path
     images: Mapping[str, Path] | None
-    table: Mapping[str, Names] | None
+    table: Mapping[str, ClassNames] | None
 
-    def names(self, pair: Pair, labels: NDArray[np.int32]) -> Names:
-        """Return the class of each instance of a pair's labels (H, W) that has one.
+    def names(self, pair: Pair, labels: NDArray[np.int32]) -> ClassNames:
+        """Return the class of each instance that has one.
+
+        Parameters
+        ----------
+        pair : Pair
+        labels : (H, W) int32
+            The labels of the pair; 0 is background.
 
         Raises
         ------
@@ -84,11 +90,11 @@ class ClassSource:
         """
         if self.table is not None:
             of_image = self.table.get(pair.name, {})
-            return {label: of_image[label] for label in instances(labels) if label in of_image}
-        return {label: str(value) for label, value in _most(labels, self.pixels(pair, labels)).items()}
+            return {label: of_image[label] for label in instance_labels(labels) if label in of_image}
+        return {label: str(value) for label, value in _majority(labels, self.pixels(pair, labels)).items()}
 
     def pixels(self, pair: Pair, labels: NDArray[np.int32]) -> NDArray[np.integer]:
-        """Return the class image (H, W) of a pair; same errors as `names`."""
+        """Return the class image (H, W) of a pair, with the parameters and errors of `names`."""
         if (path := (self.images or {}).get(pair.name)) is None:
             raise InstsegError(f"{self.path} has no class image for {pair.name}; add it, or remove {self.path}")
         pixels = read_class_image(path)
@@ -97,76 +103,77 @@ class ClassSource:
             raise InstsegError(f"{path} is {sizes}, expected equal sizes; export the classes at the labels' size")
         return pixels
 
-    def doubts(self, pair: Pair, labels: NDArray[np.int32]) -> list[tuple[str, str]]:
-        """Compare the classes of a pair with its labels.
+    def inconsistencies(self, pair: Pair, labels: NDArray[np.int32]) -> list[tuple[str, str]]:
+        """Compare the classes of a pair with its labels, with the parameters and errors of `names`.
 
         Returns
         -------
-        list of (what, advice)
-            What does not fit, but stops nothing; same errors as `names`.
+        list of (str, str)
+            What is inconsistent but does not prevent training, and what to do.
         """
-        found = []
         if self.table is not None:
-            surplus = len(self.table.get(pair.name, {}).keys() - set(instances(labels)))
-            if surplus:
-                found.append((f"classes of labels that do not exist: {surplus}", f"correct the labels in {TABLE}"))
-            return found
+            surplus = len(self.table.get(pair.name, {}).keys() - set(instance_labels(labels)))
+            if not surplus:
+                return []
+            return [(f"classes of labels that do not exist: {surplus}", f"correct the labels in {TABLE}")]
         mixed, outside = disagreement(labels, self.pixels(pair, labels))
+        problems = []
         if mixed:
-            found.append((f"instances of several classes: {mixed}", "the most frequent is taken; correct the rest"))
+            problems.append((f"instances of several classes: {mixed}", "the most frequent is taken; correct the rest"))
         if outside:
-            found.append((f"classified pixels outside of instances: {outside}", "they do not count"))
-        return found
+            problems.append((f"classified pixels outside of instances: {outside}", "they do not count"))
+        return problems
 
 
 def find_classes(folder: Path, *, connected_components: bool = False) -> ClassSource | None:
-    """Look for the classes of a data folder; None if it has none.
+    """Return the classes of a data folder; None if it has none.
 
     Parameters
     ----------
     folder : Path
     connected_components : bool
-        Whether instances are made of masks: these have numbers that no table can know.
+        Whether instances are the components of masks, whose labels are not those of a table.
 
     Raises
     ------
     InstsegError
-        If it has class images and a table, one of them cannot be read, two class images have one name, or there is
-        a table of labels that are not those of the files.
+        If there are class images and a table, one of them cannot be read, two class images have the same name, or
+        there is a table although instances are components of masks.
     """
     images, table = folder / FOLDER, folder / TABLE
     if images.is_dir() and table.exists():
         raise InstsegError(f"{folder} holds both {FOLDER}/ and {TABLE}; remove one of them")
     if images.is_dir():
-        found: dict[str, Path] = {}
+        by_name: dict[str, Path] = {}
         for path in find_images([images]):
-            if (other := found.setdefault(path.stem, path)) != path:
+            if (other := by_name.setdefault(path.stem, path)) != path:
                 raise InstsegError(f"{other} and {path} are both class images of {path.stem}; remove one")
-        return ClassSource(images, found, None)
+        return ClassSource(images, by_name, None)
     if not table.exists():
         return None
     if connected_components:
         raise InstsegError(
-            f"{table} says which label has which class, and --connected-components makes labels anew; "
+            f"{table} says which label has which class, and `connected_components=True` makes labels anew; "
             f"number the instances in the label images, or give class images in {folder / FOLDER}"
         )
     return ClassSource(table, None, read_class_table(table))
 
 
-def read_class_table(path: Path) -> dict[str, Names]:
-    """Read a table of classes: CSV with the columns image, label and class, others are ignored.
+def read_class_table(path: Path) -> dict[str, ClassNames]:
+    """Read a table of classes: CSV with the columns image, label and class; others are ignored.
 
     Returns
     -------
-    dict
-        By image name (a suffix that the table gives it is taken off), the class of each label.
+    dict of str to (dict of int to str)
+        The class of each label, by the name of the image without the suffix of a file.
 
     Raises
     ------
     InstsegError
-        If it cannot be read, a column is missing, a label is no number above 0, a class is empty, or a label has two.
+        If the file cannot be read, a column is missing, a label is not a number above 0, a class is empty, or a label
+        has two classes.
     """
-    found: dict[str, Names] = {}
+    table: dict[str, ClassNames] = {}
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
@@ -185,25 +192,30 @@ def read_class_table(path: Path) -> dict[str, Names]:
                 if not image or not name:
                     raise InstsegError(f"{where}: the {'class' if image else 'image'} is empty; fill it in")
                 stem = Path(image).stem if Path(image).suffix.lower() in SUFFIXES else image
-                if found.setdefault(stem, {}).setdefault(int(label), name) != name:
-                    other = found[stem][int(label)]
+                if table.setdefault(stem, {}).setdefault(int(label), name) != name:
+                    other = table[stem][int(label)]
                     raise InstsegError(f"{where}: label {label} of {image} is {name}, and {other} before; keep one")
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InstsegError(f"cannot read {path}: {error}; save it as CSV in UTF-8") from error
-    return found
+    return table
 
 
-def in_order(names: Iterable[str]) -> tuple[str, ...]:
+def sort_class_names(names: Iterable[str]) -> tuple[str, ...]:
     """Return the different names of classes in the order of their numbers 1..K: numbers by value, then text.
 
     Raises
     ------
     InstsegError
-        If there are too many.
+        If there are more than `MAX_CLASSES`.
+
+    Examples
+    --------
+    >>> sort_class_names(["10", "round", "9", "long", "9"])
+    ('9', '10', 'long', 'round')
     """
     different = set(names)
-    if len(different) > MOST_CLASSES:
-        raise InstsegError(f"there are {len(different)} classes, expected at most {MOST_CLASSES}; merge some")
+    if len(different) > MAX_CLASSES:
+        raise InstsegError(f"there are {len(different)} classes, expected at most {MAX_CLASSES}; merge some")
     return tuple(sorted(different, key=lambda name: (not _is_number(name), int(name) if _is_number(name) else 0, name)))
 
 
@@ -211,26 +223,26 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) < 20
 
 
-def numbered(labels: NDArray[np.int32], names: Names, order: Sequence[str], where: str) -> InstanceClasses:
-    """Give the instances of a label image the numbers of their classes.
+def class_indices(labels: NDArray[np.int32], names: ClassNames, order: Sequence[str], where: str) -> InstanceClasses:
+    """Return the numbers of the classes of the instances of a label image.
 
     Parameters
     ----------
     labels : (H, W) int32
         0 is background.
     names : dict of int to str
-        The class of each label.
+        The name of the class of each label.
     order : sequence of str
-        All classes: the first has number 1.
+        The names of the classes 1..K.
     where : str
-        Names the image in messages.
+        The name of the image in messages.
 
     Raises
     ------
     InstsegError
         If an instance has no class, or one that `order` lacks.
     """
-    present = instances(labels)
+    present = instance_labels(labels)
     without = [label for label in present if label not in names]
     if without:
         shown = ", ".join(map(str, without[:_SHOWN])) + (", ..." if len(without) > _SHOWN else "")
@@ -243,10 +255,10 @@ def numbered(labels: NDArray[np.int32], names: Names, order: Sequence[str], wher
     return InstanceClasses(np.array(present, np.int32), classes)
 
 
-def instances(labels: NDArray[np.int32]) -> list[int]:
-    """Return the numbers of the instances of a label image, ascending."""
-    found: list[int] = np.unique(labels[labels > 0]).tolist()
-    return found
+def instance_labels(labels: NDArray[np.int32]) -> list[int]:
+    """Return the labels of the instances of a label image, ascending."""
+    present: list[int] = np.unique(labels[labels > 0]).tolist()
+    return present
 
 
 def disagreement(labels: NDArray[np.int32], pixels: NDArray[np.integer]) -> tuple[int, int]:
@@ -255,8 +267,8 @@ def disagreement(labels: NDArray[np.int32], pixels: NDArray[np.integer]) -> tupl
     Returns
     -------
     mixed, outside : int
-        Instances that have a tenth and more of their classified pixels in another class than the most frequent, and
-        classified pixels that belong to no instance.
+        Number of instances with a tenth or more of their classified pixels in other classes than the most frequent,
+        and number of classified pixels that belong to no instance.
     """
     keys, counts = _pairs(labels, pixels)
     label = keys >> 16
@@ -266,10 +278,10 @@ def disagreement(labels: NDArray[np.int32], pixels: NDArray[np.integer]) -> tupl
     return int((most <= 0.9 * total).sum()), int(((pixels > 0) & (labels == 0)).sum())
 
 
-def _most(labels: NDArray[np.int32], pixels: NDArray[np.integer]) -> dict[int, int]:
-    """Return for each label the value that most of its classified pixels have: of equals the lowest."""
+def _majority(labels: NDArray[np.int32], pixels: NDArray[np.integer]) -> dict[int, int]:
+    """Return for each label the value of most of its classified pixels; of several the lowest."""
     keys, counts = _pairs(labels, pixels)
-    # Ascending in counts, so that the last one put in stays.
+    # Ascending in counts, as of equal keys a dict keeps the last value.
     order = np.lexsort((-keys, counts))
     return dict(zip((keys[order] >> 16).tolist(), (keys[order] & 0xFFFF).tolist(), strict=True))
 

@@ -1,7 +1,7 @@
 """Generated example images: bright discs on a dark ground, with their labels.
 
-Made to be learnt in minutes, with the difficulties of real images in small:
-discs touch, cover each other and are cut by the border.
+They can be learnt in minutes, and have some difficulties of real images: discs touch, cover each other, and are cut by
+the border.
 """
 
 import numpy as np
@@ -10,37 +10,34 @@ from numpy.typing import NDArray
 from instseg.settings import DiscSettings
 
 _WHITE = 65_535.0
-
-
 _DEFAULTS = DiscSettings()
 
 
 def draw_discs(
     rng: np.random.Generator, settings: DiscSettings = _DEFAULTS
 ) -> tuple[NDArray[np.uint16], NDArray[np.int32]]:
-    """Draw one image of discs and its labels.
+    """Draw an image of discs and its labels.
 
-    Squared radii are uniform in 50..135 px², grays in 35,000..45,000 of 65,535
-    on a ground of one gray in 4,000..12,000. Later discs lie over earlier ones.
-    Then white noise is mixed in (`(1 - noise) * x + noise * N(0, 1)` on the 0..1
-    scale) and the image is stretched to its full range.
+    Squared radii are uniform in 50..135 px², intensities in 35,000..45,000 of 65,535, and that of the ground in
+    4,000..12,000. Later discs cover earlier ones. White noise is mixed in, which is `(1 - noise) * x + noise * N(0, 1)`
+    on the scale of 0..1, and the image is stretched to the full range.
 
-    The time is that of the pixels' noise plus the discs' own pixels.
+    Time is O(pixels of the image + pixels of all discs).
 
     Parameters
     ----------
     rng : numpy.random.Generator
-        Where all randomness comes from: the same state gives the same image.
+        The same state gives the same image.
     settings : DiscSettings
-        Size, number of discs, noise.
+        Size, number of discs, and noise.
 
     Returns
     -------
     image : (size, size) uint16
         Stretched to 0..65,535.
     labels : (size, size) int32
-        0 is background, 1..N consecutive in the order of drawing; discs covered
-        completely by later ones have none.
+        0 is background; discs are 1..N without gaps, in the order in which they are drawn, except for those that later
+        ones cover completely.
     """
     size = settings.size
     count = int(rng.integers(settings.min_discs, settings.max_discs, endpoint=True))
@@ -49,7 +46,7 @@ def draw_discs(
     grays = rng.uniform(35_000, 45_000, count)
     image = np.full((size, size), rng.uniform(4_000, 12_000) / _WHITE, np.float32)
     labels = np.zeros((size, size), np.int32)
-    # Each disc is painted in its own window: the cost is that of its pixels, not of the image's.
+    # Each disc is drawn in its own window, so that the time is that of its pixels, and not of the whole image.
     for index, ((row, column), squared_radius, gray) in enumerate(
         zip(centres, squared_radii, grays, strict=True), start=1
     ):

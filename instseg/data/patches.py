@@ -1,4 +1,4 @@
-"""Batches of training patches, by number: the same seed and number give the same batch."""
+"""Batches of training patches by number: the same seed and number give the same batch."""
 
 import copy
 import functools
@@ -8,18 +8,18 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from instseg.data.augment import augment, cut, random_window, turn
-from instseg.data.classes import InstanceClasses
+from instseg.data.augment import augment, crop_and_resize, random_crop_window, random_flip_rot90
 from instseg.data.discs import draw_discs
-from instseg.data.streams import BATCHES, ORDER, stream
-from instseg.normalisation import normalise, percentiles
-from instseg.settings import MOST_INSTANCES, ZOOM, DiscSettings
+from instseg.data.rng import BATCHES, ORDER, generator
+from instseg.data.samples import Sample, make_sample
+from instseg.preprocessing.normalisation import normalise
+from instseg.settings import MAX_INSTANCES, SCALE_JITTER, DiscSettings
 
-# Patches cut from one generated image: drawing costs less than the step that learns from it.
+# So many patches are cut from one generated image: drawing takes less time then than the step that learns from them.
 _PATCHES_PER_IMAGE = 4
-# Share of the patches that are only turned. Zooming interpolates, which blurs a little and moves the labels' borders by
-# up to half a pixel, and the images to predict are as the camera gave them: with half of the patches like these, AP at
-# IoU 0.9 of nuclei rose from 0.367 to 0.389 after 4,000 iterations.
+# Share of the patches that are flipped and rotated only. Zooming interpolates, which blurs a little and moves borders
+# of labels by up to half a pixel, and images to predict are not interpolated: with half of the patches like these, AP
+# at IoU 0.9 of nuclei rose from 0.367 to 0.389 after 4,000 iterations.
 _PLAIN_SHARE = 0.5
 
 
@@ -31,9 +31,9 @@ class Batch(NamedTuple):
     images : (B, P, P, C) float32
         Normalised to about 0..1.
     labels : (B, P, P) int32
-        0 is background, instances 1..N consecutive within each patch.
+        0 is background; instances are 1..N, without gaps, in each patch.
     classes : (B, P, P) int32 or None
-        0 is background, else the class of the pixel's instance, 1..K; None: there is only one class.
+        0 is background, else the class 1..K of the instance that the pixel belongs to; None where there is only one.
     """
 
     images: NDArray[np.float32]
@@ -41,76 +41,54 @@ class Batch(NamedTuple):
     classes: NDArray[np.int32] | None = None
 
 
-class Sample(NamedTuple):
-    """One labelled image in memory.
-
-    Attributes
-    ----------
-    image : (H, W, C) uint8, uint16 or float32
-        As it was read.
-    labels : (H, W) int32
-        0 is background.
-    low, high : (C,) float32
-        The percentiles that normalisation maps to 0 and 1.
-    classes : InstanceClasses or None
-        The instances' classes; None: there is only one.
-    """
-
-    image: NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]
-    labels: NDArray[np.int32]
-    low: NDArray[np.float32]
-    high: NDArray[np.float32]
-    classes: InstanceClasses | None = None
-
-
-class Patches(Protocol):
+class BatchSource(Protocol):
     """A source of batches.
 
     Attributes
     ----------
     batch_size : int
-        Images in each.
+        Number of patches in a batch.
     """
 
     batch_size: int
 
     def batch(self, number: int) -> Batch:
-        """Return the batch of that number, always the same."""
+        """Return the batch of a number, which is always the same."""
         ...
 
 
-class PartOfPatches:
-    """What one of several processes learns from: with as many images in a batch, every so many-th batch.
+class ShardedBatches:
+    """The batches of one of several processes that train one model together.
 
     Parameters
     ----------
-    patches : DiscPatches or SamplePatches
+    patches : BatchSource
+        Its batch size is that of all processes together, of which each process makes its own share.
     processes : int
-        The batches of all of them, one after the other, are as large as those of `patches`, and each process draws its
-        own only.
+        Number of processes.
     process : int
-        Which of them it is for, from 0 on.
+        The process that the batches are for, from 0 on.
     """
 
-    def __init__(self, patches: Patches, processes: int, process: int) -> None:
+    def __init__(self, patches: BatchSource, processes: int, process: int) -> None:
         self._patches = copy.copy(patches)
         self._patches.batch_size = patches.batch_size // processes
         self._processes, self._process = processes, process
         self.batch_size = self._patches.batch_size
 
     def batch(self, number: int) -> Batch:
-        """Return the process's part of the batch of that number."""
+        """Return the share of the process in the batch of a number."""
         return self._patches.batch(number * self._processes + self._process)
 
 
-def make_sample(image: NDArray[np.generic], labels: NDArray[np.int32]) -> Sample:
-    """Put an image, (H, W) or (H, W, C), with its labels and its percentiles."""
-    image = image if image.ndim == 3 else image[..., None]
-    return Sample(image, labels, *percentiles(image))  # type: ignore[arg-type]
-
-
 class DiscPatches:
-    """Patches of generated discs, no image twice."""
+    """Patches of generated discs, of which no image is shown twice.
+
+    Parameters
+    ----------
+    discs : DiscSettings
+    batch_size, patch_size, seed : int
+    """
 
     def __init__(self, discs: DiscSettings, *, batch_size: int, patch_size: int, seed: int) -> None:
         self._discs = discs
@@ -119,28 +97,28 @@ class DiscPatches:
         self._seed = seed
 
     def batch(self, number: int) -> Batch:
-        """Draw images and cut each into a few patches."""
-        rng = stream(self._seed, BATCHES, number)
+        """Draw images, and cut each into a few patches."""
+        rng = generator(self._seed, BATCHES, number)
         patches: list[tuple[NDArray[np.float32], NDArray[np.int32]]] = []
         while len(patches) < self.batch_size:
             sample = make_sample(*draw_discs(rng, self._discs))
             missing = self.batch_size - len(patches)
             for _ in range(min(missing, _PATCHES_PER_IMAGE)):
-                window = random_window(rng, sample.labels, self._patch_size, zoom=1.0)
-                patches.append(turn(rng, *_cut_sample(sample, window, self._patch_size)))
+                window = random_crop_window(rng, sample.labels, self._patch_size, zoom=1.0)
+                patches.append(random_flip_rot90(rng, *_cut_sample(sample, window, self._patch_size)))
         return _stack(rng, patches)
 
 
 class SamplePatches:
-    """Patches of labelled images, every image equally often: half of them only turned, half zoomed and augmented.
+    """Patches of labelled images, each equally often: half of the patches are only flipped and rotated, half augmented.
 
     Parameters
     ----------
     samples : sequence of Sample
     batch_size, patch_size, seed : int
-    within : int, optional
-        Images that patches are cut from at a time: with every batch the one that has been there longest gives way to
-        the next of an endless shuffled row. By default all.
+    shuffle_buffer : int, optional
+        Number of images that patches are cut from at a time: with each batch the next image of an endless shuffled
+        sequence replaces the oldest of them. By default patches are cut from all images.
     """
 
     def __init__(
@@ -150,57 +128,57 @@ class SamplePatches:
         batch_size: int,
         patch_size: int,
         seed: int,
-        within: int | None = None,
+        shuffle_buffer: int | None = None,
     ) -> None:
         self._samples = samples
         self.batch_size = batch_size
         self._patch_size = patch_size
         self._seed = seed
-        self._within = within
-        # Batches come in order, so that one or two rows are in use.
-        self._row = functools.lru_cache(maxsize=4)(self._shuffled)
+        self._shuffle_buffer = shuffle_buffer
+        # Batches come in order, so that one or two permutations are in use.
+        self._permutation = functools.lru_cache(maxsize=4)(self._permute)
 
     def batch(self, number: int) -> Batch:
-        """Cut patches of random images and change them."""
-        rng = stream(self._seed, BATCHES, number)
+        """Cut patches of random images, and augment them."""
+        rng = generator(self._seed, BATCHES, number)
         samples, patches = [], []
         for _ in range(self.batch_size):
             samples.append(self._samples[self._choose(rng, number)])
             patches.append(self._patch(rng, samples[-1]))
         batch = _stack(rng, patches)
-        known = [sample.classes for sample in samples if sample.classes is not None]
-        if len(known) < len(samples):
+        classes = [sample.classes for sample in samples if sample.classes is not None]
+        if len(classes) < len(samples):
             return batch
-        of_pixels = [one.of_pixels(labels) for one, (_, labels) in zip(known, patches, strict=True)]
+        of_pixels = [of_image.of_pixels(labels) for of_image, (_, labels) in zip(classes, patches, strict=True)]
         return batch._replace(classes=np.stack(of_pixels))
 
     def _choose(self, rng: np.random.Generator, number: int) -> int:
         count = len(self._samples)
-        if self._within is None:
+        if self._shuffle_buffer is None:
             return int(rng.integers(count))
-        turn, place = divmod(number + int(rng.integers(self._within)), count)
-        return int(self._row(turn)[place])
+        epoch, position = divmod(number + int(rng.integers(self._shuffle_buffer)), count)
+        return int(self._permutation(epoch)[position])
 
-    def _shuffled(self, turn: int) -> NDArray[np.int64]:
-        return stream(self._seed, ORDER, turn).permutation(len(self._samples))
+    def _permute(self, epoch: int) -> NDArray[np.int64]:
+        return generator(self._seed, ORDER, epoch).permutation(len(self._samples))
 
     def _patch(self, rng: np.random.Generator, sample: Sample) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         plain = rng.random() < _PLAIN_SHARE
-        zoom = 1.0 if plain else float(np.exp(rng.uniform(-np.log(ZOOM), np.log(ZOOM))))
-        window = random_window(rng, sample.labels, self._patch_size, zoom=zoom)
+        zoom = 1.0 if plain else float(np.exp(rng.uniform(-np.log(SCALE_JITTER), np.log(SCALE_JITTER))))
+        window = random_crop_window(rng, sample.labels, self._patch_size, zoom=zoom)
         patch = _cut_sample(sample, window, self._patch_size)
-        return turn(rng, *patch) if plain else augment(rng, *patch)
+        return random_flip_rot90(rng, *patch) if plain else augment(rng, *patch)
 
 
 def _cut_sample(
     sample: Sample, window: tuple[float, float, float], patch_size: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """Normalise only what the window covers, not the whole image."""
+    """Cut a patch, of which only the window is normalised, and not the whole image."""
     row, column, side = window
     top, left = int(row), int(column)
     part = np.s_[top : int(row + side) + 2, left : int(column + side) + 2]
     image = normalise(sample.image[part], sample.low, sample.high)
-    return cut(image, sample.labels[part], (row - top, column - left, side), patch_size)
+    return crop_and_resize(image, sample.labels[part], (row - top, column - left, side), patch_size)
 
 
 def _stack(rng: np.random.Generator, patches: Sequence[tuple[NDArray[np.float32], NDArray[np.int32]]]) -> Batch:
@@ -212,8 +190,8 @@ def _stack(rng: np.random.Generator, patches: Sequence[tuple[NDArray[np.float32]
 def _consecutive(rng: np.random.Generator, labels: NDArray[np.int32]) -> NDArray[np.int32]:
     present = np.unique(labels)
     present = present[present > 0]
-    found = np.searchsorted(present, labels) + 1
-    if len(present) > MOST_INSTANCES:
-        # The loss leaves out the largest numbers: not always the same objects.
-        found = np.append(rng.permutation(len(present)) + 1, 0)[np.where(labels > 0, found - 1, len(present))]
-    return np.where(labels > 0, found, 0).astype(np.int32)
+    numbers = np.searchsorted(present, labels) + 1
+    if len(present) > MAX_INSTANCES:
+        # The loss leaves out the largest numbers, which are not to be the same objects each time.
+        numbers = np.append(rng.permutation(len(present)) + 1, 0)[np.where(labels > 0, numbers - 1, len(present))]
+    return np.where(labels > 0, numbers, 0).astype(np.int32)

@@ -1,9 +1,8 @@
 """Distances between embeddings, for pull and push.
 
-A distance is any callable of two float arrays (..., D) that broadcast against
-each other, and gives their distances (...), without the last axis. Its gradient
-has to be finite where the two are equal, for that happens: an instance of one
-pixel lies on its own centroid.
+A distance is any callable of two float arrays (..., D) that broadcast against each other, and returns their distances
+(...), without the last axis. Its gradient has to be finite where the two are equal, as the pixel of an instance of one
+pixel is equal to the centroid.
 """
 
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 import keras
 import tensorflow as tf
 
-from instseg.loss.saving import WithoutOptions
+from instseg.loss.saving import StatelessSerializable
 
 Distance = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
@@ -42,14 +41,14 @@ def manhattan_distance(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
 
 @tf.custom_gradient  # type: ignore[untyped-decorator, unused-ignore]
 def _absolute_sum(values: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
-    # TensorFlow's own gradient of the sum first copies it to every coordinate: one more array as large as the input.
+    # TensorFlow's own gradient of the sum first copies it to each coordinate, which takes one more array of this size.
     return tf.reduce_sum(tf.abs(values), axis=-1), lambda upstream: upstream[..., tf.newaxis] * tf.sign(values)
 
 
 def euclidean_distance(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
     """Return the length of the difference (L2).
 
-    The gradient of the root is infinite at 0; here it is 0 where the two are equal.
+    The gradient of the square root is infinite at 0; here it is 0 where the two are equal.
 
     Parameters
     ----------
@@ -74,7 +73,7 @@ def euclidean_distance(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
 
 @keras.saving.register_keras_serializable(package="instseg")
 @dataclass(frozen=True)
-class ManhattanDistanceMetric(WithoutOptions):
+class ManhattanDistanceMetric(StatelessSerializable):
     """The sum of absolute differences (L1); see `manhattan_distance`."""
 
     def __call__(self, a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
@@ -84,7 +83,7 @@ class ManhattanDistanceMetric(WithoutOptions):
 
 @keras.saving.register_keras_serializable(package="instseg")
 @dataclass(frozen=True)
-class EuclideanDistanceMetric(WithoutOptions):
+class EuclideanDistanceMetric(StatelessSerializable):
     """The length of the difference (L2); see `euclidean_distance`."""
 
     def __call__(self, a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:

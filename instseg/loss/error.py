@@ -1,6 +1,6 @@
-"""Errors: what a distance beyond its margin, or a coordinate of a centroid, costs.
+"""Errors: the cost of a distance beyond its margin, or of a coordinate of a centroid.
 
-An error is any callable of a float array that gives one of the same shape.
+An error is any callable of a float array that returns one of the same shape.
 """
 
 import math
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import keras
 import tensorflow as tf
 
-from instseg.loss.saving import WithoutOptions
+from instseg.loss.saving import StatelessSerializable
 
 ErrorFunction = Callable[[tf.Tensor], tf.Tensor]
 
@@ -35,10 +35,9 @@ def squared_error(values: tf.Tensor) -> tf.Tensor:
 
 
 def log_cosh_error(values: tf.Tensor) -> tf.Tensor:
-    """Return the logarithm of the hyperbolic cosine: a square near 0, straight far from it.
+    """Return the logarithm of the hyperbolic cosine, which is quadratic near 0 and linear far from it.
 
-    The cosine itself overflows from 89 on in float32; this does not, and it
-    keeps its precision for values near 0. The gradient is tanh.
+    The cosine itself overflows from 89 on in float32. This does not, and is precise near 0. The gradient is tanh.
 
     Parameters
     ----------
@@ -55,10 +54,10 @@ def log_cosh_error(values: tf.Tensor) -> tf.Tensor:
     1000.0
     """
     near = tf.abs(values) < 1
-    # Each branch gets only values that it can take: the gradient of the other one must be finite there too.
+    # Each branch gets only values in its range, as the gradient of the branch that is not used has to be finite, too.
     small = tf.where(near, values, tf.zeros_like(values))
     large = tf.where(near, tf.ones_like(values), tf.abs(values))
-    # cosh² = 1 + sinh², so that nothing cancels near 0.
+    # cosh² = 1 + sinh²: with log1p no digits cancel near 0.
     log_cosh_small = 0.5 * tf.math.log1p(tf.square(tf.sinh(small)))
     log_cosh_large = large + tf.math.log1p(tf.exp(-2 * large)) - math.log(2)
     return tf.where(near, log_cosh_small, log_cosh_large)
@@ -66,7 +65,7 @@ def log_cosh_error(values: tf.Tensor) -> tf.Tensor:
 
 @keras.saving.register_keras_serializable(package="instseg")
 @dataclass(frozen=True)
-class SquaredErrorMetric(WithoutOptions):
+class SquaredErrorMetric(StatelessSerializable):
     """The square; see `squared_error`."""
 
     def __call__(self, values: tf.Tensor) -> tf.Tensor:
@@ -76,7 +75,7 @@ class SquaredErrorMetric(WithoutOptions):
 
 @keras.saving.register_keras_serializable(package="instseg")
 @dataclass(frozen=True)
-class LogCoshErrorMetric(WithoutOptions):
+class LogCoshErrorMetric(StatelessSerializable):
     """The logarithm of the hyperbolic cosine; see `log_cosh_error`."""
 
     def __call__(self, values: tf.Tensor) -> tf.Tensor:

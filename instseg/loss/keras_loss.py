@@ -1,4 +1,4 @@
-"""The adapter between our losses and `model.compile`."""
+"""The adapter between `MetricLoss` and `model.compile`."""
 
 from typing import Any, Self
 
@@ -12,21 +12,20 @@ from instseg.loss.metric import MetricLoss
 class KerasMetricLoss(keras.losses.Loss):  # type: ignore[misc, unused-ignore]
     """`MetricLoss` in the form that `model.compile(loss=...)` takes.
 
-    It turns the arguments round, for Keras calls a loss with `(y_true, y_pred)`,
-    and it keeps the labels integers: Keras casts the labels of any other loss,
-    function or `Loss.call`, to float32, where 2^24 and 2^24 + 1 are one.
+    It exchanges the arguments, as Keras calls a loss with `(y_true, y_pred)`, and it keeps the labels integers: for any
+    other loss, function or `Loss.call`, Keras casts the labels to float32, where 2^24 and 2^24 + 1 are equal.
 
-    On a GPU compile the model with `jit_compile=False`: the number of instances
-    differs from batch to batch, and XLA takes no arrays of varying size.
+    On a GPU compile the model with `jit_compile=False`: the number of instances differs from batch to batch, and XLA
+    does not accept arrays of varying size.
 
     Parameters
     ----------
     loss : MetricLoss or None
-        The loss with its options. None: the defaults.
+        The loss with its options; None stands for the default options.
     reduction : str or None
-        How the losses of the images become one number, as in `keras.losses.Loss`.
+        How the losses of the images are reduced to one number, as in `keras.losses.Loss`.
     name : str or None
-        Name of the loss. None: one made by Keras.
+        Name of the loss; None stands for one that Keras makes.
 
     Examples
     --------
@@ -53,13 +52,18 @@ class KerasMetricLoss(keras.losses.Loss):  # type: ignore[misc, unused-ignore]
             Embeddings.
         sample_weight : (B,) float or None
             Weight of each image.
+
+        Returns
+        -------
+        () float
+            One loss for each image, (B,), without a reduction.
         """
-        # Keras casts what it passes on to `call`: losses may be cast, labels may not.
+        # Keras casts the arguments of `call`: losses may be cast, and labels may not.
         losses = self.loss.terms(y_pred, y_true).total
         return super().__call__(losses, losses, sample_weight)
 
     def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
-        """Return the losses of the images (B,), which `__call__` has computed."""
+        """Return the losses of the images (B,), which `__call__` computed."""
         return y_pred
 
     def get_config(self) -> dict[str, Any]:

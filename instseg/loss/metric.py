@@ -1,4 +1,4 @@
-"""The plain discriminative loss: members are pulled to their centroid, centroids push each other away."""
+"""The plain discriminative loss: pixels are pulled to their centroid, and centroids push each other away."""
 
 import math
 from collections.abc import Callable
@@ -13,7 +13,7 @@ import tensorflow as tf
 from instseg.errors import UsageError
 from instseg.loss.distance import Distance, EuclideanDistanceMetric, ManhattanDistanceMetric
 from instseg.loss.error import ErrorFunction, LogCoshErrorMetric, SquaredErrorMetric
-from instseg.loss.instances import find_instances, instance_sizes, instance_sums, spread_to_pixels
+from instseg.loss.segment_sums import count_pixels, find_segments, gather_to_pixels, sum_segments
 from instseg.settings import MetricLossSettings
 
 _DEFAULTS = MetricLossSettings()
@@ -63,25 +63,23 @@ def metric_loss(
     - pull: mean over all pixels of `error(max(0, distance(pixel, own centroid) - pull_margin))`.
     - regularization: mean over all numbers in the centroids of `error(number)`.
 
-    Push and pull are those of De Brabandere et al. [1]_, whose pull however is a
-    mean of means per instance: here every pixel weighs the same.
+    Push and pull are those of De Brabandere et al. [1]_, except that their pull is a mean of the means of instances,
+    and here each pixel has the same weight.
 
-    One graph without a loop over instances or images, for any batch, height and
-    width. With N pixels and at most K instances an image, it needs memory for a few
-    arrays of N*D and K*K*D numbers per image.
+    The graph has no loop over instances or images, and takes any batch, height and width. With N pixels and at most K
+    instances in an image, it needs memory for a few arrays of N*D and K*K*D numbers for each image.
 
     Parameters
     ----------
     predicted_embeddings : (B, H, W, D) float
-        Embeddings. Half precision is computed in float32, float64 stays float64.
+        Embeddings. Half precision is converted to float32, and float64 stays float64.
     instance_labels : (B, H, W) or (B, H, W, 1) integer
-        Labels, 0 or above, not necessarily consecutive. 0, the background, counts
-        as one more instance unless it is ignored.
+        Labels, 0 or above, with or without gaps. 0, the background, counts as one more instance unless it is ignored.
     push_distance_metric, pull_distance_metric : callable
-        Distance between centroids, and of a pixel to its centroid: arrays (..., D)
-        and (..., D) give (...). Its gradient has to be finite where both are equal.
+        Distance between centroids, and of a pixel to its centroid: from two arrays (..., D) to an array (...). The
+        gradient has to be finite where both are equal.
     push_error_metric, pull_error_metric, regularization_error_metric : callable
-        What a distance beyond its margin, or a coordinate, costs: an array gives one of the same shape.
+        Cost of a distance beyond its margin, or of a coordinate: from an array to one of the same shape.
     push_margin : float
         Centroids farther apart than this cost nothing, 0 or above.
     pull_margin : float
@@ -89,8 +87,8 @@ def metric_loss(
     push_weight, pull_weight, regularization_weight : float
         Weights in the total, 0 or above.
     ignore_label : int or None
-        Pixels of this label leave centroids, pull and its denominator, and get no
-        gradient. An image that is ignored whole has a loss of 0.
+        Pixels of this label count neither in centroids nor in the pull and its denominator, and get no gradient. The
+        loss of an image of which all pixels are ignored is 0.
 
     Returns
     -------
@@ -122,14 +120,14 @@ def metric_loss(
         # Whatever the ignored pixels hold, NaN included, stays out of values and gradients.
         embeddings = tf.where(counted[..., tf.newaxis], embeddings, tf.zeros_like(embeddings))
 
-    instances = find_instances(labels)
-    sizes = tf.cast(instance_sizes(instances, counted), embeddings.dtype)
-    # Padding and the ignored label have size 0 and get the centroid 0, which counts nowhere.
-    centroids = tf.math.divide_no_nan(instance_sums(embeddings, instances), sizes[..., tf.newaxis])
+    segments = find_segments(labels)
+    sizes = tf.cast(count_pixels(segments, counted), embeddings.dtype)
+    # Padding and the ignored label have size 0 and the centroid 0, which counts nowhere.
+    centroids = tf.math.divide_no_nan(sum_segments(embeddings, segments), sizes[..., tf.newaxis])
 
     pull = _pull(
         embeddings,
-        spread_to_pixels(centroids, instances),
+        gather_to_pixels(centroids, segments),
         counted,
         pull_distance_metric,
         pull_error_metric,
@@ -193,22 +191,23 @@ def _mean(sums: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
 
 
 def _check_shape(result: tf.Tensor, expected: tf.TensorShape, name: str) -> None:
-    """Find out while the graph is built whether a callable of the user's keeps to the form."""
+    """Check, while the graph is built, the shape of what a callable of the user returned."""
     if not result.shape.is_compatible_with(expected):
         form = "the distances without the last axis" if "distance" in name else "an array of the same shape"
-        raise UsageError(f"{name} gave an array of shape {result.shape} where {expected} was expected; return {form}")
+        message = f"{name} gave an array of shape {result.shape} where {expected} was expected; return {form}"
+        raise UsageError(message, parameter=name)
 
 
 def _flat_inputs(predicted_embeddings: tf.Tensor, instance_labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return the embeddings (B, N, D), float32 or float64, and the labels (B, N), or say what does not fit."""
+    """Return the embeddings (B, N, D), float32 or float64, and the labels (B, N), once they are checked."""
     embeddings = tf.convert_to_tensor(predicted_embeddings)
-    # By way of numpy, for which a list of large integers is int64; TensorFlow takes every list for int32.
+    # NumPy converts a list of large integers to int64; TensorFlow would convert any list to int32.
     labels = instance_labels if tf.is_tensor(instance_labels) else np.asarray(instance_labels)
     labels = tf.convert_to_tensor(labels)
     _check_inputs(embeddings, labels)
     if embeddings.dtype != tf.float64:
         embeddings = tf.cast(embeddings, tf.float32)
-    # Half the size is faster; int32 only where it holds every label.
+    # int32 is faster, but has to hold every label of the dtype.
     labels = tf.cast(labels, tf.int32 if labels.dtype.max <= tf.int32.max else tf.int64)
     if len(labels.shape) == 4:
         labels = tf.squeeze(labels, axis=-1)
@@ -225,54 +224,61 @@ def _flat_inputs(predicted_embeddings: tf.Tensor, instance_labels: tf.Tensor) ->
 def _check_inputs(embeddings: tf.Tensor, labels: tf.Tensor) -> None:
     if embeddings.shape.rank != 4:
         raise UsageError(
-            f"predicted_embeddings have shape {embeddings.shape}, expected (batch, height, width, dimensions)"
+            f"predicted_embeddings have shape {embeddings.shape}, expected (batch, height, width, dimensions)",
+            parameter="predicted_embeddings",
         )
     if embeddings.dtype.is_complex or embeddings.dtype in (tf.bool, tf.string):
-        raise UsageError(f"predicted_embeddings are {embeddings.dtype.name}, expected floating point numbers")
+        raise UsageError(
+            f"predicted_embeddings are {embeddings.dtype.name}, expected floating point numbers",
+            parameter="predicted_embeddings",
+        )
     if not labels.dtype.is_integer:
         raise UsageError(
             f"instance_labels are {labels.dtype.name}, expected integers. Keras casts labels to float32 on the way "
-            "to a loss function: compile the model with instseg.loss.KerasMetricLoss, which keeps them"
+            "to a loss function: compile the model with instseg.loss.KerasMetricLoss, which keeps them",
+            parameter="instance_labels",
         )
     rank = labels.shape.rank
     if rank not in (3, 4) or (rank == 4 and labels.shape[3] not in (1, None)):
         raise UsageError(
-            f"instance_labels have shape {labels.shape}, expected (batch, height, width) or (batch, height, width, 1)"
+            f"instance_labels have shape {labels.shape}, expected (batch, height, width) or (batch, height, width, 1)",
+            parameter="instance_labels",
         )
     if not embeddings.shape[:3].is_compatible_with(labels.shape[:3]):
         raise UsageError(
             f"predicted_embeddings have shape {embeddings.shape} and instance_labels {labels.shape}; "
-            "expected the same batch, height and width"
+            "expected the same batch, height and width",
+            parameter="predicted_embeddings",
         )
 
 
 @keras.saving.register_keras_serializable(package="instseg")
 @dataclass(frozen=True)
 class MetricLoss:
-    """The plain discriminative loss with its options; see `metric_loss` for what they mean.
+    """The plain discriminative loss with its options, which `metric_loss` explains.
 
-    Called with `(predicted_embeddings, instance_labels)`, it gives the mean over
-    the batch as a scalar. For `model.compile`, wrap it in `KerasMetricLoss`.
+    Called with `(predicted_embeddings, instance_labels)`, it returns the mean over the batch as a scalar. For
+    `model.compile`, wrap it in `KerasMetricLoss`.
 
-    Keras can save and load it (`get_config`, `from_config`); a distance or an
-    error of your own has to be registered with Keras for that.
+    Keras can save and load it (`get_config`, `from_config`). For that, a distance or an error of your own has to be
+    registered with Keras.
 
     Attributes
     ----------
     push_distance_metric, pull_distance_metric : callable
-        Distance between centroids, and of a member to its centroid: arrays (..., D) and (..., D) give (...).
+        Distance between centroids, and of a pixel to its centroid: from two arrays (..., D) to an array (...).
     push_error_metric, pull_error_metric : callable
-        What a distance beyond the margin costs: an array gives one of the same shape.
+        Cost of a distance beyond the margin: from an array to one of the same shape.
     push_margin, pull_margin : float
-        Centroids farther apart, and members nearer, than this cost nothing; 0 or above.
+        Centroids farther apart than the first, and pixels nearer than the second, cost nothing; 0 or above.
     push_weight, pull_weight : float
         Weights in the total, 0 or above.
     regularization_error_metric : callable
-        What a coordinate of a centroid costs; keeps centroids from drifting to infinity.
+        Cost of a coordinate of a centroid; it keeps centroids from drifting to infinity.
     regularization_weight : float
-        Its weight, 0 or above.
+        Weight of the regularization in the total, 0 or above.
     ignore_label : int or None
-        Pixels of this label leave centroids, pull and its denominator.
+        Pixels of this label count neither in centroids nor in the pull and its denominator.
 
     Raises
     ------
@@ -304,17 +310,19 @@ class MetricLoss:
         for name, arguments in _CALLABLES.items():
             value, example = getattr(self, name), getattr(MetricLoss, name)
             if not callable(value) or isinstance(value, type):
-                raise UsageError(f"{name} is {value!r}, expected a callable {arguments}, such as {example!r}")
+                message = f"{name} is {value!r}, expected a callable {arguments}, such as {example!r}"
+                raise UsageError(message, parameter=name)
         for name in _NUMBERS:
             value = getattr(self, name)
             if not (isinstance(value, Real) and math.isfinite(value) and float(value) >= 0):
-                raise UsageError(f"{name} is {value!r}, expected 0 or a number above 0")
-            # TensorFlow lets a Python number take the dtype of the array it meets, but not one of numpy's.
+                raise UsageError(f"{name} is {value!r}, expected 0 or a number above 0", parameter=name)
+            # TensorFlow converts a number of Python to the dtype of the array beside it, but not one of NumPy.
             object.__setattr__(self, name, float(value))
         label: object = self.ignore_label
         if label is not None:
             if not (isinstance(label, Integral) and 0 <= int(label) < 2**63):
-                raise UsageError(f"ignore_label is {label!r}, expected an integer of 0 or above, or None")
+                message = f"ignore_label is {label!r}, expected an integer of 0 or above, or None"
+                raise UsageError(message, parameter="ignore_label")
             object.__setattr__(self, "ignore_label", int(label))
 
     def __call__(self, predicted_embeddings: tf.Tensor, instance_labels: tf.Tensor) -> tf.Tensor:

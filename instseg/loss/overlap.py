@@ -1,11 +1,10 @@
 """An overlap loss on soft instances, for position-aware embeddings.
 
-Every instance is a ball in embedding space: its centre is the mean of its
-pixels' embeddings, its size their mean bandwidth, and a pixel's membership
-falls from 1 at the centre to one half at the bandwidth. The loss is one minus
-the Dice overlap of these memberships with the instance's true pixels, so that
-what is trained is what is scored (after Neven et al. 2019, 1906.11109, and
-EmbedSeg, Lalit et al. 2021, 2101.10033, with Dice in place of Lovász).
+Each instance is a ball in embedding space: its centre is the mean of its pixels' embeddings, its radius their mean
+bandwidth, and the membership of a pixel falls from 1 at the centre to one half at the bandwidth. The loss is one minus
+the Dice overlap of these memberships with the true pixels of the instance, so that training improves what evaluation
+measures. It follows Neven et al. (2019), https://arxiv.org/abs/1906.11109, and EmbedSeg (Lalit et al. 2021,
+https://arxiv.org/abs/2101.10033), with Dice in place of the Lovász hinge.
 """
 
 import math
@@ -13,11 +12,11 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from instseg.settings import MOST_INSTANCES
+from instseg.settings import MAX_INSTANCES
 
 
 class OverlapTerms(NamedTuple):
-    """The parts of the loss, each (B,) float32 and at least 0."""
+    """The terms of the loss of each image, each (B,) float32 and at least 0."""
 
     overlap: Any
     bandwidth: Any
@@ -30,48 +29,47 @@ def membership(squared_distance: Any, bandwidth: Any) -> Any:
 
 
 def overlap_loss(
-    embeddings: Any, bandwidth: Any, seed_logits: Any, labels: Any, most_instances: int = MOST_INSTANCES
+    embeddings: Any, bandwidth: Any, seed_logits: Any, labels: Any, max_instances: int = MAX_INSTANCES
 ) -> OverlapTerms:
-    """Compare soft instances with true ones, image by image.
+    """Return the loss of soft instances compared with the true ones, for each image.
 
-    Memberships of all foreground pixels in all instances of an image come from one
-    matrix product. Time and memory are O(foreground pixels · instances) per image, so it
-    is meant for patches, thinned out by `one_of_four`.
+    One matrix product gives the memberships of all foreground pixels in all instances of an image. Time and memory are
+    O(foreground pixels · instances) for each image, so that this is meant for patches, which `subsample_2x2` thins out.
 
     Parameters
     ----------
     embeddings : (B, H, W, D) float32
-        In any unit; B must be known when the graph is built.
+        In any unit; B has to be known when the graph is built.
     bandwidth : (B, H, W) float32
-        Above 0, in the embeddings' unit.
+        Above 0, in the unit of the embeddings.
     seed_logits : (B, H, W) float32
         Before the sigmoid.
     labels : (B, H, W) int32
-        0 is background, which takes part in the seed term only; instances are
-        1..N, consecutive or nearly: memory grows with the largest number.
-    most_instances : int
-        Instances of larger numbers take no part at all, so that memory is bounded.
+        0 is background, which counts in the seed term only. Instances are 1..N with few gaps, as memory grows with the
+        largest label.
+    max_instances : int
+        Instances of larger labels do not count in any term, so that memory is bounded.
 
     Returns
     -------
     OverlapTerms
-        overlap: mean over instances of 1 - Dice. bandwidth: mean squared deviation of the
-        pixels' log bandwidth from their instance's mean. seed: mean squared error of the seed against the
-        pixel's own membership (0 on background). An image without instances has only the last.
+        overlap: mean over the instances of 1 - Dice. bandwidth: mean squared deviation of a pixel's log bandwidth from
+        the mean of its instance. seed: mean squared error of the seed against the membership of the pixel in its own
+        instance (0 on background). Without instances only the last is above 0.
     """
     batch, dimensions = tf.shape(labels)[0], embeddings.shape[-1]
     pixels = tf.size(labels[0])
     e = tf.reshape(embeddings, (batch, pixels, dimensions))
-    # |e - c|^2 = |e|^2 - 2 e.c + |c|^2 loses digits far from the origin; all are taken relative to the image's mean.
+    # |e - c|^2 = |e|^2 - 2 e.c + |c|^2 loses digits far from the origin, which is moved to the mean of the image.
     e -= tf.stop_gradient(tf.reduce_mean(e, axis=1, keepdims=True))
     log_bandwidth = tf.reshape(tf.math.log(bandwidth), (batch, pixels))
     seed = tf.sigmoid(tf.reshape(seed_logits, (batch, pixels)))
     labels = tf.reshape(labels, (batch, pixels))
-    count = tf.clip_by_value(tf.reduce_max(labels), 1, most_instances)
-    taking_part = (labels > 0) & (labels <= count)
-    foreground = tf.cast(taking_part, e.dtype)
-    # Number 0 of each image is whatever is no instance.
-    numbers = tf.where(taking_part, labels, 0) + (count + 1) * tf.range(batch)[:, None]
+    count = tf.clip_by_value(tf.reduce_max(labels), 1, max_instances)
+    counted = (labels > 0) & (labels <= count)
+    foreground = tf.cast(counted, e.dtype)
+    # Number 0 of each image stands for all pixels that do not count.
+    numbers = tf.where(counted, labels, 0) + (count + 1) * tf.range(batch)[:, None]
 
     def by_instance(values: Any) -> Any:
         return tf.math.unsorted_segment_sum(values, numbers, batch * (count + 1))
@@ -82,9 +80,9 @@ def overlap_loss(
     own_means = tf.gather(means, numbers)
     own_squared = tf.reduce_sum(tf.square(e - own_means[..., :-1]), axis=2)
     own_membership = membership(own_squared, tf.exp(own_means[..., -1])) * foreground
-    # Image by image, as numbers of pixels and instances differ; side by side all would be as large as the largest.
+    # Image by image, as their numbers of pixels and instances differ: one array for all would be larger.
     of_images = tf.unstack(tf.reshape(means, (-1, count + 1, dimensions + 1)), num=embeddings.shape[0])
-    parts = zip(tf.unstack(e), tf.unstack(tf.where(taking_part, labels, 0)), of_images, strict=True)
+    parts = zip(tf.unstack(e), tf.unstack(tf.where(counted, labels, 0)), of_images, strict=True)
     total = tf.concat([_total_membership(*part) for part in parts], axis=0)
     dice = 2.0 * by_instance(own_membership) / tf.maximum(total + area, 1e-6)
     present = tf.reshape(tf.cast(area > 0, e.dtype), (batch, count + 1))
@@ -101,10 +99,10 @@ def overlap_loss(
 
 
 def _total_membership(e: Any, numbers: Any, means: Any) -> Any:
-    """Return for each instance of an image, and number 0 for none, the sum of all foreground pixels' memberships.
+    """Return for each instance of an image, and number 0 for none, the sum of the memberships of all foreground pixels.
 
-    The table of memberships is the loss's largest, and every pass over it counts: its exponents come from a single
-    matrix product of (e, |e|^2, 1) and (-2 c, 1, |c|^2) / bandwidth^2.
+    The table of memberships is the largest array of the loss, so that each pass over it takes time: a single matrix
+    product of (e, |e|^2, 1) and (-2 c, 1, |c|^2) / bandwidth^2 gives the exponents.
     """
     e = tf.boolean_mask(e, numbers > 0)
     present = tf.reduce_max(numbers)
@@ -117,18 +115,18 @@ def _total_membership(e: Any, numbers: Any, means: Any) -> Any:
     return tf.pad(tf.reduce_sum(tf.exp(exponents), axis=0), [[1, tf.shape(means)[0] - 1 - present]])
 
 
-def one_of_four(choice: Any, *maps: Any) -> tuple[Any, ...]:
-    """Keep one pixel of every 2 x 2 block, chosen block by block.
+def subsample_2x2(choice: Any, *maps: Any) -> tuple[Any, ...]:
+    """Take one pixel of each block of 2 x 2, chosen block by block.
 
-    A quarter of the pixels costs a quarter of the loss, and with a new choice
-    at every step all sub-pixels are trained alike.
+    The loss of a quarter of the pixels takes a quarter of the time, and with a new choice at each step all four pixels
+    of a block are trained alike.
 
     Parameters
     ----------
     choice : (B, H/2, W/2) int32
         0..3: upper left, upper right, lower left, lower right.
-    maps : (B, H, W) or (B, H, W, D)
-        Any dtypes; H and W even.
+    *maps : (B, H, W) or (B, H, W, D)
+        Of any dtype; H and W are even.
 
     Returns
     -------
@@ -144,7 +142,7 @@ def _take(value: Any, choice: Any) -> Any:
     shape = tf.shape(value)
     blocks = tf.nn.space_to_depth(tf.reshape(value, (shape[0], shape[1], shape[2], depth)), 2)
     blocks = tf.reshape(blocks, (shape[0], shape[1] // 2, shape[2] // 2, 4, depth))
-    # A sum over three zeros: its gradient is a product, that of a gather would be a slow scattering.
+    # A sum of one value and three zeros: its gradient is a product, whereas that of a gather is a slow scatter.
     taken = tf.reduce_sum(
         tf.where(tf.one_hot(choice, 4, True, False)[..., None], blocks, tf.zeros_like(blocks)), axis=3
     )
@@ -152,7 +150,7 @@ def _take(value: Any, choice: Any) -> Any:
 
 
 def foreground_loss(class_logits: Any, classes: Any) -> Any:
-    """Return cross-entropy plus (1 - Dice) of the foreground, per image, whatever its class.
+    """Return cross-entropy plus (1 - Dice) of the foreground of each image, whatever its classes.
 
     Parameters
     ----------
@@ -170,22 +168,22 @@ def foreground_loss(class_logits: Any, classes: Any) -> Any:
         background, foreground = tf.unstack(class_logits, axis=-1)
     else:
         background, foreground = class_logits[..., 0], tf.reduce_logsumexp(class_logits[..., 1:], axis=-1)
-    # What a softmax over all classes comes to, in a third of the time.
+    # This is the logit of a softmax over all classes, in a third of the time.
     logit = foreground - background
     entropy = tf.nn.sigmoid_cross_entropy_with_logits(truth, logit)
     probability = tf.sigmoid(logit)
     inside = tf.reduce_sum(probability * truth, axis=(1, 2))
     total = tf.reduce_sum(probability, axis=(1, 2)) + tf.reduce_sum(truth, axis=(1, 2))
-    # One pixel's worth on both sides: an empty image that is predicted empty costs nothing.
+    # With one pixel added on both sides an empty image that is predicted as empty costs nothing.
     dice = (2.0 * inside + 1.0) / (total + 1.0)
     return tf.reduce_mean(entropy, axis=(1, 2)) + 1.0 - dice
 
 
 def class_loss(class_logits: Any, classes: Any) -> Any:
-    """Return the cross-entropy of the classes among each other, the mean over an image's foreground.
+    """Return the cross-entropy among the classes, as the mean over the foreground of each image.
 
-    A term of its own: in a mean over all pixels, the classes of few objects on much background count for next to
-    nothing, and are not learnt.
+    This is a term of its own, as in a mean over all pixels the classes of few objects on much background would hardly
+    count, and not be learnt.
 
     Parameters
     ----------

@@ -1,13 +1,13 @@
-"""What Keras needs to save and load objects of ours."""
+"""What Keras needs to save and load objects of this package."""
 
 from typing import Any, Self
 
 
-class WithoutOptions:
-    """An object that has no options: saved, it is its name alone."""
+class StatelessSerializable:
+    """An object without options, which Keras saves as its name alone."""
 
     def get_config(self) -> dict[str, Any]:
-        """Return the options for Keras to save: there are none."""
+        """Return the options for Keras to save, of which there are none."""
         return {}
 
     @classmethod

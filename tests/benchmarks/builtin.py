@@ -16,7 +16,7 @@ from pathlib import Path
 import shapes
 from table import INSTSEG, call, evaluate, link
 
-from instseg.builtin import CARD_FILE, FOLDER
+from instseg.models.builtin import BUNDLED_DIR, CARD_FILE
 
 _NUCLEI = "of the 2018 Data Science Bowl (BBBC038v1, corrected masks)"
 # As many as the training of the table took in its hour: so the model can be made again, whatever else a machine does.
@@ -57,8 +57,8 @@ def main() -> None:
         )
         text = json.dumps(card, indent=2, ensure_ascii=False)
         (compact / CARD_FILE).write_text(text + "\n", encoding="utf-8")
-        shutil.rmtree(FOLDER / name, ignore_errors=True)
-        shutil.copytree(compact, FOLDER / name)
+        shutil.rmtree(BUNDLED_DIR / name, ignore_errors=True)
+        shutil.copytree(compact, BUNDLED_DIR / name)
 
 
 def describe_nuclei(options: argparse.Namespace) -> dict:

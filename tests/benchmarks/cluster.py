@@ -19,11 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 import instseg
-from instseg.cluster import cluster
+from instseg.clustering.cluster import cluster
+from instseg.clustering.embeddings import Embeddings
 from instseg.data.discs import draw_discs
-from instseg.embeddings import Embeddings, read_embeddings
 from instseg.errors import InstsegError
-from instseg.overlaps import match
+from instseg.io.npz import read_embeddings
+from instseg.labels.matching import match
 from instseg.settings import ClusterSettings, DiscSettings
 
 _METHODS = ("fast", "hdbscan")

@@ -20,10 +20,10 @@ from scipy import ndimage
 import instseg
 from instseg.data.discs import draw_discs
 from instseg.errors import InstsegError
-from instseg.metrics import MeanScores, Scores, average, pool, score
+from instseg.evaluation.metrics import MeanScores, Scores, macro_average, micro_average, score
 
 MIN_VISIBLE = 20
-_SHOWN = ("ap", "precision", "recall", "f1", "matched_iou")
+_SHOWN = ("ap", "precision", "recall", "f1", "mean_matched_iou")
 
 
 def main() -> None:
@@ -47,9 +47,9 @@ def evaluate(folder: Path, count: int, seed: int) -> None:
         predicted = model.predict(image)
         seconds.append(time.perf_counter() - start)
         scores.append(score(labels, predicted, min_truth_size=MIN_VISIBLE, ignored=cut_off(labels)))
-    pooled = pool(scores)
+    pooled = micro_average(scores)
     print(f"{count} images, {pooled.tp[0] + pooled.fn[0]:,} true instances (of {MIN_VISIBLE} pixels and more)")
-    _print_table("mean over images", average(scores))
+    _print_table("mean over images", macro_average(scores))
     _print_table("pooled over instances", pooled)
     print("\nlowest AP at IoU 0.5")
     for index in sorted(range(count), key=lambda i: scores[i].ap[0])[:3]:

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from instseg.errors import InstsegError
-from instseg.images import read_image, write_labels, write_picture
+from instseg.io.images import read_image, write_picture
+from instseg.io.label_images import write_labels
 
 _LISTS = Path(__file__).parent / "splits"
 

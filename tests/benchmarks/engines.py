@@ -108,19 +108,20 @@ def time_engine(options) -> None:
 
 
 def make(engine, model):
-    from instseg.builtin import find_model
-    from instseg.runtime import load_tensorflow
+    from instseg.models.builtin import find_model
+    from instseg.network.runtime import load_tensorflow
 
     model = find_model(model)
     if engine.startswith("tensorflow"):
         tf = load_tensorflow()
-        from instseg.export import maps_of, restored_network
-        from instseg.runtime import compute_in
+        from instseg.models.export import load_network
+        from instseg.network.runtime import set_precision
+        from instseg.network.serving import predict_maps
 
-        network, settings = restored_network(model)
-        compute_in("bfloat16" if "bfloat16" in engine else "float32")
+        network, settings = load_network(model)
+        set_precision("bfloat16" if "bfloat16" in engine else "float32")
         function = tf.function(
-            lambda image, low, high: maps_of(network, settings, image, low, high), jit_compile="XLA" in engine
+            lambda image, low, high: predict_maps(network, settings, image, low, high), jit_compile="XLA" in engine
         )
         return lambda *given: {
             name: value.numpy() for name, value in function(*(tf.constant(one) for one in given)).items()
@@ -152,10 +153,10 @@ def reference(options) -> dict[str, float]:
     import tensorflow as tf
     from step import _flop
 
-    from instseg.builtin import find_model
-    from instseg.export import restored_network
+    from instseg.models.builtin import find_model
+    from instseg.models.export import load_network
 
-    network, _ = restored_network(find_model(options.model))
+    network, _ = load_network(find_model(options.model))
     square = tf.random.normal((2048, 2048))
     product = tf.function(lambda: tf.reduce_sum(tf.matmul(square, square)))
     times = []

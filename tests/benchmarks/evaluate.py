@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instseg.data.discs import draw_discs
-from instseg.evaluation import compare
-from instseg.overlaps import overlap_table
+from instseg.evaluation.results import evaluate_image
+from instseg.labels.matching import contingency_table
 from instseg.settings import DiscSettings
 
 
@@ -41,14 +41,14 @@ def main() -> None:
     discs = DiscSettings(min_discs=options.discs, max_discs=options.discs)
     _, truth = draw_discs(np.random.default_rng(0), discs)
     predicted = np.roll(truth, (1, 2), (0, 1))
-    table = overlap_table(truth, predicted)
+    table = contingency_table(truth, predicted)
     pairs = zip(table.truth_ids[table.truth_index], table.predicted_ids[table.predicted_index], strict=True)
     slow = iou_by_masks(truth, predicted)
     if set(pairs) != set(slow) or not np.allclose(table.iou, list(slow.values())):
         raise SystemExit("the two disagree")
     times: dict[str, list[float]] = {"comparison": [], "loop": []}
     for _ in range(options.rounds):
-        times["comparison"].append(seconds(lambda: compare("discs", truth, predicted)))
+        times["comparison"].append(seconds(lambda: evaluate_image("discs", truth, predicted)))
         times["loop"].append(seconds(lambda: iou_by_masks(truth, predicted)))
     fast, loop = (1000 * statistics.median(times[name]) for name in ("comparison", "loop"))
     print(f"{truth.shape[0]} x {truth.shape[1]} pixels, {truth.max()} instances")

@@ -57,8 +57,9 @@ def trained(
 
 def write_cells(options: argparse.Namespace, test: Path) -> None:
     """Draw what the first model finds in a part of one of the images, as it is and trained, beside what is there."""
-    from instseg.images import read_image, read_labels, write_picture
-    from instseg.render import overlay, side_by_side
+    from instseg.io.images import read_image, write_picture
+    from instseg.io.label_images import read_labels
+    from instseg.visualization.pictures import hstack, overlay
 
     first, minutes = options.models[0], options.minutes[0]
     models = {
@@ -74,7 +75,7 @@ def write_cells(options: argparse.Namespace, test: Path) -> None:
         found[title] = read_labels(labels)
     pixels = read_image(image)[_PART]
     pictures = [overlay(pixels, labels[_PART]) for labels in found.values()]
-    write_picture(options.out / "cells.png", side_by_side(*pictures, captions=list(found)))
+    write_picture(options.out / "cells.png", hstack(*pictures, captions=list(found)))
 
 
 def drawn(source: Path, out: Path, count: int, seed: int) -> Path:

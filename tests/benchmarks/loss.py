@@ -32,13 +32,13 @@ def loop_loss(embeddings: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
             centroid = tf.reduce_mean(members, axis=0)
             centroids = centroids.write(index, centroid)
             pull += tf.reduce_sum(tf.square(tf.reduce_sum(tf.abs(members - centroid), axis=-1)))
-        stacked = centroids.stack()
-        distances = tf.reduce_sum(tf.abs(stacked[:, tf.newaxis] - stacked), axis=-1)
+        planes_as_channels = centroids.stack()
+        distances = tf.reduce_sum(tf.abs(planes_as_channels[:, tf.newaxis] - planes_as_channels), axis=-1)
         order = tf.range(tf.size(present))
         pairs = order[:, tf.newaxis] < order
         push = tf.reduce_mean(tf.boolean_mask(tf.square(tf.nn.relu(0.25 - distances)), pairs))
         pull /= tf.cast(tf.size(image_labels), embeddings.dtype)
-        losses.append(push + pull + 1e-4 * tf.reduce_mean(tf.square(stacked)))
+        losses.append(push + pull + 1e-4 * tf.reduce_mean(tf.square(planes_as_channels)))
     return tf.reduce_mean(tf.stack(losses))
 
 

@@ -23,27 +23,16 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from instseg.batch import open_image
 from instseg.data.discs import draw_discs
-from instseg.images import BAND, read_image, write_label_bands, write_labels, write_picture
-from instseg.normalisation import percentiles
-from instseg.segment import How, StoredLabels, segment_all, tiles_for
+from instseg.inference.batch import LocalExecutor, PredictJob
+from instseg.inference.options import PredictOptions
+from instseg.inference.outputs import OutputFolder
+from instseg.io.images import read_image, write_picture
+from instseg.preprocessing.normalisation import percentiles
 from instseg.settings import DiscSettings, TileSettings
+from instseg.tiling.sizes import plan_tiles
 
 _PIECE = 1024
-
-
-class Into:
-    """Where results go, as the command has it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def labels(self, name: str) -> Path:
-        return self.folder / f"{name}.tif"
-
-    def wants(self, kind: str) -> bool:
-        return False
 
 
 def main() -> None:
@@ -61,19 +50,19 @@ def main() -> None:
         return
     if options.model is None:
         parser.error("expected MODEL or --write DIR")
-    from instseg.predict import load
+    from instseg.inference.model import load
 
     model = load(options.model)
     if options.peak_of is not None:
         with tempfile.TemporaryDirectory() as temporary:
-            run(model, options.peak_of, Into(Path(temporary)))
+            run(model, options.peak_of, Path(temporary))
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
         return
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         many, large = write_images(folder, options)
-        compare(f"{options.count} images of 512 x 512", model, many, Into(folder), options.rounds)
-        compare(f"an image of {options.large} x {options.large}", model, [large], Into(folder), options.rounds)
+        compare(f"{options.count} images of 512 x 512", model, many, folder, options.rounds)
+        compare(f"an image of {options.large} x {options.large}", model, [large], folder, options.rounds)
         for what, files in ((f"{options.count} images", many), ("the large one", [large])):
             command = [sys.executable, __file__, str(options.model), "--peak-of", *map(str, files)]
             peak = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
@@ -100,17 +89,15 @@ def mosaic(size: int):
     return np.vstack(rows)[:size, :size]
 
 
-def run(model, files, into) -> None:
+def run(model, files, folder) -> None:
     """Do what the command does."""
-    how = How(workspace=into.folder)
-    readers = [lambda file=file: open_image(file, False, into, file.stem) for file in files]
-    for file, found in zip(files, segment_all(model, readers, how), strict=True):
-        if isinstance(found, Exception):
-            raise found
-        if isinstance(found.labels, StoredLabels):
-            write_label_bands(into.labels(file.stem), found.labels.shape, found.labels.bands(BAND))
-        else:
-            write_labels(into.folder / f"{file.stem}-labels.png", found.labels.astype(np.uint16))
+    suffix = "png" if files[0].suffix == ".png" else "tif"
+    outputs = OutputFolder(folder / "labels", suffix, {}, files, shared=True)
+    outputs.prepare()
+    job = PredictJob(files=tuple(files), options=PredictOptions(workspace=folder), outputs=outputs)
+    for result in LocalExecutor(model).run(job):
+        if result.error is not None:
+            raise result.error
 
 
 def passes(model, files) -> None:
@@ -121,13 +108,13 @@ def passes(model, files) -> None:
         for top in range(0, image.shape[0], _PIECE):
             for left in range(0, image.shape[1], _PIECE):
                 part = image[top : top + _PIECE, left : left + _PIECE].astype(np.float32)[None]
-                model._run(part, levels[0][None], levels[1][None], np.float32(1))
+                model._network(part, levels[0][None], levels[1][None], np.float32(1))
 
 
-def compare(what, model, files, into, rounds) -> None:
+def compare(what, model, files, folder, rounds) -> None:
     whole, bare = [], []
     for number in range(rounds + 1):
-        for times, work in ((whole, lambda: run(model, files, into)), (bare, lambda: passes(model, files))):
+        for times, work in ((whole, lambda: run(model, files, folder)), (bare, lambda: passes(model, files))):
             start = time.perf_counter()
             work()
             if number:
@@ -135,7 +122,7 @@ def compare(what, model, files, into, rounds) -> None:
     shape = read_image(files[0]).shape[:2]
     pixels = len(files) * shape[0] * shape[1] / 1e6
     seconds, least = statistics.median(whole), statistics.median(bare)
-    grid = tiles_for(shape, model.settings, TileSettings())
+    grid = plan_tiles(shape, model.settings, TileSettings(), maps=model.objective.map_count)
     overlap = grid.pixels() / (shape[0] * shape[1]) - 1
     print(
         f"{what}: {seconds:.2f} s, {pixels / seconds:.2f} megapixels/s; the bare network {least:.2f} s (reading "

@@ -3,10 +3,10 @@
     python tests/benchmarks/scale.py MODEL [--tasks 2000]
 
 MODEL is a directory that `instseg train` wrote on generated discs, or of objects like these. Measured are: the network
-and the clustering of a block on all cores of this machine, the bytes of its file and of its messages, the instances
-that reach into its seams; what joining two blocks, numbering a block's instances and writing its labels takes; and the
+and the clustering of a block on all cores of this machine, the bytes of its file and of its messages, its instances;
+what joining two blocks, labelling an instance and writing a block's labels takes; and the
 time that a task without work takes a scheduler and its client. From these follow, by the side of the blocks: how many
-there are, what is kept on the way and sent over the network, what the one process that numbers needs, and how many
+there are, what is kept on the way and sent over the network, what the one process that merges needs, and how many
 machines like this one can work before the scheduler is busy all the time.
 """
 
@@ -21,18 +21,18 @@ import numpy as np
 import zarr
 from predict import mosaic
 
-from instseg.blocks import (
-    Numbering,
-    Seams,
-    join_block,
-    read_seams,
-    segment_block,
-    tables_for,
-    write_block,
-)
-from instseg.segment import How, Looking, tiles_for
+from instseg.distributed.blocks import match_seams, read_summary, segment_tile, tables_for, write_tile
+from instseg.distributed.client import DaskCluster, map_unordered
+from instseg.distributed.tasks import ImageTask, ModelRef, TileTask, WriteTask
+from instseg.inference.batch import PredictJob
+from instseg.inference.image_tiles import ImageTiles
+from instseg.inference.options import PredictOptions
+from instseg.inference.outputs import SingleOutput
+from instseg.io.source import ArrayReader
 from instseg.settings import TileSettings
-from instseg.workers import Cluster, ModelFile, _Image, _work
+from instseg.tiling.grid import Grid
+from instseg.tiling.sizes import plan_tiles
+from instseg.tiling.stitch import LabelMerger, TileInstances
 
 _TERA = 10**12
 _SIDES = (1024, 2048, 4096, 8192)
@@ -45,15 +45,15 @@ def main() -> None:
     options = parser.parse_args()
     per_task = time_tasks(options.tasks)
     print(f"scheduler and client: {1000 * per_task:.2f} ms a task")
-    from instseg.predict import load
+    from instseg.inference.model import load
 
     model = load(options.model)
     measured = {side: measure(model, side) for side in _SIDES}
-    per_instance, bytes_of_instance = time_numbering()
-    print(f"numbering: {1e6 * per_instance:.2f} us and {bytes_of_instance:.0f} bytes for an instance at a seam")
+    per_instance, bytes_of_instance = time_merging()
+    print(f"merging: {1e6 * per_instance:.2f} us and {bytes_of_instance:.0f} bytes for an instance")
     print("\na block, by its side with the overlap")
     show(
-        ("side", "overlap adds", "megapixels", "s", "joining ms", "writing ms", "kept KiB", "sent KiB", "at seams"),
+        ("side", "overlap adds", "megapixels", "s", "joining ms", "writing ms", "kept KiB", "sent KiB", "instances"),
         (
             (
                 side,
@@ -64,7 +64,7 @@ def main() -> None:
                 f"{1000 * one['write']:.0f}",
                 f"{one['kept'] * one['pixels'] / 1024:.0f}",
                 f"{one['sent'] / 1024:.1f}",
-                f"{one['seam']:.0f}",
+                f"{one['instances']:.0f}",
             )
             for side, one in measured.items()
         ),
@@ -75,7 +75,7 @@ def main() -> None:
         blocks = _TERA / 1e6 / one["pixels"]
         work = blocks * (one["seconds"] + one["join"] + one["write"])
         # Segmenting, joining and writing it, and its part of the pyramid.
-        scheduler, instances = 4 * blocks * per_task, blocks * one["seam"]
+        scheduler, instances = 4 * blocks * per_task, blocks * one["instances"]
         rows.append(
             (
                 side,
@@ -95,8 +95,8 @@ def main() -> None:
             "blocks",
             "machine-days",
             "scheduler h",
-            "numbering h",
-            "numbering GiB",
+            "merging h",
+            "merging GiB",
             "kept GiB",
             "sent GiB",
             "machines that keep the scheduler busy",
@@ -126,52 +126,61 @@ def nothing(task: object) -> object:
 def time_tasks(count: int) -> float:
     """Return the seconds that a task without work takes, two workers doing them."""
     payload = np.zeros(200, np.int64)
-    with Cluster(workers=2, threads=1).connected() as client:
-        list(_work(client, nothing, [payload] * 100))
+    with DaskCluster(workers=2, threads=1).connected() as client:
+        list(map_unordered(client, nothing, [payload] * 100))
         start = time.perf_counter()
-        for _ in _work(client, nothing, [payload] * count):
+        for _ in map_unordered(client, nothing, [payload] * count):
             pass
         return (time.perf_counter() - start) / count
 
 
 def measure(model, side: int) -> dict[str, float]:
     """Segment nine blocks of that side, overlap included, and tell of the one in the middle."""
-    how = How(tiles=TileSettings(tile=side))
-    core = tiles_for((3 * side, 3 * side), model.settings, how.tiles).tile(1, 1).core.shape[0]
-    looking = Looking(model, mosaic(3 * core), how)
-    layout = looking.layout()
-    grid, middle = layout.grid, (1, 1)
+    options = PredictOptions(tiles=TileSettings(tile=side))
+    grid = plan_tiles((3 * side, 3 * side), model.settings, options.tiles, maps=model.objective.map_count)
+    core = grid.tile(1, 1).core.shape[0]
+    tiles = ImageTiles(model, ArrayReader(mosaic(3 * core)), options)
+    plan = tiles.plan()
+    grid, middle = plan.grid, (1, 1)
     tile = grid.tile(*middle)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         times = {}
         for one in grid:
             # The middle one is done in the middle: all that begins slowly has been done before.
-            times[one.place], _ = timed(lambda place=one.place: segment_block(looking, layout, place, folder))
+            times[one.index], _ = timed(lambda index=one.index: segment_tile(tiles, plan, index, folder))
         kept = (folder / "1.1.npz").stat().st_size
-        numbering = Numbering()
+        merger = LabelMerger(grid)
         for one in grid:
-            numbering.add(one.place, read_seams(folder, one.place))
-            numbering.join(one.place, join_block(folder, grid, one.place))
-        tables, _ = numbering.finish()
-        join, pairs = timed(lambda: join_block(folder, grid, middle))
+            merger.add(one.index, read_summary(folder, one.index).record)
+            merger.match(one.index, match_seams(folder, grid, one.index))
+        tables, _ = merger.finish()
+        join, pairs = timed(lambda: match_seams(folder, grid, middle))
         target = zarr.create_array(str(folder / "labels"), shape=grid.shape, chunks=(512, 512), dtype="uint32")
-        needed = {place: tables[place] for place in tables_for(grid, middle, target.chunks)}
-        write, _ = timed(lambda: write_block(folder, grid, middle, needed, target))
-        seams = read_seams(folder, middle)
-    task = _Image(ModelFile("/models/model", "0" * 64, None), Path("/images/slide.zarr"), False, how, None)
+        needed = {index: tables[index] for index in tables_for(grid, middle, target.chunks)}
+        write, _ = timed(lambda: write_tile(folder, grid, middle, needed, target))
+        summary = read_summary(folder, middle)
+    outputs = SingleOutput(Path("/tmp/labels.zarr"), {}, Path("/tmp/slide.zarr"))
+    job = PredictJob(files=(Path("/images/slide.zarr"),), options=options, outputs=outputs)
+    image = ImageTask(ModelRef("/models/model", "0" * 64, None), job)
     # What a block's tasks are given, and what they give.
-    messages = (task, layout, middle, folder), seams, (folder, grid, middle), pairs, (folder, grid, middle, needed)
+    messages = (
+        TileTask(image, plan, middle, folder),
+        summary,
+        (folder, grid, middle),
+        pairs,
+        WriteTask(folder, grid, middle, needed, folder),
+    )
     pixels = np.prod(tile.core.shape) / 1e6
     return {
         "pixels": float(pixels),
-        "extra": float(np.prod(tile.whole.shape) / 1e6 / pixels - 1),
+        "extra": float(np.prod(tile.extent.shape) / 1e6 / pixels - 1),
         "seconds": times[middle],
         "kept": float(kept / pixels),
         "join": join,
         "write": write,
         "sent": float(sum(len(pickle.dumps(one)) for one in messages)),
-        "seam": float(len(seams.numbers)),
+        "instances": float(len(summary.record.seam) + len(summary.record.inner_first)),
     }
 
 
@@ -181,22 +190,27 @@ def timed(function):
     return time.perf_counter() - start, found
 
 
-def time_numbering(blocks: int = 100, instances: int = 2000) -> tuple[float, float]:
-    """Return the seconds and the bytes that numbering takes for an instance at a seam: rows and columns of blocks."""
+def time_merging(blocks: int = 100, instances: int = 2000) -> tuple[float, float]:
+    """Return the seconds and the bytes that merging takes for an instance, a quarter of them at seams."""
     rng = np.random.default_rng(0)
     numbers = np.arange(1, instances + 1, dtype=np.int32)
+    inner, seam = numbers[instances // 4 :], numbers[: instances // 4]
+    grid = Grid(1000 * blocks, 1000 * blocks, side=1200, overlap=100)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
-    numbering = Numbering()
-    for row in range(blocks):
-        for column in range(blocks):
-            areas = rng.integers(1, 500, instances)
-            numbering.add((row, column), Seams(numbers[:0], numbers, areas, 10.0))
-            shared = np.stack([numbers[: instances // 4]] * 2, axis=1).astype(np.int64)
-            others = [place for place in ((row, column - 1), (row - 1, column)) if min(place) >= 0]
-            numbering.join((row, column), dict.fromkeys(others, shared))
-    numbering.finish()
-    count = blocks**2 * instances
+    merger = LabelMerger(grid)
+    for tile in grid:
+        row, column = tile.index
+        first = np.sort(rng.choice(1_000_000, instances, replace=False)).astype(np.int64)
+        first = (first // 1000 + tile.core.top) * grid.shape[1] + first % 1000 + tile.core.left
+        areas = rng.integers(1, 500, len(seam))
+        record = TileInstances(instances, inner[:0], first[len(seam) :], seam, areas, first[: len(seam)])
+        merger.add(tile.index, record)
+        shared = np.stack([seam[: len(seam) // 4]] * 2, axis=1).astype(np.int64)
+        others = [index for index in ((row, column - 1), (row - 1, column)) if min(index) >= 0]
+        merger.match(tile.index, dict.fromkeys(others, shared))
+    merger.finish()
+    count = len(grid) * instances
     taken = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     return (time.perf_counter() - start) / count, 1024 * taken / count
 

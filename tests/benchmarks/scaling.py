@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import instseg
-from instseg.cluster import cluster
+from instseg.clustering.cluster import cluster
+from instseg.clustering.embeddings import Embeddings
 from instseg.data.discs import draw_discs
-from instseg.embeddings import Embeddings
 from instseg.settings import DiscSettings
 
 _SIDE = 512

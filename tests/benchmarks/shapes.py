@@ -47,8 +47,9 @@ def write(out: Path, count: int, seed: int) -> None:
 
 def picture(folder: Path, target: Path) -> None:
     """Draw a part of each of the first few images above its outlines."""
-    from instseg.images import read_image, read_labels, write_picture
-    from instseg.render import overlay, to_rgb8
+    from instseg.io.images import read_image, write_picture
+    from instseg.io.label_images import read_labels
+    from instseg.visualization.pictures import overlay, to_rgb8
 
     columns = []
     for path in sorted((folder / "images").iterdir())[:_SHOWN]:

@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from instseg.data.folder import find_pairs
-from instseg.images import read_image, read_labels
-from instseg.instances import median_diameter
-from instseg.metrics import average, score
+from instseg.clustering.instances import median_diameter
+from instseg.evaluation.metrics import macro_average, score
+from instseg.io.folders import find_pairs
+from instseg.io.images import read_image
+from instseg.io.label_images import read_labels
 
 _LEAST, _MOST = 16, 50
 
@@ -27,7 +28,7 @@ def main() -> None:
     parser.add_argument("model", type=Path, metavar="MODEL")
     parser.add_argument("data", type=Path, metavar="DATA")
     options = parser.parse_args()
-    from instseg.predict import load
+    from instseg.inference.model import load
 
     model = load(options.model)
     found: dict[str, list[list[float]]] = {"as they are": [], "shrunk twice": [], "enlarged twice": []}
@@ -69,7 +70,7 @@ def mean_ap(labels, predicted, factor: float = 1.0) -> float:
         np.minimum(((np.arange(side) + 0.5) * factor).astype(int), there - 1)
         for side, there in zip(labels.shape, predicted.shape, strict=True)
     )
-    return average([score(labels, predicted[rows[:, None], columns])]).mean_ap
+    return macro_average([score(labels, predicted[rows[:, None], columns])]).mean_ap
 
 
 if __name__ == "__main__":

@@ -17,9 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
+from instseg.clustering.embeddings import Embeddings
 from instseg.data.discs import draw_discs
-from instseg.embeddings import Embeddings, write_embeddings
-from instseg.images import write_picture
+from instseg.io.images import write_picture
+from instseg.io.npz import write_embeddings
 from instseg.settings import DiscSettings
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from instseg.runtime import load_tensorflow
+from instseg.network.runtime import load_tensorflow
 
 
 def main() -> None:
@@ -60,12 +60,13 @@ def _parts(precision: Any) -> tuple[dict[str, Callable[[], Any]], float]:
     """Return what is timed, by name, and the GFLOP of a forward pass."""
     import tensorflow as tf
 
-    from instseg.data.patches import Batch, SamplePatches, make_sample
-    from instseg.learner import Learner
+    from instseg.data.patches import Batch, SamplePatches
+    from instseg.data.samples import make_sample
     from instseg.settings import MetricLossSettings, ModelSettings, TrainSettings
+    from instseg.training.train_step import TrainStep
 
     settings = TrainSettings(precision=precision)
-    learner = Learner(ModelSettings(), settings, MetricLossSettings())
+    learner = TrainStep(ModelSettings(), settings, MetricLossSettings())
     samples = [make_sample(*image) for image in _images(8)]
     patches = SamplePatches(samples, batch_size=settings.batch_size, patch_size=settings.patch_size, seed=0)
     batch = patches.batch(0)
@@ -76,7 +77,7 @@ def _parts(precision: Any) -> tuple[dict[str, Callable[[], Any]], float]:
     own_square = tf.cast(square, learner.precision)
     raw = learner.network(images, training=True)
     variables = [variable.value for variable in learner.network.trainable_variables]
-    kernels, others = learner._kernels, learner._others
+    kernels, others = list(learner._kernels.values()), list(learner._others.values())
     gradients = [tf.random.normal(kernel.shape) for kernel in kernels], [tf.random.normal(one.shape) for one in others]
 
     @tf.function
@@ -115,7 +116,7 @@ def _parts(precision: Any) -> tuple[dict[str, Callable[[], Any]], float]:
         "loss, forward and backward": lambda: loss().numpy(),
         "optimisers": optimisers,
         "average of the weights": average,
-        "whole step": lambda: learner.learn(Batch(batch.images, batch.labels), 0, 0.5),
+        "whole step": lambda: float(learner.learn(Batch(batch.images, batch.labels), 0, 0.5)["loss"]),
     }
     return parts, settings.batch_size * _flop(learner.network, settings.patch_size) / 1e9
 
@@ -151,11 +152,13 @@ def _waiting(steps: int, precision: Any) -> float:
     """Train for a while and return the share of the time that was spent waiting for data."""
     import dataclasses
 
-    from instseg.data.patches import SamplePatches, make_sample
-    from instseg.data.training import disc_data
-    from instseg.plan import Plan
+    from instseg.data.datasets import disc_data
+    from instseg.data.patches import SamplePatches
+    from instseg.data.samples import make_sample
+    from instseg.models.config import TrainingConfig
     from instseg.settings import ModelSettings, TrainSettings
-    from instseg.train import Step, train
+    from instseg.training.events import StepDone
+    from instseg.training.loop import iter_training
 
     settings = TrainSettings(iterations=steps, validation_every=steps, precision=precision)
     samples = [make_sample(*image) for image in _images(8)]
@@ -163,8 +166,8 @@ def _waiting(steps: int, precision: Any) -> float:
     data = dataclasses.replace(disc_data(settings), patches=patches, validation=samples[:1])
     waited = 0.0
     with tempfile.TemporaryDirectory() as folder:
-        for event in train(Path(folder) / "model", Plan(model=ModelSettings(), train=settings), data):
-            if isinstance(event, Step):
+        for event in iter_training(Path(folder) / "model", TrainingConfig(model=ModelSettings(), train=settings), data):
+            if isinstance(event, StepDone):
                 waited = event.waiting
     return waited
 

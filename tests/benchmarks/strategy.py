@@ -65,29 +65,29 @@ def run(batch: int, count: int, steps: int) -> float:
 
 def learn(size: int, steps: int) -> float:
     """Return the seconds of a step, the median without the first ones, which build the graph."""
-    from instseg.runtime import load_tensorflow
+    from instseg.network.runtime import load_tensorflow
 
     made = []
 
     def make() -> None:
-        from instseg.strategy import make_strategy
+        from instseg.network.strategy import make_strategy
 
         made.append(make_strategy("auto"))
 
     load_tensorflow(1, make)
-    from instseg.data.patches import DiscPatches, PartOfPatches
-    from instseg.learner import Learner
+    from instseg.data.patches import DiscPatches, ShardedBatches
     from instseg.settings import DiscSettings, MetricLossSettings, ModelSettings, TrainSettings
+    from instseg.training.train_step import TrainStep
 
     train = TrainSettings(batch_size=size)
-    learner = Learner(ModelSettings(), train, MetricLossSettings(), made[0])
+    learner = TrainStep(ModelSettings(), train, MetricLossSettings(), made[0])
     patches = DiscPatches(DiscSettings(), batch_size=size, patch_size=train.patch_size, seed=0)
-    part = PartOfPatches(patches, learner.share.processes, learner.share.process)
+    part = ShardedBatches(patches, learner.replicas.processes, learner.replicas.process)
     batches = [part.batch(number) for number in range(4)]
     times = []
     for step in range(steps):
         start = time.perf_counter()
-        learner.learn(batches[step % 4], step, 0.5)
+        float(learner.learn(batches[step % 4], step, 0.5)["loss"])
         times.append(time.perf_counter() - start)
     return float(np.median(times[5:]))
 

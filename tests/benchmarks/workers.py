@@ -23,12 +23,12 @@ from pathlib import Path
 import zarr
 from predict import mosaic
 
-from instseg.batch import open_image, write_results
-from instseg.segment import How, segment_all
-from instseg.targets import OneImage
-from instseg.workers import Cluster, model_file, predict_blocks
-
-_KINDS = ("npz", "embeddings", "overlay", "scores", "outlines")
+from instseg.distributed.client import DaskCluster
+from instseg.distributed.predict import DaskExecutor
+from instseg.distributed.tasks import model_ref
+from instseg.inference.batch import Executor, LocalExecutor, PredictJob
+from instseg.inference.options import PredictOptions
+from instseg.inference.outputs import SingleOutput
 
 
 def main() -> None:
@@ -37,21 +37,21 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=8192, help="height and width of the image")
     parser.add_argument("--rounds", type=int, default=3, help="times that each is run")
     options = parser.parse_args()
-    from instseg.predict import load
-    from instseg.runtime import load_tensorflow
+    from instseg.inference.model import load
+    from instseg.network.runtime import load_tensorflow
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         small, large = write_image(folder / "small.zarr", 512), write_image(folder / "large.zarr", options.size)
         times: dict[str, list[float]] = {}
-        where = model_file(options.model)
+        where = model_ref(options.model)
         with workers(folder, 1) as one, workers(folder, 2) as two:
             load_tensorflow(2)
             model = load(options.model)
             runs = {
-                "one worker": functools.partial(by_workers, one, where, folder),
-                "two workers": functools.partial(by_workers, two, where, folder),
-                "the ordinary command": functools.partial(alone, model, folder),
+                "one worker": functools.partial(by, DaskExecutor(one, where), folder),
+                "two workers": functools.partial(by, DaskExecutor(two, where), folder),
+                "the ordinary command": functools.partial(by, LocalExecutor(model), folder),
             }
             for name, run in runs.items():
                 start = time.perf_counter()
@@ -76,7 +76,7 @@ def write_image(path: Path, size: int) -> Path:
 
 
 @contextmanager
-def workers(folder: Path, count: int) -> Iterator[Cluster]:
+def workers(folder: Path, count: int) -> Iterator[DaskCluster]:
     """Start a scheduler and so many workers, each of one thread on its own core."""
     file = folder / f"scheduler-{count}.json"
     cores = sorted(os.sched_getaffinity(0))
@@ -112,25 +112,22 @@ def workers(folder: Path, count: int) -> Iterator[Cluster]:
             time.sleep(0.1)
         with Client(scheduler_file=str(file), timeout=30) as client:
             client.wait_for_workers(count, timeout=60)
-        yield Cluster(scheduler_file=file)
+        yield DaskCluster(scheduler_file=file)
     finally:
         for process in reversed(processes):
             process.terminate()
             process.wait(30)
 
 
-def by_workers(cluster, model, folder, image) -> None:
-    out = folder / "labels.zarr"
-    predict_blocks(cluster, model, image, How(), OneImage(out, dict.fromkeys(_KINDS), image))
+def job(folder: Path, image: Path) -> PredictJob:
+    outputs = SingleOutput(folder / "labels.zarr", {}, image)
+    return PredictJob(files=(image,), options=PredictOptions(workspace=folder), outputs=outputs)
 
 
-def alone(model, folder, image) -> None:
-    targets = OneImage(folder / "labels.zarr", dict.fromkeys(_KINDS), image)
-    read = functools.partial(open_image, image, False, targets, "")
-    (found,) = segment_all(model, [read], How(workspace=folder))
-    if isinstance(found, Exception):
-        raise found
-    write_results(found, targets, image, "")
+def by(executor: Executor, folder: Path, image: Path) -> None:
+    for result in executor.run(job(folder, image)):
+        if result.error is not None:
+            raise result.error
 
 
 if __name__ == "__main__":

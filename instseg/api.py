@@ -1,0 +1,177 @@
+"""What `instseg predict` does, as a function; `train`, `evaluate` and `check_data` stand in their packages.
+
+Keyword arguments are named like the command's options. Results are returned instead of printed, and what goes wrong is
+raised as `InstsegError`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from instseg.distributed.client import make_cluster
+from instseg.distributed.predict import DaskExecutor
+from instseg.distributed.tasks import model_ref
+from instseg.inference.batch import Executor, FileResult, LocalExecutor
+from instseg.inference.job import LabelFormat, StrPath, check_predict_options, prepare_job
+from instseg.inference.model import load
+from instseg.inference.options import Diameter, ProgressCallback, no_progress
+from instseg.models.builtin import find_model
+from instseg.network.runtime import load_tensorflow
+from instseg.settings import ClusterSettings, Precision, TileSettings, split_settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictResult:
+    """What became of some images.
+
+    Attributes
+    ----------
+    images : tuple of FileResult
+        For each image its file, and either a summary (instances, diameter, magnification, pixels) or an error.
+    skipped : int
+        Images that were left out as their results exist.
+    """
+
+    images: tuple[FileResult, ...]
+    skipped: int
+
+    @property
+    def instances(self) -> int:
+        """Instances in all images."""
+        return sum(image.summary.instances for image in self.images if image.summary is not None)
+
+    @property
+    def failed(self) -> tuple[FileResult, ...]:
+        """The images that could not be segmented."""
+        return tuple(image for image in self.images if image.error is not None)
+
+
+def predict_files(
+    model: StrPath,
+    images: StrPath | Sequence[StrPath],
+    *,
+    out: StrPath | None = None,
+    out_dir: StrPath | None = None,
+    file_format: LabelFormat = "png",
+    overwrite: bool = False,
+    skip_existing: bool = False,
+    shard: str | None = None,
+    planes: bool = False,
+    embeddings: StrPath | None = None,
+    embeddings_picture: StrPath | None = None,
+    overlay: StrPath | None = None,
+    scores: StrPath | None = None,
+    outlines: StrPath | None = None,
+    tta: bool = False,
+    diameter: Diameter = None,
+    channels: str | None = None,
+    precision: Precision = "float32",
+    threads: int | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    scheduler_file: StrPath | None = None,
+    progress: ProgressCallback = no_progress,
+    **settings: Any,
+) -> PredictResult:
+    """Segment image files, and write labels and whatever else is wanted.
+
+    Parameters
+    ----------
+    model : path-like or str
+        A model directory, or the name of a model in the package.
+    images : path-like, or sequence of path-like
+        Files, folders or patterns.
+    out : path-like, optional
+        Labels of one image: .png (16 bit), .tif (32 bit) or .zarr. Either this or `out_dir`.
+    out_dir : path-like, optional
+        Folder for the labels of many images, named like these.
+    file_format : {'png', 'tif', 'zarr'}
+        Of the labels in `out_dir`.
+    overwrite, skip_existing : bool
+        Whether to replace results that `out_dir` holds, or to leave images out that have theirs.
+    shard : str, optional
+        'I/N': the I-th of N parts of the images, for N runs side by side.
+    planes : bool
+        Whether to take a stack's planes as images.
+    embeddings, embeddings_picture, overlay, scores, outlines : path-like, optional
+        Further results: with `out` files (.npz, .png, .png, .csv, .geojson or .zip), with `out_dir` folders.
+    tta : bool
+        Whether to average over flips and quarter turns.
+    diameter : float or 'auto', optional
+        Typical diameter of the objects in pixels, if not as in training.
+    channels : str, optional
+        The images' channels to take.
+    precision : {'float32', 'bfloat16'}
+        What the network computes in.
+    threads : int, optional
+        Threads of TensorFlow, of each worker if there are some; they are set when TensorFlow is first used.
+    workers : int, optional
+        How many processes on this machine are to do it.
+    scheduler, scheduler_file : optional
+        Address of a Dask scheduler, or the file that it has written.
+    progress : callable
+        Takes how many files are done (of one image, how many tiles), of how many, and a text.
+    **settings
+        Fields of `ClusterSettings` and `TileSettings`, such as `min_size=20` or `tile=2048`.
+
+    Returns
+    -------
+    PredictResult
+        An image that cannot be read or written costs no other: see `failed`.
+
+    Raises
+    ------
+    UsageError, InstsegError
+        If choices exclude each other, there is no image or model, or results cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import instseg
+    >>> from instseg.data.generate import generate_discs
+    >>> folder = tempfile.mkdtemp()
+    >>> _ = generate_discs(f"{folder}/discs", count=2)
+    >>> result = instseg.predict_files("shapes", f"{folder}/discs/images", out_dir=f"{folder}/labels")
+    >>> [image.path.name for image in result.images], len(result.failed)
+    (['0000.png', '0001.png'], 0)
+    """
+    clustering, tiles = split_settings(settings, ClusterSettings, TileSettings)
+    check_predict_options(diameter, channels, clustering)
+    file = None if scheduler_file is None else Path(scheduler_file)
+    cluster = make_cluster(workers, scheduler, file, threads)
+    directory = find_model(Path(model))
+    prepared = prepare_job(
+        directory,
+        [images] if isinstance(images, (str, PathLike)) else images,
+        out=out,
+        out_dir=out_dir,
+        file_format=file_format,
+        overwrite=overwrite,
+        skip_existing=skip_existing,
+        shard=shard,
+        planes=planes,
+        extras={
+            "embeddings": embeddings,
+            "embeddings_picture": embeddings_picture,
+            "overlay": overlay,
+            "scores": scores,
+            "outlines": outlines,
+        },
+        distributed=cluster is not None,
+        tta=tta,
+        diameter=diameter,
+        channels=channels,
+        clustering=clustering,
+        tiles=TileSettings(**tiles),
+    )
+    if not prepared.job.files:
+        return PredictResult(images=(), skipped=prepared.skipped)
+    executor: Executor
+    if cluster is None:
+        load_tensorflow(threads)
+        executor = LocalExecutor(load(directory, precision=precision))
+    else:
+        executor = DaskExecutor(cluster, model_ref(directory, cluster.threads_of_each, precision))
+    return PredictResult(images=tuple(executor.run(prepared.job, progress)), skipped=prepared.skipped)

@@ -1,0 +1,174 @@
+"""Embeddings to labels: foreground, clusters, connected components, and what becomes of noise and small objects."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instseg.clustering.embeddings import Embeddings
+from instseg.clustering.modes import CHUNK_PIXELS, NOISE, cluster_modes
+from instseg.labels.regions import connected_components, fill_holes, relabel_sequential
+from instseg.settings import ClusterSettings
+
+
+def cluster(maps: Embeddings, settings: ClusterSettings | None = None) -> NDArray[np.int32]:
+    """Turn embeddings into labels.
+
+    The foreground pixels are clustered by their embeddings. Each connected component of a cluster (over edges or
+    corners) is an instance of its own. Components below the smallest size are noise, as pixels of no cluster are, and
+    noise becomes part of the nearest instance that it is connected with, or background. Holes are filled on request.
+
+    Parameters
+    ----------
+    maps : Embeddings
+        Embeddings (H, W, D), foreground (H, W), and where they are known seeds and bandwidth (H, W).
+    settings : ClusterSettings, optional
+        By default those stored with the embeddings, else the defaults of `ClusterSettings`.
+
+    Returns
+    -------
+    (H, W) int32
+        0 is background, instances 1..N in raster order of their first pixel.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from instseg.clustering.embeddings import Embeddings
+    >>> values = np.array([[0, 0, 0, 9, 9, 9]] * 4, np.float32)[..., None]
+    >>> maps = Embeddings(embeddings=values, foreground=np.ones((4, 6), np.float32))
+    >>> cluster(maps, ClusterSettings(bandwidth=1.0))[0]
+    array([1, 1, 1, 2, 2, 2], dtype=int32)
+    """
+    settings = settings or maps.settings or ClusterSettings()
+    foreground = maps.foreground >= settings.foreground_threshold
+    labels = np.zeros(foreground.shape, np.int32)
+    if not foreground.any():
+        return labels
+    points = _points(maps.embeddings, foreground, settings.position_weight)
+    if settings.method == "hdbscan":
+        clusters = hdbscan_clusters(points, settings)
+    else:
+        clusters = cluster_modes(maps, foreground, points, settings)
+    labels[foreground] = clusters + 1
+    components = connected_components(labels)
+    _remove_small_objects(components, settings.min_size)
+    if settings.noise == "nearest":
+        components = expand_labels(components, foreground)
+    if settings.fill_holes:
+        components = fill_holes(components)
+    return relabel_sequential(components)
+
+
+def hdbscan_clusters(points: NDArray[np.float32], settings: ClusterSettings) -> NDArray[np.int32]:
+    """Cluster points with HDBSCAN [1]_.
+
+    Parameters
+    ----------
+    points : (P, D) float32
+        Embeddings.
+    settings : ClusterSettings
+        `metric`, `min_cluster_size`, `min_samples`.
+
+    Returns
+    -------
+    (P,) int32
+        0..N-1, or -1 for noise.
+
+    References
+    ----------
+    .. [1] R. J. G. B. Campello, D. Moulavi, J. Sander, "Density-Based Clustering Based on Hierarchical Density
+       Estimates", PAKDD 2013, https://doi.org/10.1007/978-3-642-37456-2_14
+    """
+    from hdbscan import HDBSCAN
+
+    if len(points) < settings.min_cluster_size or len(points) <= settings.min_samples:
+        return np.full(len(points), NOISE, np.int32)
+    points = points.astype(np.float64)
+    # HDBSCAN never returns all points as one cluster, so that the pixels of a single object would be noise, and its
+    # option `allow_single_cluster` returns only the densest core. With a group of points far away that object is one
+    # of two clusters.
+    count = max(settings.min_cluster_size, settings.min_samples + 1)
+    centre = points.mean(axis=0)
+    reach = np.abs(points - centre).sum(axis=1).max() or 1.0
+    far = np.tile(centre, (count, 1))
+    far[:, 0] += reach * np.linspace(10, 11, count)
+    clusterer = HDBSCAN(
+        min_cluster_size=settings.min_cluster_size,
+        min_samples=settings.min_samples,
+        metric=settings.metric,
+        algorithm="boruvka_kdtree",
+        # More of them would start processes, and save no time.
+        core_dist_n_jobs=1,
+    )
+    clusters: NDArray[np.int32] = clusterer.fit_predict(np.concatenate([points, far])).astype(np.int32)
+    labels, group = clusters[:-count], clusters[-1]
+    # The number of the group far away is taken out; it has none where all points are noise.
+    return np.where(labels > group, labels - 1, labels).astype(np.int32) if group >= 0 else labels
+
+
+def expand_labels(labels: NDArray[np.int32], mask: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Let labels grow into the unlabelled pixels of a mask, by one neighbour (over edges) at a time.
+
+    Each pixel is visited once, so that time is O(pixels) however far labels grow.
+
+    Parameters
+    ----------
+    labels : (H, W) int32
+        0 is unlabelled.
+    mask : (H, W) bool
+        Where labels may grow. Pixels that the mask connects with no label stay 0.
+
+    Returns
+    -------
+    (H, W) int32
+
+    Examples
+    --------
+    >>> labels = np.array([[1, 0, 0, 0, 2]], np.int32)
+    >>> expand_labels(labels, np.array([[True, True, False, True, True]]))
+    array([[1, 1, 0, 2, 2]], dtype=int32)
+    """
+    # With a border of one pixel no step has to check for the edge of the image.
+    padded = np.pad(labels, 1)
+    flat = padded.ravel()
+    empty = (np.pad(mask, 1) & (padded == 0)).ravel()
+    width = padded.shape[1]
+    steps = np.array([-width, -1, 1, width])
+    vacant = np.flatnonzero(empty)
+    around = flat[vacant[:, None] + steps]
+    touched = around > 0
+    has = touched.any(axis=1)
+    frontier = vacant[has]
+    flat[frontier] = around[has, np.argmax(touched[has], axis=1)]
+    empty[frontier] = False
+    while len(frontier):
+        reached = frontier[:, None] + steps
+        free = empty[reached]
+        source = np.broadcast_to(frontier[:, None], reached.shape)[free]
+        target = reached[free]
+        flat[target] = flat[source]
+        empty[target] = False
+        frontier = np.unique(target)
+    return padded[1:-1, 1:-1].copy()
+
+
+def _points(
+    embeddings: NDArray[np.float32], foreground: NDArray[np.bool_], position_weight: float
+) -> NDArray[np.float32]:
+    points = embeddings[foreground]
+    if position_weight > 0:
+        positions = np.argwhere(foreground).astype(np.float32) * np.float32(position_weight)
+        points = np.concatenate([points, positions], axis=1)
+    return points
+
+
+def _remove_small_objects(labels: NDArray[np.int32], min_size: int) -> None:
+    """Make labels of fewer pixels background, in place.
+
+    This goes part by part, as NumPy copies what it counts to 64-bit integers.
+    """
+    parts = np.array_split(labels.reshape(-1), max(1, labels.size // CHUNK_PIXELS))
+    area = np.zeros(int(labels.max()) + 1, np.intp)
+    for part in parts:
+        area += np.bincount(part, minlength=len(area))
+    keep = np.where(area >= min_size, np.arange(len(area)), 0).astype(np.int32)
+    for part in parts:
+        part[:] = keep[part]

@@ -1,0 +1,285 @@
+"""What is known of each instance: its position, its size, and how sure the model is of it."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instseg.clustering.embeddings import Embeddings
+from instseg.labels.regions import equivalent_diameter
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Instances:
+    """The measurements of N instances; `len()` gives N.
+
+    Attributes
+    ----------
+    label : (N,) int32
+        Ascending, above 0.
+    score : (N,) float64
+        How sure the model is, 0..1: the mean over the pixels of an instance of foreground times seed times
+        membership. So doubts about whether there is an object, where its centre is and what belongs to it all lower
+        it. It ranks instances, and is no probability.
+    area : (N,) int64
+        Number of pixels.
+    centroid : (N, 2) float64
+        Row and column; the centre of the first pixel is (0, 0).
+    bbox : (N, 4) int64
+        First row, first column, and the row and the column after the last.
+    class_names : tuple of str
+        Names of the K classes; empty where the model knows none.
+    class_probabilities : (N, K) float64
+        Means over the pixels, weighted by their foreground. The class of an instance is the most probable one.
+
+    Examples
+    --------
+    >>> instances = Instances(
+    ...     label=np.array([1, 2], np.int32),
+    ...     score=np.array([0.9, 0.8]),
+    ...     area=np.array([4, 2]),
+    ...     centroid=np.array([[0.5, 0.5], [2.0, 3.5]]),
+    ...     bbox=np.array([[0, 0, 2, 2], [2, 3, 3, 5]]),
+    ... )
+    >>> len(instances)
+    2
+    """
+
+    label: NDArray[np.int32]
+    score: NDArray[np.float64]
+    area: NDArray[np.int64]
+    centroid: NDArray[np.float64]
+    bbox: NDArray[np.int64]
+    class_names: tuple[str, ...] = ()
+    class_probabilities: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    @property
+    def classes(self) -> list[str]:
+        """The name of the class of each instance; an empty list where the model knows none."""
+        if not self.class_names:
+            return []
+        return [self.class_names[number] for number in self.class_probabilities.argmax(axis=1).tolist()]
+
+    def to_dict(self) -> dict[str, NDArray[Any]]:
+        """Return the measurements as a table, for `pandas.DataFrame` or the `features` of a layer of napari.
+
+        Returns
+        -------
+        dict of str to (N,) array
+            Columns as `skimage.measure.regionprops_table` names them: 'label', 'area', 'centroid-0' (row),
+            'centroid-1' (column), and 'bbox-0' to 'bbox-3' (first row, first column, and those after the last). Then
+            'score', and where the model knows classes 'class' (text) and a 'class_probability-NAME' for each.
+
+        Examples
+        --------
+        >>> labels = np.array([[0, 1, 1], [0, 0, 1]], np.int32)
+        >>> maps = Embeddings(embeddings=np.zeros((2, 3, 1), np.float32), foreground=np.full((2, 3), 0.5, np.float32))
+        >>> table = measure_instances(labels, maps).to_dict()
+        >>> {name: column.round(2).tolist() for name, column in table.items()}  # doctest: +NORMALIZE_WHITESPACE
+        {'label': [1], 'area': [3], 'centroid-0': [0.33], 'centroid-1': [1.67],
+         'bbox-0': [0], 'bbox-1': [1], 'bbox-2': [2], 'bbox-3': [3], 'score': [0.5]}
+        """
+        table: dict[str, NDArray[Any]] = {"label": self.label, "area": self.area}
+        table |= {f"centroid-{axis}": values for axis, values in enumerate(self.centroid.T)}
+        table |= {f"bbox-{index}": values for index, values in enumerate(self.bbox.T)}
+        table["score"] = self.score
+        if self.class_names:
+            table["class"] = np.array(self.classes, str)
+            probabilities = zip(self.class_names, self.class_probabilities.T, strict=True)
+            table |= {f"class_probability-{name}": values for name, values in probabilities}
+        return table
+
+    @classmethod
+    def array_names(cls) -> list[str]:
+        """Return the names of the arrays that `to_arrays` returns."""
+        return [attribute.name for attribute in dataclasses.fields(cls)]
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Return all attributes as arrays by name, which can be stored; `from_arrays` takes them."""
+        return {name: np.asarray(getattr(self, name)) for name in self.array_names()}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "Instances":
+        """Build the instances that `to_arrays` was called on."""
+        values: dict[str, Any] = dict(arrays)
+        return cls(**values | {"class_names": tuple(str(name) for name in arrays["class_names"].tolist())})
+
+    def relabelled(self, labels: NDArray[np.int32]) -> "Instances":
+        """Return the instances under other labels (N,), without those whose label becomes 0."""
+        remaining = labels > 0
+        values = {name: getattr(self, name)[remaining] for name in self.array_names() if name != "class_names"}
+        return dataclasses.replace(self, **{**values, "label": labels[remaining]})
+
+    def translated(self, rows: int, columns: int) -> "Instances":
+        """Return the instances moved by so many pixels, down and to the right."""
+        return dataclasses.replace(
+            self,
+            centroid=self.centroid + (rows, columns),
+            bbox=self.bbox + (rows, columns, rows, columns),
+        )
+
+
+def median_diameter(areas: NDArray[np.integer]) -> float:
+    """Return the diameter of the disc of the median of areas (N,), in pixels; 0 without any.
+
+    Examples
+    --------
+    >>> round(median_diameter(np.array([1, 314, 1000])))
+    20
+    """
+    return float(equivalent_diameter(np.median(areas))) if len(areas) else 0.0
+
+
+def merge_instances(parts: Sequence[Instances], label_of: NDArray[np.int32]) -> Instances:
+    """Merge the measurements of parts of instances, such as those in the tiles of an image.
+
+    Parameters
+    ----------
+    parts : sequence of Instances
+        At least one. Their labels are numbers of parts, M at most.
+    label_of : (M + 1,) int32
+        The label of the instance that the part of each number belongs to, 0 for none.
+
+    Returns
+    -------
+    Instances
+        Scores, centroids and probabilities are means over the pixels of all parts.
+    """
+    labels = label_of[np.concatenate([part.label for part in parts])]
+    remaining = labels > 0
+    labels, number = np.unique(labels[remaining], return_inverse=True)
+    count = len(labels)
+
+    def of_parts(name: str) -> NDArray[Any]:
+        values: NDArray[Any] = np.concatenate([getattr(part, name) for part in parts])[remaining]
+        return values
+
+    weight = of_parts("area")
+    area = np.bincount(number, weight, count).astype(np.int64)
+
+    def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        means: NDArray[np.float64] = np.bincount(number, values * weight, count) / area
+        return means
+
+    probabilities = of_parts("class_probabilities")
+    corners = of_parts("bbox")
+    bbox = np.empty((count, 4), np.int64)
+    bbox[:, :2], bbox[:, 2:] = np.iinfo(np.int64).max, 0
+    np.minimum.at(bbox[:, :2], number, corners[:, :2])
+    np.maximum.at(bbox[:, 2:], number, corners[:, 2:])
+    return Instances(
+        label=labels,
+        score=mean(of_parts("score")),
+        area=area,
+        centroid=np.stack([mean(positions) for positions in of_parts("centroid").T], axis=1),
+        bbox=bbox,
+        class_names=parts[0].class_names,
+        class_probabilities=np.stack([mean(column) for column in probabilities.T], axis=1)
+        if probabilities.shape[1]
+        else np.zeros((count, 0)),
+    )
+
+
+def measure_instances(
+    labels: NDArray[np.int32], maps: Embeddings, within: tuple[slice, slice] | None = None
+) -> Instances:
+    """Measure the instances of an image, in a few passes over its foreground.
+
+    Parameters
+    ----------
+    labels : (H, W) int32
+        0 is background; what `cluster` returned for the maps.
+    maps : Embeddings
+        Of the same image. Where it has no seeds or no bandwidth, these do not count in the score.
+    within : tuple of slice, optional
+        Rows and columns to measure in. Pixels elsewhere only determine the centres of instances in embedding space,
+        and an instance without a pixel within is left out.
+
+    Returns
+    -------
+    Instances
+
+    Examples
+    --------
+    >>> labels = np.array([[0, 1, 1], [0, 0, 1]], np.int32)
+    >>> maps = Embeddings(embeddings=np.zeros((2, 3, 1), np.float32), foreground=np.full((2, 3), 0.5, np.float32))
+    >>> instances = measure_instances(labels, maps)
+    >>> instances.label, instances.score, instances.area
+    (array([1], dtype=int32), array([0.5]), array([3]))
+    """
+    rows, columns = np.nonzero(labels)
+    ids, number = np.unique(labels[rows, columns], return_inverse=True)
+    foreground = maps.foreground[rows, columns].astype(np.float64)
+    confidence = foreground.copy()
+    if maps.seeds is not None:
+        confidence *= maps.seeds[rows, columns]
+    if maps.bandwidth is not None:
+        confidence *= _membership(maps.embeddings[rows, columns], maps.bandwidth[rows, columns], number, len(ids))
+    if within is not None:
+        inside = np.zeros(labels.shape, bool)
+        inside[within] = True
+        measured = inside[rows, columns]
+        rows, columns = rows[measured], columns[measured]
+        foreground, confidence = foreground[measured], confidence[measured]
+        present, number = np.unique(number[measured], return_inverse=True)
+        ids = ids[present]
+    area = np.bincount(number, minlength=len(ids))
+    return Instances(
+        label=ids,
+        score=_mean(confidence, number, area),
+        area=area,
+        centroid=np.stack([_mean(rows, number, area), _mean(columns, number, area)], axis=1),
+        bbox=_bounding_boxes(rows, columns, number, len(ids)),
+        class_names=maps.class_names,
+        class_probabilities=np.zeros((len(ids), 0))
+        if maps.classes is None
+        else _class_probabilities(maps.classes[rows, columns], foreground, number, len(ids)),
+    )
+
+
+def _class_probabilities(
+    classes: NDArray[np.float32], foreground: NDArray[np.float64], number: NDArray[np.intp], count: int
+) -> NDArray[np.float64]:
+    """Return the mean over each instance of its pixels' probabilities (P, K), weighted by their foreground (P,)."""
+    weighted = classes * (foreground[:, None] + 1e-9)
+    sums = np.stack([np.bincount(number, values, count) for values in weighted.T], axis=1)
+    probabilities: NDArray[np.float64] = sums / sums.sum(axis=1, keepdims=True)
+    return probabilities
+
+
+def _bounding_boxes(
+    rows: NDArray[np.intp], columns: NDArray[np.intp], number: NDArray[np.intp], count: int
+) -> NDArray[np.int64]:
+    """Return the boxes (N, 4) around the pixels (P,) of each number: first row and column, and those after the last."""
+    bbox = np.empty((count, 4), np.int64)
+    for axis, positions in enumerate((rows, columns)):
+        # NumPy is fast at a single axis of its own memory only.
+        first, last = np.full(count, np.iinfo(np.int64).max), np.zeros(count, np.int64)
+        np.minimum.at(first, number, positions)
+        np.maximum.at(last, number, positions)
+        bbox[:, axis], bbox[:, axis + 2] = first, last + 1
+    return bbox
+
+
+def _mean(values: NDArray[np.generic], number: NDArray[np.integer], area: NDArray[np.int64]) -> NDArray[np.float64]:
+    means: NDArray[np.float64] = np.bincount(number, values, len(area)).astype(np.float64) / area
+    return means
+
+
+def _membership(
+    points: NDArray[np.float32], bandwidth: NDArray[np.float32], number: NDArray[np.intp], count: int
+) -> NDArray[np.float64]:
+    """Return each pixel's membership in its own instance, as in training: 2^(-(distance / bandwidth)^2)."""
+    area = np.bincount(number, minlength=count)
+    centre = np.stack([_mean(column, number, area) for column in points.T], axis=1)
+    reach = np.exp(_mean(np.log(bandwidth), number, area))
+    squared = np.sum(np.square(points - centre[number]), axis=1)
+    membership: NDArray[np.float64] = np.exp(-math.log(2.0) * squared / np.square(reach[number]))
+    return membership

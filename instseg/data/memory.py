@@ -1,0 +1,91 @@
+"""Training data that fit into memory: all pairs are read before the training."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from instseg.data.classes import ClassNames, class_indices, sort_class_names
+from instseg.data.samples import Sample, SampleReader, common_channels, rescale_sample
+from instseg.errors import InstsegError
+from instseg.io.folders import Pair
+
+
+class MemorySamples:
+    """The samples of a training, in memory.
+
+    Parameters
+    ----------
+    reader : SampleReader
+    training_pairs, validation_pairs : sequence of Pair
+        A pair can be in both.
+    progress : callable
+        Is called with the number of images read so far and of all.
+
+    Attributes
+    ----------
+    validation : sequence of Sample
+    channels : int
+        Of all images.
+    class_names : tuple of str
+        Of the classes 1..K.
+
+    Raises
+    ------
+    InstsegError
+        If a file cannot be read, an instance has no class, the numbers of channels differ, or there are no instances.
+    """
+
+    def __init__(
+        self,
+        reader: SampleReader,
+        training_pairs: Sequence[Pair],
+        validation_pairs: Sequence[Pair],
+        progress: Callable[[int, int], None],
+    ) -> None:
+        pairs = list(dict.fromkeys([*training_pairs, *validation_pairs]))
+        samples: dict[Pair, Sample] = {}
+        names: dict[Pair, ClassNames] = {}
+        for number, pair in enumerate(pairs, start=1):
+            samples[pair] = reader.read(pair)
+            if (of_image := reader.class_names(pair, samples[pair].labels)) is not None:
+                names[pair] = of_image
+            progress(number, len(pairs))
+        self.class_names = sort_class_names(name for of_image in names.values() for name in of_image.values())
+        for pair, of_image in names.items():
+            # Where no instance of the folder has a class, this raises the error that says so.
+            classes = class_indices(samples[pair].labels, of_image, self.class_names, str(pair.labels))
+            if self.class_names:
+                samples[pair] = samples[pair]._replace(classes=classes)
+        self.channels = common_channels(samples)
+        _check_instances(reader, samples, training_pairs, validation_pairs)
+        self._training = [samples[pair] for pair in training_pairs]
+        self.validation: Sequence[Sample] = [samples[pair] for pair in validation_pairs]
+
+    @property
+    def measured(self) -> Sequence[Sample]:
+        """The training samples whose instances tell the typical size: all of them, until `training` rescales them."""
+        return self._training
+
+    def training(self, scale: float) -> tuple[Sequence[Sample], int | None]:
+        """Return the training samples at a scale, and how many of them patches are cut from at a time: None for all."""
+        if scale != 1:
+            # Each takes the place of the one that it is made of, so that memory does not hold all of them twice.
+            for number, sample in enumerate(self._training):
+                self._training[number] = rescale_sample(sample, scale)
+        return self._training, None
+
+
+def _check_instances(
+    reader: SampleReader,
+    samples: Mapping[Pair, Sample],
+    training_pairs: Sequence[Pair],
+    validation_pairs: Sequence[Pair],
+) -> None:
+    if any(samples[pair].labels.any() for pair in training_pairs):
+        return
+    if any(samples[pair].labels.any() for pair in validation_pairs if reader.is_in_folder(pair)):
+        raise InstsegError(
+            f"only the {len(validation_pairs)} images of {reader.folder} kept for validation hold instances, "
+            f"not the {len(training_pairs)} to train on; give another `seed`, or a folder of its own by `val`"
+        )
+    raise InstsegError(
+        f"no label in {reader.folder} holds an instance, expected some pixels above 0; check the label images"
+    )

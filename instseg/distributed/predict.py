@@ -1,0 +1,216 @@
+"""Files to files by the workers of a Dask cluster: tiles of one large image, or the images of a folder.
+
+Images, models and results are found by the same paths everywhere; between machines go paths, numbers and pairs of
+instances at seams, never pixels.
+"""
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from instseg.clustering.instances import merge_instances
+from instseg.distributed.blocks import read_instances, tables_for
+from instseg.distributed.client import DaskCluster, count_workers, map_unordered
+from instseg.distributed.tasks import (
+    FilesTask,
+    ImageTask,
+    ModelRef,
+    TileTask,
+    WriteTask,
+    match_tile,
+    plan_tiles,
+    segment_files,
+    segment_one_tile,
+    write_coarser,
+    write_one_tile,
+)
+from instseg.errors import InstsegError
+from instseg.inference.batch import FileResult, PredictJob, Throughput
+from instseg.inference.image_tiles import TilePlan
+from instseg.inference.options import ProgressCallback, no_progress
+from instseg.inference.outputs import SingleOutput
+from instseg.inference.results import ImageSummary
+from instseg.io.atomic import atomic_write, ensure_dir, write_errors
+from instseg.io.omezarr import create_zarr_labels, replace_zarr
+from instseg.io.source import read_geometry
+from instseg.io.tables import write_table
+from instseg.tiling.grid import Box, TileIndex
+from instseg.tiling.stitch import LabelMerger, LabelTable
+from instseg.version import installed_version
+
+# Images in a task: a worker reads and embeds one while it writes the one before.
+_MAX_FILES = 16
+# Height and width of what a task writes of the pyramid of labels.
+_COARSER_SIDE = 2048
+
+
+class DaskExecutor:
+    """Has workers segment the files of a job.
+
+    Parameters
+    ----------
+    cluster : DaskCluster
+    model : ModelRef
+    """
+
+    def __init__(self, cluster: DaskCluster, model: ModelRef) -> None:
+        self._cluster, self._model = cluster, model
+
+    def run(self, job: PredictJob, progress: ProgressCallback = no_progress) -> Iterator[FileResult]:
+        """Do a job as `instseg.inference.batch.Executor.run` says; one large image is shared by all workers.
+
+        Its labels are written as OME-Zarr. What is done is kept beside them, in `.NAME.partial`, until they are
+        complete: a run that was broken off goes on there.
+        """
+        options, outputs = job.options, job.outputs.absolute()
+        workspace = None if options.workspace is None else options.workspace.resolve()
+        files = tuple(file.resolve() for file in job.files)
+        options = dataclasses.replace(options, workspace=workspace)
+        absolute = dataclasses.replace(job, files=files, options=options, outputs=outputs)
+        if isinstance(outputs, SingleOutput):
+            summary = _ImageRun(self._cluster, ImageTask(self._model, absolute), progress).run()
+            yield FileResult(number=1, path=job.files[0], summary=summary)
+        else:
+            yield from self._run_files(absolute, job.files, progress)
+
+    def _run_files(self, job: PredictJob, named: Sequence[Path], progress: ProgressCallback) -> Iterator[FileResult]:
+        with self._cluster.connected() as client:
+            size = max(1, min(_MAX_FILES, len(job.files) // (4 * count_workers(client))))
+            starts = range(0, len(job.files), size)
+            tasks = [
+                FilesTask(self._model, dataclasses.replace(job, files=job.files[start : start + size]))
+                for start in starts
+            ]
+            throughput, done = Throughput(progress, len(job.files)), 0
+            results: dict[int, list[FileResult]] = {}
+            for number, of_task in map_unordered(client, segment_files, tasks):
+                results[number] = of_task
+                for result in of_task:
+                    throughput.add(done + result.number, result.summary)
+                done += len(tasks[number].job.files)
+        for number in sorted(results):
+            for result in results[number]:
+                # Files are named as the caller named them.
+                file = result.number + starts[number]
+                yield dataclasses.replace(result, number=file, path=named[file - 1])
+
+
+class _ImageRun:
+    """One image in the work of a cluster."""
+
+    def __init__(self, cluster: DaskCluster, task: ImageTask, progress: ProgressCallback) -> None:
+        self._cluster, self._task, self._progress = cluster, task, progress
+        self._image, self._outputs = task.job.files[0], task.job.outputs
+        self._out = self._outputs.labels("")
+        self._partial = self._out.with_name(f".{self._out.name}.partial")
+        self._tiles, self._labels = self._partial / "blocks", self._partial / "labels"
+
+    def run(self) -> ImageSummary:
+        """Segment, join and write; return the image's figures.
+
+        Raises
+        ------
+        InstsegError
+            If the image cannot be segmented, something cannot be written, or an unfinished run with other settings is
+            there.
+        """
+        self._outputs.check_streamable(self._image, "")
+        with self._cluster.connected() as client:
+            self._client = client
+            ensure_dir(self._tiles)
+            _check_same_run(self._partial / "run.json", self._task)
+            ((_, plan),) = map_unordered(client, plan_tiles, [self._task])
+            tables, count, diameters = self._join(plan)
+            self._write(plan, tables)
+        if (path := self._outputs.extra("scores", "")) is not None:
+            parts = [read_instances(self._tiles, index, table) for index, table in sorted(tables.items())]
+            write_table(path, merge_instances(parts, np.arange(count + 1, dtype=np.int32)))
+        with write_errors(self._out):
+            replace_zarr(self._labels, self._out)
+            shutil.rmtree(self._partial)
+        height, width = plan.grid.shape
+        return ImageSummary(count, _weighted_median(diameters), plan.magnification, height * width)
+
+    def _join(self, plan: TilePlan) -> tuple[dict[TileIndex, LabelTable], int, list[tuple[float, int]]]:
+        """Segment all tiles, and return their label tables, the number of instances, and diameters with weights."""
+        indices = [tile.index for tile in plan.grid]
+        merger, diameters = LabelMerger(plan.grid), []
+        tiles = [TileTask(self._task, plan, index, self._tiles) for index in indices]
+        for number, summary in self._each(segment_one_tile, tiles, "Segmenting"):
+            merger.add(indices[number], summary.record)
+            diameters.append((summary.diameter, len(summary.record.inner_first)))
+        seams = [(self._tiles, plan.grid, index) for index in indices]
+        for number, pairs in self._each(match_tile, seams, "Joining"):
+            merger.match(indices[number], pairs)
+        return *merger.finish(plan.clustering.min_size), diameters
+
+    def _write(self, plan: TilePlan, tables: dict[TileIndex, LabelTable]) -> None:
+        grid = plan.grid
+        geometry = read_geometry(self._image)
+        with write_errors(self._out):
+            shutil.rmtree(self._labels, ignore_errors=True)
+            arrays = create_zarr_labels(self._labels, self._out.stem, grid.shape, geometry)
+        writes = []
+        for index in tables:
+            needed = {other: tables[other] for other in tables_for(grid, index, arrays[0].chunks)}
+            writes.append(WriteTask(self._tiles, grid, index, needed, self._labels))
+        for _ in self._each(write_one_tile, writes, "Writing"):
+            pass
+        for level, array in enumerate(arrays[1:], start=1):
+            parts = [(self._labels, level, box) for box in _parts(array.shape)]
+            for _ in self._each(write_coarser, parts, "Writing"):
+                pass
+
+    def _each(self, function: Callable[[Any], Any], tasks: Sequence[Any], what: str) -> Iterator[tuple[int, Any]]:
+        for done, result in enumerate(map_unordered(self._client, function, tasks), start=1):
+            self._progress(done, len(tasks), what)
+            yield result
+
+
+def _check_same_run(path: Path, task: ImageTask) -> None:
+    """Check that what an earlier run left is of the same image, model and settings, or note what this one has."""
+    job = task.job
+    status = job.files[0].stat()
+    own = {
+        "image": f"{job.files[0]}, {status.st_size} bytes, changed {status.st_mtime_ns}",
+        "model": task.model.digest,
+        "precision": task.model.precision,
+        "version": installed_version(),
+        "planes_as_channels": str(job.planes_as_channels),
+        **{name: repr(value) for name, value in vars(job.options).items() if name != "workspace"},
+    }
+    if path.exists():
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InstsegError(f"cannot read {path} ({error}); remove {path.parent}, and begin anew") from error
+        other = [f"{name} {stored.get(name)}, now {value}" for name, value in own.items() if stored.get(name) != value]
+        if other:
+            raise InstsegError(
+                f"{path.parent} holds an unfinished run with other settings ({'; '.join(other)}); "
+                "give the same again to finish it, or remove it to begin anew"
+            )
+        return
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(own, indent=2) + "\n", encoding="utf-8")
+
+
+def _parts(shape: tuple[int, int]) -> Iterator[Box]:
+    height, width = shape
+    for top in range(0, height, _COARSER_SIDE):
+        for left in range(0, width, _COARSER_SIDE):
+            yield Box(top, left, min(top + _COARSER_SIDE, height), min(left + _COARSER_SIDE, width))
+
+
+def _weighted_median(values: list[tuple[float, int]]) -> float:
+    """Return the median of tiles' medians, each as often as it has instances."""
+    ordered = sorted(one for one in values if one[1])
+    if not ordered:
+        return 0.0
+    total = np.cumsum([count for _, count in ordered])
+    return ordered[int(np.searchsorted(total, total[-1] / 2))][0]

@@ -1,0 +1,182 @@
+"""What workers do: functions of one argument, which find model, image and results by their paths."""
+
+import functools
+import hashlib
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
+
+from instseg.distributed.blocks import TileSummary, match_seams, read_summary, segment_tile, tile_exists, write_tile
+from instseg.errors import InstsegError
+from instseg.inference.batch import FileResult, LocalExecutor, PredictJob, open_streamable
+from instseg.inference.image_tiles import ImageTiles, TilePlan
+from instseg.inference.model import Model, load
+from instseg.io.atomic import write_errors
+from instseg.io.omezarr import downsample_level, open_zarr_labels
+from instseg.io.source import ImageReader
+from instseg.models.directory import read_settings
+from instseg.network.runtime import load_tensorflow
+from instseg.settings import Precision
+from instseg.tiling.grid import Box, Grid, TileIndex
+from instseg.tiling.stitch import LabelTable
+
+# One task at a time in each process, whatever its threads: TensorFlow has those to itself, and memory is that of one.
+_busy = threading.Lock()
+
+
+class ModelRef(NamedTuple):
+    """A model as workers find it: its path, what it holds, and how it computes.
+
+    Attributes
+    ----------
+    path : str
+        Absolute.
+    digest : str
+        SHA-256 of its settings, graph and weights.
+    threads : int or None
+        Threads of TensorFlow; None for those that a worker was started with.
+    precision : {'float32', 'bfloat16'}
+    """
+
+    path: str
+    digest: str
+    threads: int | None
+    precision: Precision = "float32"
+
+
+def model_ref(model: Path, threads: int | None = None, precision: Precision = "float32") -> ModelRef:
+    """Return the reference to a model directory.
+
+    Raises
+    ------
+    InstsegError
+        If it cannot be read.
+    """
+    return ModelRef(str(model.resolve()), _digest(model), threads, precision)
+
+
+def _digest(model: Path) -> str:
+    generation, _ = read_settings(model)
+    digest = hashlib.sha256()
+    for path in sorted([*generation.glob("*.json"), *generation.glob("*.pb"), *(generation / "variables").glob("*")]):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+class FilesTask(NamedTuple):
+    """Some files of a job."""
+
+    model: ModelRef
+    job: PredictJob
+
+
+def segment_files(task: FilesTask) -> list[FileResult]:
+    """Segment the files of a task as one process does."""
+    with _busy:
+        return list(LocalExecutor(_loaded(task.model)).run(task.job))
+
+
+class ImageTask(NamedTuple):
+    """A large image that many workers share; the job has this one file."""
+
+    model: ModelRef
+    job: PredictJob
+
+
+def plan_tiles(task: ImageTask) -> TilePlan:
+    """Return how the image is cut, normalised and clustered."""
+    with _busy:
+        return _image_tiles(task).plan()
+
+
+class TileTask(NamedTuple):
+    """A tile of an image; `folder` is that of the tiles."""
+
+    image: ImageTask
+    plan: TilePlan
+    tile: TileIndex
+    folder: Path
+
+
+def segment_one_tile(task: TileTask) -> TileSummary:
+    """Segment a tile, unless an earlier run has done it."""
+    if not tile_exists(task.folder, task.tile):
+        with _busy:
+            measure = task.image.job.options.measure
+            segment_tile(_image_tiles(task.image), task.plan, task.tile, task.folder, measure=measure)
+    return read_summary(task.folder, task.tile)
+
+
+def match_tile(task: tuple[Path, Grid, TileIndex]) -> dict[TileIndex, NDArray[Any]]:
+    """Match a tile's instances with those of its neighbours; see `match_seams`."""
+    return match_seams(*task)
+
+
+class WriteTask(NamedTuple):
+    """The labels of a tile's pixels, to be written to a Zarr group."""
+
+    folder: Path
+    grid: Grid
+    tile: TileIndex
+    tables: Mapping[TileIndex, LabelTable]
+    labels: Path
+
+
+def write_one_tile(task: WriteTask) -> None:
+    """Write the labels of a tile's pixels."""
+    with write_errors(task.labels):
+        write_tile(task.folder, task.grid, task.tile, task.tables, open_zarr_labels(task.labels)[0])
+
+
+def write_coarser(task: tuple[Path, int, Box]) -> None:
+    """Write a part of a level of the pyramid of labels from the level before."""
+    labels, level, box = task
+    with write_errors(labels):
+        downsample_level(open_zarr_labels(labels), level, box)
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(model: ModelRef) -> Model:
+    path = Path(model.path)
+    if _digest(path) != model.digest:
+        raise InstsegError(f"the model {path} is another one on {_address()} than where the run began; copy it there")
+    if "tensorflow" not in sys.modules:
+        load_tensorflow(model.threads or _worker_threads(), quiet=True)
+    return load(path, precision=model.precision)
+
+
+def _worker_threads() -> int:
+    from distributed import get_worker
+
+    return int(get_worker().state.nthreads)
+
+
+def _address() -> str:
+    from distributed import get_worker
+
+    return str(get_worker().address)
+
+
+class _ImageCache:
+    """The image of the last task: opening it and choosing its channels takes time."""
+
+    key: tuple[Any, ...] = ()
+    reader: ImageReader
+    tiles: ImageTiles
+
+
+def _image_tiles(task: ImageTask) -> ImageTiles:
+    file = task.job.files[0]
+    key = (task.model, file, task.job.planes_as_channels, repr(task.job.options))
+    if _ImageCache.key != key:
+        if _ImageCache.key:
+            _ImageCache.reader.close()
+        _ImageCache.key = ()
+        _ImageCache.reader = open_streamable(file, task.job, "")
+        _ImageCache.tiles = ImageTiles(_loaded(task.model), _ImageCache.reader, task.job.options)
+        _ImageCache.key = key
+    return _ImageCache.tiles

@@ -1,0 +1,137 @@
+"""A trained network as a function from image to embeddings: the border between arrays and tensors."""
+
+import itertools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from instseg.clustering.embeddings import Embeddings
+from instseg.errors import InstsegError, UsageError
+from instseg.inference.options import PercentileRange
+from instseg.inference.tta import flip_rot90, undo_flip_rot90
+from instseg.network.objective import objective_of
+from instseg.network.runtime import load_tensorflow
+from instseg.preprocessing.channels import format_channel_count, match_channels, select_channels
+from instseg.settings import ClusterSettings, ModelSettings
+
+NetworkFn = Callable[[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], np.float32], Mapping[str, Any]]
+"""Takes images (B, H, W, C), the two levels (B, C) of each and a magnification; returns maps (B, H, W, ...) by name."""
+
+
+class Embedder:
+    """A network with the settings that it was trained with.
+
+    Parameters
+    ----------
+    network : NetworkFn
+    settings : ModelSettings
+    clustering : ClusterSettings
+
+    Attributes
+    ----------
+    settings : ModelSettings
+        What the network is.
+    clustering : ClusterSettings
+        How its embeddings are clustered unless a call says otherwise.
+    objective : Objective
+        What its loss means for its maps.
+    """
+
+    def __init__(self, network: NetworkFn, settings: ModelSettings, clustering: ClusterSettings) -> None:
+        self._network = network
+        self.settings = settings
+        self.clustering = clustering
+        self.objective = objective_of(settings)
+
+    def embed_tile(
+        self, image: NDArray[Any], levels: PercentileRange, *, tta: bool = False, magnification: float = 1.0
+    ) -> Embeddings:
+        """Return the embeddings and maps of an image, or of a part of a larger one.
+
+        Parameters
+        ----------
+        image : (H, W, C) of numbers
+            As `prepare_image` returns it, or a part of it.
+        levels : tuple of (C,) float32
+            The values that become 0 and 1: `percentiles` of the whole image.
+        tta : bool
+            As in `embed`.
+        magnification : float
+            How many times larger the network sees the image.
+        """
+        settings = self.clustering.rescaled(1 / magnification)
+        if not tta:
+            return self._embeddings(self._maps(image, levels, magnification), settings)
+        positions = self.objective.positions
+        total: dict[str, NDArray[Any]] = {}
+        for quarters, flip in itertools.product(range(4), (False, True)):
+            maps = self._maps(flip_rot90(image, quarters, flip), levels, magnification)
+            for name, values in undo_flip_rot90(maps, quarters, flip, positions).items():
+                # The geometric mean, as bandwidths are learnt and averaged within an instance.
+                part = (np.log(values) if name == "bandwidth" else values) / np.float32(8)
+                total[name] = total[name] + part if name in total else part
+        if "bandwidth" in total:
+            total["bandwidth"] = np.exp(total["bandwidth"]).astype(np.float32)
+        return self._embeddings(total, settings)
+
+    def _embeddings(self, maps: dict[str, NDArray[Any]], settings: ClusterSettings) -> Embeddings:
+        class_names = self.settings.class_names if "classes" in maps else ()
+        return Embeddings(**maps, settings=settings, class_names=class_names)
+
+    def _maps(
+        self, image: NDArray[Any], levels: PercentileRange, magnification: float
+    ) -> dict[str, NDArray[np.float32]]:
+        low, high = levels
+        tf = load_tensorflow()
+        try:
+            maps = self._network(image.astype(np.float32)[None], low[None], high[None], np.float32(magnification))
+        except tf.errors.ResourceExhaustedError as error:
+            size = f"{image.shape[0]} x {image.shape[1]}"
+            raise InstsegError(
+                f"there is not enough memory for {size} pixels at once; cut the image into tiles"
+            ) from error
+        return {name: np.asarray(value)[0] for name, value in maps.items()}
+
+    def prepare_image(self, image: ArrayLike, channels: str | None = None) -> NDArray[Any]:
+        """Return an image with the channels that the network takes.
+
+        Parameters
+        ----------
+        image : (H, W) or (H, W, C) of numbers
+            As it was read.
+        channels : str, optional
+            Those to take, as `instseg.preprocessing.channels.parse_channels` reads them.
+
+        Returns
+        -------
+        (H, W, C) of numbers
+
+        Raises
+        ------
+        UsageError
+            If the image is not two-dimensional, is empty or holds NaN or infinite values, or the choice of channels is
+            none.
+        InstsegError
+            If the image's channels are not those that the model takes.
+        """
+        image = np.asarray(image)
+        image = image[..., None] if image.ndim == 2 else image
+        if image.ndim != 3 or image.size == 0:
+            raise UsageError(
+                f"the image has shape {image.shape}, expected (H, W) or (H, W, C); give one plane at a time"
+            )
+        if image.dtype.kind not in "biuf":
+            raise UsageError(f"the image holds {image.dtype}, expected numbers")
+        if image.dtype.kind == "f" and not np.isfinite(image).all():
+            raise UsageError("the image holds NaN or infinite values; replace them first, for example by np.nan_to_num")
+        image = image.astype(np.uint8) if image.dtype.kind == "b" else image
+        wanted = self.settings.channels
+        if channels is None:
+            return match_channels(image, wanted, self.settings.channel_choice)
+        image = select_channels(image, channels)
+        if image.shape[2] != wanted:
+            what = f"makes {format_channel_count(image.shape[2])}, the model takes {format_channel_count(wanted)}"
+            raise UsageError(f"`channels={channels!r}` {what}; choose as many")
+        return image

@@ -1,0 +1,285 @@
+"""A trained model: images in, instances out."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from instseg.clustering.embeddings import Embeddings
+from instseg.errors import InstsegError
+from instseg.inference.diameter import resolve_magnification
+from instseg.inference.embedder import Embedder
+from instseg.inference.options import Diameter, PredictOptions, ProgressCallback, no_progress
+from instseg.inference.segmentation import Segmentation
+from instseg.inference.tiled import segment, segment_many
+from instseg.io.source import ArrayReader, ImageReader, open_image, whole_box
+from instseg.models.builtin import find_model
+from instseg.models.directory import damaged_model_error, read_settings
+from instseg.network.runtime import check_precision, load_tensorflow, set_precision
+from instseg.preprocessing.normalisation import percentiles
+from instseg.settings import ClusterSettings, ModelSettings, Precision, TileSettings
+
+ImageLike = ArrayLike | str | PathLike[str] | ImageReader
+"""An image as an array (H, W) or (H, W, C), as the path of a file, or as a reader of one."""
+
+
+class Model(Embedder):
+    """A trained model, as `instseg.load` returns it.
+
+    Attributes
+    ----------
+    settings : ModelSettings
+        What the network is.
+    clustering : ClusterSettings
+        How its embeddings are clustered unless a call says otherwise.
+
+    Examples
+    --------
+    >>> import instseg
+    >>> from instseg.data.discs import draw_discs
+    >>> image, _ = draw_discs(np.random.default_rng(0))
+    >>> model = instseg.load("shapes")
+    >>> labels = model.predict(image)
+    >>> labels.shape, labels.dtype
+    ((512, 512), dtype('int32'))
+    """
+
+    def predict(
+        self,
+        image: ImageLike,
+        clustering: ClusterSettings | None = None,
+        *,
+        tta: bool = False,
+        diameter: Diameter = None,
+        channels: str | None = None,
+    ) -> NDArray[np.int32]:
+        """Segment one image, and return its labels.
+
+        Parameters
+        ----------
+        image : (H, W) or (H, W, C) of numbers, or path-like
+            As it was read, with the channels that the model takes, or some that
+            `instseg.preprocessing.channels.match_channels` makes these of.
+        clustering : ClusterSettings, optional
+            Other settings than the model's.
+        tta : bool
+            Test-time augmentation: see `embed`.
+        diameter : float or 'auto', optional
+            Typical diameter of the image's objects in pixels, where it is not as in training: see `embed`.
+        channels : str, optional
+            The image's channels to take, as `instseg.preprocessing.channels.parse_channels` reads it.
+
+        Returns
+        -------
+        (H, W) int32
+            0 is background, instances 1..N in raster order of their first pixel.
+
+        Raises
+        ------
+        UsageError
+            If the image is not two-dimensional, is empty or holds NaN or infinite values, the diameter is absurd or
+            the choice of channels is none.
+        InstsegError
+            If the image cannot be read, or its channels are not those that the model takes.
+        """
+        options = PredictOptions(tta=tta, diameter=diameter, channels=channels, clustering=clustering)
+        return segment(self, self._reader(image, channels), options).labels
+
+    def segment(
+        self,
+        image: ImageLike,
+        clustering: ClusterSettings | None = None,
+        *,
+        tta: bool = False,
+        diameter: Diameter = None,
+        channels: str | None = None,
+        tiles: TileSettings | None = None,
+        return_embeddings: bool = True,
+        progress: ProgressCallback = no_progress,
+    ) -> Segmentation:
+        """Segment one image, and return labels, a table of the instances, and the embeddings.
+
+        Parameters
+        ----------
+        image, clustering, tta, diameter, channels
+            As `predict` takes them; errors are the same.
+        tiles : TileSettings, optional
+            How large a part the network sees at once. By default what fits into 2.25 GiB.
+        return_embeddings : bool
+            Whether to keep the embeddings: 4 bytes times their dimensions and maps (11 by default) for each pixel.
+        progress : callable
+            Takes how many tiles of how many are done, and a text.
+
+        Returns
+        -------
+        Segmentation
+            With `labels`, `instances` and `embeddings`.
+
+        Examples
+        --------
+        >>> import instseg
+        >>> from instseg.data.discs import draw_discs
+        >>> image, _ = draw_discs(np.random.default_rng(0))
+        >>> result = instseg.load("shapes").segment(image)
+        >>> len(result.instances) == result.labels.max()
+        True
+        >>> sorted(result.instances.to_dict())[:3]
+        ['area', 'bbox-0', 'bbox-1']
+        """
+        options = self._options(clustering, tta, diameter, channels, tiles, return_embeddings)
+        return segment(self, self._reader(image, channels), options, progress)
+
+    def segment_many(
+        self,
+        images: Iterable[ImageLike],
+        clustering: ClusterSettings | None = None,
+        *,
+        tta: bool = False,
+        diameter: Diameter = None,
+        channels: str | None = None,
+        tiles: TileSettings | None = None,
+        return_embeddings: bool = False,
+        progress: ProgressCallback = no_progress,
+    ) -> Iterator[Segmentation]:
+        """Segment image after image; while one is clustered and made use of, the network is at the next.
+
+        Images are taken from the iterable one or two ahead, so that it may read or make them as it goes.
+
+        Parameters
+        ----------
+        images : iterable
+            Of what `segment` takes.
+        clustering, tta, diameter, channels, tiles, return_embeddings, progress
+            As `segment` takes them.
+
+        Yields
+        ------
+        Segmentation
+            In the order of the images.
+
+        Raises
+        ------
+        UsageError, InstsegError
+            As `predict` does, at the image that cannot be segmented; those before it have been yielded.
+
+        Examples
+        --------
+        >>> import instseg
+        >>> from instseg.data.discs import draw_discs
+        >>> images = (draw_discs(np.random.default_rng(seed))[0] for seed in range(2))
+        >>> [result.labels.shape for result in instseg.load("shapes").segment_many(images)]
+        [(512, 512), (512, 512)]
+        """
+        options = self._options(clustering, tta, diameter, channels, tiles, return_embeddings)
+        readers = (lambda image=image: self._reader(image, channels) for image in images)
+        for result in segment_many(self, readers, options, progress):
+            if isinstance(result, InstsegError):
+                raise result
+            yield result
+
+    def embed(
+        self, image: ImageLike, *, tta: bool = False, diameter: Diameter = None, channels: str | None = None
+    ) -> Embeddings:
+        """Return the embeddings and maps of one image in one piece; parameters and errors are those of `predict`.
+
+        With `tta` they are averages over the image's eight flips and quarter turns, turned back: a little better, at
+        eight times the cost.
+
+        With a `diameter` outside of what the training objects measured, the network sees the image magnified so that
+        they fit. The maps are of the image's size all the same, and the clustering settings that come with them
+        suit the objects in it. With 'auto' it is magnified so that the objects found are surest: see
+        `instseg.inference.diameter.estimate_magnification`.
+        """
+        reader = self._reader(image, channels)
+        try:
+            pixels = self.prepare_image(reader.read(whole_box(reader)), channels)
+        finally:
+            reader.close()
+        levels = percentiles(pixels)
+        magnification = resolve_magnification(self, pixels, levels, diameter)
+        return self.embed_tile(pixels, levels, tta=tta, magnification=magnification)
+
+    def _reader(self, image: ImageLike, channels: str | None) -> ImageReader:
+        if isinstance(image, (str, PathLike)):
+            return open_image(image, planes_as_channels=self.takes_planes_as_channels(channels))
+        # A protocol cannot be tested for at run time, and nothing else has this attribute.
+        return image if hasattr(image, "streamed") else ArrayReader(image)  # type: ignore[return-value]
+
+    def takes_planes_as_channels(self, channels: str | None) -> bool:
+        """Return whether the planes of a stack are channels: where some are chosen, here or in training."""
+        return channels is not None or self.settings.channel_choice is not None
+
+    @staticmethod
+    def _options(
+        clustering: ClusterSettings | None,
+        tta: bool,
+        diameter: Diameter,
+        channels: str | None,
+        tiles: TileSettings | None,
+        return_embeddings: bool,
+    ) -> PredictOptions:
+        return PredictOptions(
+            tta=tta,
+            diameter=diameter,
+            channels=channels,
+            clustering=clustering,
+            tiles=tiles or TileSettings(),
+            measure=True,
+            return_embeddings=return_embeddings,
+        )
+
+
+def load(model: str | PathLike[str], *, precision: Precision = "float32") -> Model:
+    """Open a model that `instseg train` wrote, or one in the package.
+
+    Parameters
+    ----------
+    model : path-like or str
+        The model directory, or the name of a model in the package. A directory is code as far as TensorFlow is
+        concerned: open only what you trust.
+    precision : {'float32', 'bfloat16'}
+        What its convolutions compute in. On CPUs that are made for bfloat16 it takes two thirds of the time, and labels
+        differ in a few pixels of their borders.
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    InstsegError
+        If there is no such directory, no model in it, or it is damaged.
+    UsageError
+        If this machine is not made for the precision.
+    """
+    folder = find_model(Path(model))
+    check_precision(precision)
+    generation, stored = read_settings(folder)
+    tf = load_tensorflow()
+    try:
+        settings = ModelSettings.from_dict(stored["model"])
+        clustering = ClusterSettings.from_dict(stored["clustering"])
+        restored = tf.saved_model.load(str(generation))
+        signature = restored.signatures["with_percentiles"]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, InstsegError, tf.errors.OpError) as error:
+        raise damaged_model_error(folder, error) from error
+
+    def network(
+        image: NDArray[np.float32], low: NDArray[np.float32], high: NDArray[np.float32], magnification: np.float32
+    ) -> Mapping[str, Any]:
+        # Another model in this process may compute in another.
+        set_precision(precision)
+        maps: Mapping[str, Any] = signature(
+            image=tf.constant(image),
+            low=tf.constant(low),
+            high=tf.constant(high),
+            magnification=tf.constant(magnification),
+        )
+        return maps
+
+    # What was restored owns the variables that the signature reads.
+    network.restored = restored  # type: ignore[attr-defined]
+    return Model(network, settings, clustering)

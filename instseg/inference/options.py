@@ -1,0 +1,61 @@
+"""How images are segmented: what a caller chooses, beside the model."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instseg.settings import ClusterSettings, TileSettings
+
+Diameter = float | Literal["auto"] | None
+"""Typical diameter of an image's objects in pixels; 'auto' estimates it, None means that of the training."""
+
+PercentileRange = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""The values (C,) that normalisation maps to 0 and to 1."""
+
+ProgressCallback = Callable[[int, int, str], None]
+"""Takes how many of how many steps are done, and a detail to show."""
+
+
+def no_progress(done: int, total: int, detail: str = "") -> None:
+    """Show nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions:
+    """How images are segmented.
+
+    Attributes
+    ----------
+    tta : bool
+        Whether to average over the image's flips and quarter turns.
+    diameter : float, 'auto' or None
+        Typical diameter of the objects in pixels, where it is not as in training.
+    channels : str or None
+        The image's channels to take, as `instseg.preprocessing.channels.parse_channels` reads it.
+    clustering : ClusterSettings or None
+        By default the model's, for objects of the image's size.
+    overrides : mapping of str to value
+        Clustering settings that replace some of these.
+    tiles : TileSettings
+        How large a part the network sees at once.
+    measure : bool
+        Whether to measure the instances.
+    return_embeddings : bool
+        Whether to keep the embeddings and maps of the whole image.
+    workspace : Path or None
+        Folder for the labels of streamed images until they are complete; None keeps all in memory.
+    """
+
+    tta: bool = False
+    diameter: Diameter = None
+    channels: str | None = None
+    clustering: ClusterSettings | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    tiles: TileSettings = field(default_factory=TileSettings)
+    measure: bool = False
+    return_embeddings: bool = False
+    workspace: Path | None = None

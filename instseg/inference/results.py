@@ -1,0 +1,110 @@
+"""A segmentation to files: labels, table, outlines, embeddings and pictures."""
+
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instseg.clustering.instances import median_diameter
+from instseg.inference.outputs import OutputPaths
+from instseg.inference.segmentation import Segmentation
+from instseg.io.images import write_picture
+from instseg.io.label_images import STRIP_ROWS, write_labels, write_labels_streamed
+from instseg.io.npz import write_embeddings
+from instseg.io.omezarr import write_zarr_labels
+from instseg.io.outlines import write_outlines
+from instseg.io.source import whole_box
+from instseg.io.tables import write_table
+from instseg.visualization.pictures import Picture, classes_legend, embeddings_picture, overlay, vstack
+
+
+class ImageSummary(NamedTuple):
+    """A few figures of a segmented image.
+
+    Attributes
+    ----------
+    instances : int
+        How many there are.
+    diameter : float
+        Median over the instances, in pixels; 0 without any.
+    magnification : float
+        How many times larger the network has seen it, beside the scale of the training.
+    pixels : int
+        Height times width.
+    """
+
+    instances: int
+    diameter: float
+    magnification: float
+    pixels: int
+
+
+def save_results(segmentation: Segmentation, outputs: OutputPaths, name: str) -> ImageSummary:
+    """Write all results that are wanted of one image.
+
+    Parameters
+    ----------
+    segmentation : Segmentation
+        With instances and embeddings where `outputs` wants what needs them.
+    outputs : OutputPaths
+    name : str
+        Of the image.
+
+    Raises
+    ------
+    InstsegError
+        If a file cannot be written.
+    """
+    _save_labels(segmentation, outputs.labels(name))
+    _save_embeddings(segmentation, outputs, name)
+    instances = segmentation.instances
+    if instances is not None:
+        if (path := outputs.extra("overlay", name)) is not None:
+            write_picture(path, _outlined(segmentation))
+        if (path := outputs.extra("scores", name)) is not None:
+            write_table(path, instances)
+        if (path := outputs.extra("outlines", name)) is not None:
+            write_outlines(path, segmentation.labels, instances)
+    areas = np.bincount(segmentation.labels.ravel())[1:] if instances is None else instances.area
+    return summarize(areas, segmentation.magnification, segmentation.store.shape)
+
+
+def summarize(areas: NDArray[np.integer], magnification: float, shape: tuple[int, int]) -> ImageSummary:
+    """Return the figures of an image of a shape whose instances have areas (N,)."""
+    return ImageSummary(len(areas), median_diameter(areas), magnification, math.prod(shape))
+
+
+def _save_labels(segmentation: Segmentation, path: Path) -> None:
+    shape, suffix = segmentation.store.shape, path.suffix.lower()
+    if suffix == ".zarr":
+        write_zarr_labels(path, shape, segmentation.strips(STRIP_ROWS), segmentation.image.geometry)
+        return
+    geometry = segmentation.image.geometry if suffix in (".tif", ".tiff") else None
+    if segmentation.image.streamed:
+        write_labels_streamed(path, shape, segmentation.strips(STRIP_ROWS), geometry)
+    else:
+        write_labels(path, segmentation.labels, geometry)
+
+
+def _save_embeddings(segmentation: Segmentation, outputs: OutputPaths, name: str) -> None:
+    embeddings = segmentation.embeddings
+    if embeddings is None:
+        return
+    if (path := outputs.extra("embeddings", name)) is not None:
+        write_embeddings(path, embeddings)
+    if (path := outputs.extra("embeddings_picture", name)) is not None:
+        write_picture(path, embeddings_picture(embeddings.embeddings, embeddings.foreground))
+
+
+def _outlined(segmentation: Segmentation) -> Picture:
+    """Draw the outlines on the image, in the colours of classes where the model knows some."""
+    image, labels, instances = segmentation.image, segmentation.labels, segmentation.instances
+    pixels = image.read(whole_box(image))
+    if instances is None or not instances.class_names:
+        return overlay(pixels, labels)
+    classes = np.zeros(int(labels.max()) + 1, np.int32)
+    classes[instances.label] = instances.class_probabilities.argmax(axis=1) + 1
+    picture = overlay(pixels, labels, classes=classes)
+    return vstack([picture, classes_legend(picture.shape[1], instances.class_names)])

@@ -1,0 +1,150 @@
+"""The result for one image, and how it is put together from tiles."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instseg.clustering.cluster import cluster
+from instseg.clustering.embeddings import Embeddings
+from instseg.clustering.instances import Instances, measure_instances, merge_instances
+from instseg.inference.image_tiles import TilePlan
+from instseg.inference.label_store import LabelsInMemory, LabelsOnDisk, LabelStore
+from instseg.inference.options import PredictOptions
+from instseg.io.source import ImageReader
+from instseg.tiling.grid import Tile, TileIndex
+from instseg.tiling.stitch import LabelMerger, TileInstances, match_instances, tile_bands, tile_instances
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Segmentation:
+    """The instances of an image.
+
+    Attributes
+    ----------
+    store : LabelStore
+        The labels, in memory or on the disc.
+    instances : Instances or None
+        A row for each instance: label, score, area, centroid, bounding box, class; None where it was not asked for.
+    embeddings : Embeddings or None
+        What was clustered, where asked for.
+    image : ImageReader
+        The image as it was read.
+    magnification : float
+        How many times larger the network has seen it, beside the scale of the training.
+    """
+
+    store: LabelStore
+    instances: Instances | None
+    embeddings: Embeddings | None
+    image: ImageReader
+    magnification: float
+
+    @property
+    def labels(self) -> NDArray[np.int32]:
+        """The labels (H, W): 0 is background, instances 1..N in raster order of their first pixel."""
+        return self.store.array()
+
+    def strips(self, rows: int) -> Iterator[NDArray[np.int32]]:
+        """Return the labels from the top, (rows, W) int32 at a time, without having all of them in memory."""
+        return self.store.strips(rows)
+
+
+class Assembler:
+    """Clusters the tiles of an image one after the other, and joins their instances.
+
+    Parameters
+    ----------
+    plan : TilePlan
+    image : ImageReader
+    options : PredictOptions
+    positions : bool
+        Whether the first two embedding dimensions are a position in pixels, which depends on where a tile lies.
+    """
+
+    def __init__(self, plan: TilePlan, image: ImageReader, options: PredictOptions, positions: bool) -> None:
+        self._plan, self._image, self._options, self._positions = plan, image, options, positions
+        self._grid = plan.grid
+        # Labels of an image that does not fit into memory do not fit either.
+        folder = options.workspace if image.streamed and len(plan.grid) > 1 else None
+        self._measuring = options.measure or folder is not None
+        self._store: LabelStore
+        self._store = LabelsInMemory(plan.grid) if folder is None else LabelsOnDisk(plan.grid, folder)
+        self._merger = LabelMerger(plan.grid)
+        self._records: dict[TileIndex, TileInstances] = {}
+        # Bands that tiles share with tiles to come, by the indices of both.
+        self._bands: dict[tuple[TileIndex, TileIndex], NDArray[np.int32]] = {}
+        self._parts: list[tuple[TileIndex, Instances]] = []
+        self._maps: dict[str, NDArray[np.float32]] = {}
+        self._class_names: tuple[str, ...] = ()
+        self.added = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether all tiles have been added."""
+        return self.added == len(self._grid)
+
+    def add(self, tile: Tile, embeddings: Embeddings) -> None:
+        """Take the embeddings of the next tile of the grid.
+
+        Raises
+        ------
+        InstsegError
+            If the labels cannot be stored.
+        """
+        labels = cluster(embeddings, self._plan.clustering)
+        self.added += 1
+        core = tile.core.slices_in(tile.extent)
+        if self._options.return_embeddings:
+            self._keep_maps(tile, embeddings)
+        self._store.put(tile, labels[core])
+        if self._measuring:
+            within = None if len(self._grid) == 1 else core
+            part = measure_instances(labels, embeddings, within).translated(tile.extent.top, tile.extent.left)
+            self._parts.append((tile.index, part))
+        if len(self._grid) > 1:
+            self._join(tile, labels)
+
+    def _join(self, tile: Tile, labels: NDArray[np.int32]) -> None:
+        record = tile_instances(self._grid, tile, labels, self._plan.clustering.min_size)
+        self._records[tile.index] = record
+        self._merger.add(tile.index, record)
+        bands, neighbours = tile_bands(self._grid, tile, labels), self._grid.neighbours(tile)
+        pairs = {}
+        for name, other in neighbours.items():
+            if name in ("left", "above"):
+                pairs[other.index] = match_instances(self._bands.pop((other.index, tile.index)), bands[name])
+            else:
+                self._bands[tile.index, other.index] = bands[name].copy()
+        self._merger.match(tile.index, pairs)
+
+    def _keep_maps(self, tile: Tile, embeddings: Embeddings) -> None:
+        self._class_names = embeddings.class_names
+        for name, values in embeddings.arrays().items():
+            if name not in self._maps:
+                self._maps[name] = np.empty((*self._grid.shape, *values.shape[2:]), np.float32)
+            target = self._maps[name][tile.core.slices_in(self._grid.box)]
+            target[...] = values[tile.core.slices_in(tile.extent)]
+            if name == "embeddings" and self._positions:
+                target[..., :2] += np.array([tile.extent.top, tile.extent.left], np.float32)
+
+    def finish(self) -> Segmentation:
+        """Return the result, once all tiles are there."""
+        parts = [part for _, part in self._parts]
+        if len(self._grid) > 1:
+            tables, count = self._merger.finish(self._plan.clustering.min_size)
+            lookups = {index: tables[index].lookup(record) for index, record in self._records.items()}
+            self._store.finish(lookups)
+            parts = [part.relabelled(lookups[index][part.label]) for index, part in self._parts]
+            parts = [merge_instances(parts, np.arange(count + 1, dtype=np.int32))] if self._measuring else []
+        embeddings = None
+        if self._options.return_embeddings:
+            embeddings = Embeddings(**self._maps, settings=self._plan.clustering, class_names=self._class_names)
+        return Segmentation(
+            store=self._store,
+            instances=parts[0] if self._measuring else None,
+            embeddings=embeddings,
+            image=self._image,
+            magnification=self._plan.magnification,
+        )

@@ -1,0 +1,153 @@
+"""Images read from files as arrays, with every check of what they hold, and pictures written as PNG."""
+
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+from numpy.typing import NDArray
+
+from instseg.errors import InstsegError, UsageError
+from instseg.io.atomic import StrPath, atomic_write
+from instseg.io.formats import ImageFileError, ImageHeader, decode, format_size, read_header
+
+# imagecodecs' level for pictures and labels: higher ones cost time and save next to nothing.
+_PNG_LEVEL = 3
+
+
+def read_image(path: StrPath, *, planes_as_channels: bool = False) -> NDArray[Any]:
+    """Read one image.
+
+    Palette images become RGB and 1-bit images 0 and 255. Integers of other
+    types that fit into 16 bit become uint16. An alpha channel that is opaque
+    everywhere is dropped.
+
+    Parameters
+    ----------
+    path : path-like
+    planes_as_channels : bool
+        Take the planes of a stack as channels, in the file's order.
+
+    Returns
+    -------
+    (H, W, C) uint8, uint16 or float32
+        C is 1 (gray), 3 (RGB) or the number of channels that a TIFF declares,
+        as samples per pixel or as a channel axis (OME, ImageJ). Floats, from
+        float TIFF only, are finite and in the file's own range.
+
+    Raises
+    ------
+    ImageFileError
+        If the file is none that `read_header` reads, is a stack and `planes_as_channels` is not given, has transparent
+        pixels, a colour space other than gray and RGB, values beyond 16 bit, NaN or infinity.
+    """
+    path = Path(path)
+    header = read_header(path)
+    if header.planes > 1 and not planes_as_channels:
+        what = f"it is a stack of {header.planes} planes of {format_size(header)} pixels, expected one image"
+        advice = (
+            "predict takes every plane as an image by `planes`, `channels` takes planes as channels; "
+            "or save them one by one"
+        )
+        raise ImageFileError(path, what, advice)
+    planes = read_planes(path)
+    if len({plane.shape[:2] for plane in planes}) > 1:
+        raise ImageFileError(path, "its planes differ in size, expected channels of one image", "save them one by one")
+    return planes[0] if len(planes) == 1 else np.concatenate(planes, axis=-1)
+
+
+def read_planes(path: StrPath) -> list[NDArray[Any]]:
+    """Read every plane of a stack in the file's order; a single image gives a list of one.
+
+    Returns
+    -------
+    list of (H, W, C) uint8, uint16 or float32
+        As `read_image` returns them. All planes are in memory at once.
+
+    Raises
+    ------
+    ImageFileError
+        As `read_image` does, stacks apart.
+    """
+    path = Path(path)
+    header = read_header(path)
+    if header.colour not in ("gray", "rgb", "palette"):
+        raise ImageFileError(path, f"its colours are {header.colour}, expected gray or RGB", "convert it to RGB")
+    return [_as_image(path, plane, header) for plane in decode(path, header)]
+
+
+def write_picture(path: StrPath, picture: NDArray[np.uint8] | NDArray[np.uint16]) -> None:
+    """Write a picture as PNG.
+
+    Parameters
+    ----------
+    path : path-like
+        Ends in .png. Replaced in one step where it exists.
+    picture : (H, W, 3) uint8, or (H, W) uint8 or uint16
+
+    Raises
+    ------
+    InstsegError
+        If the suffix is another one or the file cannot be written.
+    UsageError
+        If `picture` is of another shape or type.
+    """
+    path = Path(path)
+    gray = picture.ndim == 2 and picture.dtype in (np.uint8, np.uint16)
+    rgb = picture.ndim == 3 and picture.shape[2] == 3 and picture.dtype == np.uint8
+    if not (gray or rgb) or picture.size == 0:
+        expected = "(H, W, 3) uint8, (H, W) uint8 or (H, W) uint16"
+        raise UsageError(f"the picture is {picture.shape} {picture.dtype}, expected {expected}")
+    if path.suffix.lower() != ".png":
+        raise InstsegError(f"cannot write {path}: pictures are written as PNG; choose a name that ends in .png")
+    write_png(path, picture)
+
+
+def _as_image(path: Path, pixels: NDArray[Any], header: ImageHeader) -> NDArray[Any]:
+    """Make a decoded plane (H, W, C) uint8, uint16 or float32 without alpha."""
+    # PNG's transparent colours come decoded as a further channel.
+    transparent = 3 if header.colour in ("rgb", "palette") else 1
+    if header.alpha or (header.format == "PNG" and pixels.shape[-1] > transparent):
+        pixels = _without_alpha(path, pixels)
+    if pixels.dtype == bool:
+        pixels = pixels * np.uint8(255)
+    kind = pixels.dtype.kind
+    if kind == "f":
+        pixels = _finite(path, pixels)
+    elif kind not in "iu":
+        raise ImageFileError(path, f"its values are {pixels.dtype}, expected integers or floats", "save it as 16 bit")
+    elif pixels.dtype not in (np.uint8, np.uint16):
+        low, high = int(pixels.min()), int(pixels.max())
+        if low < 0 or high > 65_535:
+            what = f"its {pixels.dtype} values go from {low} to {high}, expected 0 to 65535"
+            raise ImageFileError(path, what, "save it as 16 bit or as 32-bit float")
+        pixels = pixels.astype(np.uint16)
+    if header.white_is_zero:
+        pixels = (pixels.max() if kind == "f" else np.iinfo(pixels.dtype).max) - pixels
+    return np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("="))
+
+
+def _without_alpha(path: Path, pixels: NDArray[Any]) -> NDArray[Any]:
+    alpha = pixels[..., -1]
+    opaque = 1 if alpha.dtype.kind == "f" else np.iinfo(alpha.dtype).max
+    if not (alpha == opaque).all():
+        what = f"it has transparent pixels ({int((alpha != opaque).sum())}), expected an opaque image"
+        raise ImageFileError(path, what, "save it without an alpha channel, on a ground of one colour")
+    return pixels[..., :-1]
+
+
+def _finite(path: Path, pixels: NDArray[Any]) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):
+        pixels = pixels.astype(np.float32)
+    if not np.isfinite(pixels).all():
+        count = int((~np.isfinite(pixels)).sum())
+        raise ImageFileError(
+            path, f"it has values that are NaN, infinite or beyond float32 ({count})", "replace them, by 0 for example"
+        )
+    return pixels
+
+
+def write_png(path: Path, pixels: NDArray[Any]) -> None:
+    """Write pixels, (H, W) or (H, W, C) uint8 or uint16, as PNG: in one step, and whatever the name ends in."""
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(pixels), level=_PNG_LEVEL))

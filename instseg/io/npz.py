@@ -1,0 +1,172 @@
+"""The `.npz` file between the network and the clustering: embeddings, foreground and what belongs to them.
+
+Any program can write one; `numpy.savez` is enough. Keys:
+
+============  ====================================================================================
+format        integer, 1: the version of this layout
+embeddings    float (H, W, D): a vector for every pixel
+foreground    float (H, W) in 0..1: probability that the pixel belongs to an object
+seeds         optional float (H, W) in 0..1: how well the pixel represents its object
+bandwidth     optional float (H, W), above 0: distance in embedding space at which membership is one half
+classes       optional float (H, W, K) in 0..1: probability of each class if the pixel belongs to an object
+class_names   optional text (K): what the classes are called
+settings      optional text: the clustering settings the model was tuned to, as a JSON object
+============  ====================================================================================
+
+Half and double precision are read as well and become float32; unknown keys
+are ignored. Files are written uncompressed: for 512 x 512 x 8 that takes 0.03 s
+to write and 0.01 s to read against 0.7 s and 0.09 s compressed, which saves 9 %
+of the bytes. Compressed files are read too. Pickled objects are neither written nor read.
+"""
+
+import json
+import math
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instseg.clustering.embeddings import _ARRAYS, Embeddings
+from instseg.errors import InstsegError
+from instseg.io.atomic import atomic_write
+from instseg.settings import ClusterSettings
+
+FORMAT = 1
+"""The version of the layout that is written, and the newest that is read."""
+
+MAX_BYTES = 2**34
+"""Most bytes that one array of a file may claim."""
+# Deflate packs at most 1,032 bytes into one; a member that claims more is not what it says.
+_DEFLATE_RATIO = 1_100
+# What zipfile, zlib and NumPy's reader raise on damaged files.
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, NotImplementedError, SyntaxError)
+
+
+def write_embeddings(path: Path, embeddings: Embeddings) -> None:
+    """Write embeddings to a `.npz` file, in one step where it exists.
+
+    Raises
+    ------
+    InstsegError
+        If the name does not end in .npz or the file cannot be written.
+    """
+    if path.suffix.lower() != ".npz":
+        raise InstsegError(f"cannot write {path}: embeddings are written as .npz; choose a name that ends in .npz")
+    members: dict[str, NDArray[Any]] = {"format": np.array(FORMAT), **embeddings.arrays()}
+    if embeddings.class_names:
+        members["class_names"] = np.array(embeddings.class_names)
+    if embeddings.settings is not None:
+        members["settings"] = np.array(json.dumps(embeddings.settings.to_dict()))
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, **members)
+
+
+def read_embeddings(path: Path) -> Embeddings:
+    """Read embeddings from a `.npz` file, whoever wrote it.
+
+    What the members claim is checked before memory is taken.
+
+    Raises
+    ------
+    InstsegError
+        If the file is missing, no `.npz`, damaged, of a newer format, lacks a
+        key, or holds arrays of other types, shapes or ranges than `Embeddings` expects.
+    """
+    if not path.is_file():
+        what = "it is a folder, expected a .npz file" if path.is_dir() else "there is no such file"
+        raise InstsegError(f"cannot read {path}: {what}; check the name")
+    with _reading(path), path.open("rb") as file:
+        size = path.stat().st_size
+        if size == 0:
+            raise InstsegError("the file is empty; write it again")
+        if not zipfile.is_zipfile(file):
+            raise InstsegError("it is no .npz file, or one cut off; write it with predict --embeddings or numpy.savez")
+        with zipfile.ZipFile(file) as archive:
+            return _read(archive, size)
+
+
+def _read(archive: zipfile.ZipFile, size: int) -> Embeddings:
+    names = {name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")}
+    for name in ("format", "embeddings", "foreground"):
+        if name not in names:
+            found = ", ".join(sorted(names)) or "no arrays"
+            raise InstsegError(f"the key '{name}' is missing (found: {found}); add it and write the file again")
+    version = _member(archive, "format", size)
+    if version.shape != () or version.dtype.kind not in "iu" or int(version) < 1:
+        raise InstsegError(f"'format' is {version!r}, expected the integer {FORMAT}; write it as numpy.array({FORMAT})")
+    if int(version) > FORMAT:
+        raise InstsegError(f"it is of format {int(version)}, this version reads up to {FORMAT}; update instseg")
+    arrays = {name: _member(archive, name, size) for name in _ARRAYS if name in names}
+    settings = _settings(_member(archive, "settings", size)) if "settings" in names else None
+    named = {"class_names", "classes"} <= names
+    class_names = _names(_member(archive, "class_names", size)) if named else ()
+    return Embeddings(**arrays, settings=settings, class_names=class_names)
+
+
+def _names(text: NDArray[Any]) -> tuple[str, ...]:
+    if text.dtype.kind != "U" or text.ndim != 1:
+        raise InstsegError(f"'class_names' is {text.dtype} of shape {text.shape}, expected texts of shape (classes,)")
+    return tuple(text.tolist())
+
+
+def _member(archive: zipfile.ZipFile, name: str, size: int) -> NDArray[Any]:
+    """Read one array, after its header has been held against the room that it has in the file."""
+    info = archive.getinfo(name + ".npy")
+    with archive.open(info) as stream:
+        shape, dtype = _claims(stream)
+        header = stream.tell()
+    if dtype.hasobject:
+        raise InstsegError(f"'{name}' holds pickled objects, which are never read; save it as a plain array")
+    if name in _ARRAYS and dtype.kind != "f":
+        raise InstsegError(f"'{name}' is {dtype}, expected floats; convert it with .astype('float32')")
+    claim = math.prod(shape) * dtype.itemsize
+    # The archive's directory claims sizes as well; only that of the file is certain.
+    room = min(info.file_size, info.compress_size * _DEFLATE_RATIO, size * _DEFLATE_RATIO) - header
+    if claim > MAX_BYTES:
+        raise InstsegError(f"'{name}' claims {claim:,} bytes, expected at most {MAX_BYTES:,}; cut the image into tiles")
+    if claim > room:
+        raise InstsegError(f"'{name}' claims {claim:,} bytes and has {max(room, 0):,}, it is damaged; write it again")
+    with archive.open(info) as stream:
+        return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
+
+
+def _claims(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(stream)
+    return shape, dtype
+
+
+def _settings(text: NDArray[Any]) -> ClusterSettings:
+    try:
+        values = json.loads(str(text[()])) if text.dtype.kind == "U" and text.shape == () else None
+    except json.JSONDecodeError:
+        values = None
+    if not isinstance(values, dict):
+        raise InstsegError("'settings' is no JSON object; write numpy.array(json.dumps(...)) or leave it out")
+    try:
+        return ClusterSettings.from_dict(values)
+    except TypeError as error:  # A text where the default, None, does not tell that it is a number.
+        raise InstsegError(f"'settings' holds a value of another type ({error}); leave it out") from error
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Name the file in every message and turn what damaged files raise into one line."""
+    try:
+        yield
+    except InstsegError as error:
+        raise InstsegError(f"cannot read {path}: {error}") from error
+    except MemoryError as error:
+        raise InstsegError(f"cannot read {path}: there is not enough memory; cut the image into tiles") from error
+    except OSError as error:
+        reason = error.strerror or error
+        raise InstsegError(f"cannot read {path}: {reason}; check the permissions and the disc") from error
+    except _DAMAGED as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InstsegError(f"cannot read {path}: it is damaged ({reason}); write it again") from error

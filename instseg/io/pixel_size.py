@@ -1,0 +1,193 @@
+"""How large an image's pixels are and where it lies, and how TIFF files say so.
+
+What is read is OME-XML or ImageJ's description before the plain resolution tags; what is written are the plain tags.
+TIFF gives the position of the upper left edge, in the unit of the resolution. OME-Zarr gives that of the middle of the
+first pixel, and so does `PixelGeometry`.
+"""
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import tifffile
+
+from instseg.io.atomic import StrPath
+from instseg.io.formats import decoder_errors, file_format
+
+# Units of length as OME-NGFF names them, in centimetres.
+_CENTIMETRES = {
+    "picometer": 1e-10,
+    "angstrom": 1e-8,
+    "nanometer": 1e-7,
+    "micrometer": 1e-4,
+    "millimeter": 0.1,
+    "centimeter": 1.0,
+    "inch": 2.54,
+    "decimeter": 10.0,
+    "meter": 100.0,
+}
+# Other names of these units, in lower case, as OME-XML and ImageJ write them.
+_UNIT_NAMES = {
+    **{name: name for name in _CENTIMETRES},
+    **dict.fromkeys(("pm", "picometre"), "picometer"),
+    **dict.fromkeys(("å", "ångström"), "angstrom"),
+    **dict.fromkeys(("nm", "nanometre"), "nanometer"),
+    **dict.fromkeys(("µm", "\\u00b5m", "μm", "um", "micron", "microns", "micrometre"), "micrometer"),
+    **dict.fromkeys(("mm", "millimetre"), "millimeter"),
+    **dict.fromkeys(("cm", "centimetre"), "centimeter"),
+    **dict.fromkeys(("in",), "inch"),
+    **dict.fromkeys(("dm", "decimetre"), "decimeter"),
+    **dict.fromkeys(("m", "metre"), "meter"),
+}
+# The units of TIFF's resolution tags, inches and centimetres, in centimetres.
+_RESOLUTION_UNITS = {2: 2.54, 3: 1.0}
+# TIFF's fractions are of two unsigned numbers of 32 bit.
+_MAX_RATIONAL, _MAX_DENOMINATOR = 2**32 - 1, 10**6
+
+
+@dataclass(frozen=True, slots=True)
+class PixelGeometry:
+    """How large an image's pixels are and where it lies.
+
+    Attributes
+    ----------
+    pixel_size : (float, float)
+        Height and width of a pixel, above 0.
+    position : (float, float) or None
+        Row and column of the middle of the first pixel, in the same unit; None where nothing is known.
+    unit : str or None
+        As OME-NGFF names it, such as 'micrometer'; None where nothing is known.
+    """
+
+    pixel_size: tuple[float, float]
+    position: tuple[float, float] | None = None
+    unit: str | None = None
+
+
+def read_pixel_geometry(path: StrPath) -> PixelGeometry | None:
+    """Return the size and the position of a TIFF's pixels; None for other files.
+
+    Raises
+    ------
+    ImageFileError
+        If the file cannot be read.
+    """
+    path = Path(path)
+    if path.is_dir() or file_format(path) != "TIFF":
+        return None
+    with decoder_errors(path), tifffile.TiffFile(path) as tiff:
+        return tiff_geometry(tiff)
+
+
+def tiff_geometry(tiff: tifffile.TiffFile) -> PixelGeometry | None:
+    """Return the size and the position of an open TIFF's pixels, None where it says nothing.
+
+    The unit is that of OME-XML where it has one for rows and columns, else the centimetre.
+    """
+    page: Any = tiff.pages.first
+    resolution_unit = _RESOLUTION_UNITS.get(int(page.resolutionunit))
+    imagej_unit = _in_centimetres(str((tiff.imagej_metadata or {}).get("unit", "")))
+    described = _ome_pixel_size(tiff.ome_metadata) or _tagged_pixel_size(page, imagej_unit or resolution_unit)
+    if described is None:
+        return None
+    size, unit = described
+    position = None
+    tags = [page.tags.get(name) for name in ("YPosition", "XPosition")]
+    if resolution_unit is not None and all(tag is not None for tag in tags):
+        top, left = (_ratio(tag) * resolution_unit / _CENTIMETRES[unit] for tag in tags)
+        position = (top + size[0] / 2, left + size[1] / 2)
+    return PixelGeometry(size, position, unit)
+
+
+def tiff_tags(geometry: PixelGeometry | None) -> dict[str, Any]:
+    """Return the options of `tifffile.imwrite` that give a file the size and the position of its pixels.
+
+    They are empty where the unit is none of length. The position is left out where TIFF cannot hold it: left of or
+    above the origin, or tens of metres away.
+    """
+    unit = None if geometry is None else _in_centimetres(geometry.unit or "")
+    if geometry is None or unit is None:
+        return {}
+    resolution = tuple(1 / (size * unit) for size in reversed(geometry.pixel_size))
+    tags: dict[str, Any] = {"resolution": resolution, "resolutionunit": "CENTIMETER"}
+    if geometry.position is not None:
+        top, left = (
+            Fraction((middle - size / 2) * unit).limit_denominator(_MAX_DENOMINATOR)
+            for middle, size in zip(geometry.position, geometry.pixel_size, strict=True)
+        )
+        if all(edge >= 0 and edge.numerator <= _MAX_RATIONAL for edge in (top, left)):
+            tags["extratags"] = [
+                (code, 5, 1, (edge.numerator, edge.denominator), True) for code, edge in ((286, left), (287, top))
+            ]
+    return tags
+
+
+def length_ratio(unit: str | None, other: str | None) -> float | None:
+    """Return how many times a unit of length is as long as another; None where one of them is none of length."""
+    lengths = [_in_centimetres(name or "") for name in (unit, other)]
+    return None if lengths[0] is None or lengths[1] is None else lengths[0] / lengths[1]
+
+
+def _in_centimetres(unit: str) -> float | None:
+    return _CENTIMETRES.get(_UNIT_NAMES.get(unit.lower(), ""))
+
+
+def _ratio(tag: Any) -> float:
+    if tag is None:
+        return 0.0
+    numerator, denominator = tag.value
+    return numerator / denominator if denominator else 0.0
+
+
+def _tagged_pixel_size(page: Any, unit: float | None) -> tuple[tuple[float, float], str] | None:
+    """Return the height and the width of a pixel by the resolution tags, whose unit is in centimetres."""
+    rows, columns = (_ratio(page.tags.get(name)) for name in ("YResolution", "XResolution"))
+    return ((unit / rows, unit / columns), "centimeter") if unit is not None and rows and columns else None
+
+
+class _FirstPixels:
+    """A target of an XML parser: it keeps the attributes of the first `Pixels` element of OME-XML, and builds no tree.
+
+    Document types, which could define entities that grow beyond all memory, are refused; OME-XML has none.
+    """
+
+    def __init__(self) -> None:
+        self.attributes: dict[str, str] | None = None
+
+    def start(self, tag: str, attributes: dict[str, str]) -> None:
+        """Take the attributes, whatever the namespace of the element."""
+        if self.attributes is None and tag.rpartition("}")[2] == "Pixels":
+            self.attributes = attributes
+
+    def doctype(self, name: str, public: str | None, system: str | None) -> None:
+        """Refuse the document."""
+        raise ElementTree.ParseError("OME-XML has no document type")
+
+    def close(self) -> dict[str, str] | None:
+        """Return the attributes."""
+        return self.attributes
+
+
+def _ome_pixel_size(text: str | None) -> tuple[tuple[float, float], str] | None:
+    """Return the height and the width of the first image's pixels in OME-XML, and their unit.
+
+    None stands for damaged XML, too, as for XML without the size: the pixels can be read all the same.
+    """
+    if not text:
+        return None
+    parser = ElementTree.XMLParser(target=_FirstPixels())
+    try:
+        parser.feed(text)
+        attributes = parser.close() or {}
+        sizes = [float(attributes[f"PhysicalSize{axis}"]) for axis in "YX"]
+        units = [_UNIT_NAMES[attributes.get(f"PhysicalSize{axis}Unit", "µm").lower()] for axis in "YX"]
+    except (ElementTree.ParseError, KeyError, ValueError):
+        return None
+    unit = units[0]
+    if units[1] != unit:
+        sizes, unit = [size * _CENTIMETRES[name] for size, name in zip(sizes, units, strict=True)], "centimeter"
+    height, width = sizes
+    return ((height, width), unit) if all(0 < size < math.inf for size in sizes) else None

@@ -1,0 +1,141 @@
+"""TIFF images of which parts are read, from tiles or strips of any compression.
+
+Zarr reads the parts; tifffile presents the tiles or strips of a file to it as chunks.
+"""
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from instseg.io.atomic import StrPath
+from instseg.io.formats import ImageFileError, ImageHeader, decoder_errors, read_header, tiff_colour
+from instseg.io.pixel_size import tiff_geometry
+from instseg.tiling.grid import Box
+
+# Decoded tiles or strips that are kept, as tiles of the network that overlap or lie side by side need the same ones.
+_CACHE_BYTES = 256 * 2**20
+# Chunks that Zarr handles at a time: one by one, its tasks take as long as the decoding of small strips.
+_BATCH_SIZE = 16
+
+
+class TiffReader:
+    """A TIFF file of one image, in tiles or strips of any compression; of a pyramid its finest level.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (H, W, C)
+    dtype : numpy.dtype
+        uint8, uint16 or float32.
+    geometry : PixelGeometry or None
+        The size and the position of the pixels, None where the file says nothing.
+    streamed : bool
+        True: parts are read from the file when they are needed.
+
+    Raises
+    ------
+    ImageFileError
+        If it cannot be read, is no TIFF, ends too early, or is of a kind that is not read part by part.
+    """
+
+    streamed = True
+
+    def __init__(self, path: StrPath) -> None:
+        self._path = path = Path(path)
+        header = read_header(path, max_pixels=None)
+        if not supports_region_reads(path):
+            raise ImageFileError(
+                path, "it cannot be read part by part", "save it as a tiled TIFF with samples side by side"
+            )
+        self.shape = (header.height, header.width, header.channels)
+        with decoder_errors(path), ExitStack() as stack:
+            self._tiff = stack.enter_context(tifffile.TiffFile(path))
+            self._page: Any = self._tiff.series[0].levels[0].keyframe
+            self.dtype = np.dtype(self._page.dtype).newbyteorder("=")
+            self.geometry = tiff_geometry(self._tiff)
+            _check_complete(self._page)
+            self._chunks = None if self._page.is_final else _open_chunks(self._page)
+            # Only where something of this fails, the file is closed here.
+            stack.pop_all()
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """Return a part (h, w, C) of the image.
+
+        Raises
+        ------
+        ImageFileError
+            If what the file holds there is damaged. A tile or strip that was never written means zeros.
+        """
+        rows, columns = slice(box.top, box.bottom), slice(box.left, box.right)
+        with decoder_errors(self._path):
+            if self._chunks is None:
+                part = np.array(self._mapped()[rows, columns], self.dtype)
+            else:
+                part = np.asarray(self._chunks[rows, columns], self.dtype)
+        return part.reshape(*box.shape, self.shape[2])
+
+    def close(self) -> None:
+        """Close the file."""
+        self._tiff.close()
+
+    def _mapped(self) -> NDArray[Any]:
+        """Return all pixels of a file that has them neither compressed nor in tiles.
+
+        Zarr would read a whole strip, often the whole image, for any part of it. The file is mapped anew for each part,
+        as the pages of a mapping that stays count as memory of the process.
+        """
+        dtype = self.dtype.newbyteorder(self._tiff.byteorder)
+        return np.memmap(self._path, dtype, "r", self._page.dataoffsets[0], self._page.shape)
+
+
+def supports_region_reads(path: StrPath) -> bool:
+    """Return whether a file is a TIFF whose image can be read part by part.
+
+    Raises
+    ------
+    ImageFileError
+        If the file cannot be read.
+    """
+    path = Path(path)
+    header = read_header(path, max_pixels=None)
+    if header.format != "TIFF" or header.planes != 1 or header.alpha or header.white_is_zero:
+        return False
+    with decoder_errors(path), tifffile.TiffFile(path) as tiff:
+        return _is_plain(tiff.series[0].levels[0].keyframe, header)
+
+
+def _is_plain(page: Any, header: ImageHeader) -> bool:
+    """Return whether the values of a page are the image, with the samples of a pixel side by side."""
+    plain = tiff_colour(page) in ("gray", "rgb") and np.dtype(page.dtype) in (np.uint8, np.uint16, np.float32)
+    beside = page.planarconfig == 1 and page.samplesperpixel == header.channels
+    return bool(plain and beside and page.imagedepth == 1 and page.shape[:2] == (header.height, header.width))
+
+
+def _check_complete(page: Any) -> None:
+    """Check that the file holds what its directory claims: decoders take what is missing for zeros, or crash."""
+    pieces = (
+        [(page.dataoffsets[0], page.nbytes)]
+        if page.is_final
+        else zip(page.dataoffsets, page.databytecounts, strict=True)
+    )
+    if max((offset + count for offset, count in pieces if count), default=0) > page.parent.filehandle.size:
+        raise ValueError("it ends before its last tile or strip")
+
+
+def _open_chunks(page: Any) -> Any:
+    """Return a Zarr array of the page's pixels, which keeps the chunks that were decoded last."""
+    # Zarr takes most of a second to import.
+    import zarr
+
+    from instseg.io.chunk_cache import ChunkCache
+
+    with zarr.config.set({"codec_pipeline.batch_size": _BATCH_SIZE}):
+        return zarr.open_array(ChunkCache(page.aszarr(fillvalue=0), _CACHE_BYTES), mode="r", zarr_format=2)

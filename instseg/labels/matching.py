@@ -1,0 +1,244 @@
+"""Which true and predicted instances share pixels, and which of them belong together.
+
+One sparse table of overlaps, made in one pass over the pixels, whatever the number of instances.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instseg.errors import InstsegError
+from instseg.labels.regions import dense_labels
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class ContingencyTable:
+    """Which of N true and M predicted instances share pixels: K pairs, each once.
+
+    Attributes
+    ----------
+    truth_ids, predicted_ids : (N,) and (M,) integers
+        The labels of the instances, ascending, without the background 0.
+    truth_areas, predicted_areas : (N,) and (M,) int64
+        Their pixels, those on the other image's background included.
+    truth_index, predicted_index : (K,) int64
+        Positions in `truth_ids` and `predicted_ids` of each pair.
+    intersection : (K,) int64
+        Pixels that the pair shares, 1 or more.
+    iou : (K,) float64
+        Intersection over union, above 0 and at most 1.
+    """
+
+    truth_ids: NDArray[np.integer]
+    predicted_ids: NDArray[np.integer]
+    truth_areas: NDArray[np.int64]
+    predicted_areas: NDArray[np.int64]
+    truth_index: NDArray[np.int64]
+    predicted_index: NDArray[np.int64]
+    intersection: NDArray[np.int64]
+    iou: NDArray[np.float64]
+
+    def ignored(self, removed: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return which predictions, (M,) bool, lie mainly (by more than half) on `removed` true instances, (N,) bool.
+
+        They are neither right nor wrong where these instances do not count.
+        """
+        on_removed = np.where(removed[self.truth_index], self.intersection, 0)
+        return 2 * _sum_by(self.predicted_index, on_removed, len(self.predicted_ids)) > self.predicted_areas
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Matches:
+    """K matched pairs of instances, ascending by true label.
+
+    Attributes
+    ----------
+    truth_ids, predicted_ids : (K,) integers
+        The labels of each pair.
+    iou : (K,) float64
+        Its intersection over union.
+    """
+
+    truth_ids: NDArray[np.integer]
+    predicted_ids: NDArray[np.integer]
+    iou: NDArray[np.float64]
+
+
+def contingency_table(truth: NDArray[np.integer], predicted: NDArray[np.integer]) -> ContingencyTable:
+    """Count the pixels that true and predicted instances share.
+
+    The time is that of one pass over the pixels, whatever the number of instances.
+
+    Parameters
+    ----------
+    truth, predicted : (H, W) integers
+        One label per pixel, 0 is background; other labels may be any positive integers.
+
+    Returns
+    -------
+    ContingencyTable
+
+    Raises
+    ------
+    InstsegError
+        If the shapes differ, or a label is negative or not an integer.
+
+    Examples
+    --------
+    >>> truth = np.array([[1, 1, 0, 7]])
+    >>> predicted = np.array([[0, 4, 4, 9]])
+    >>> table = contingency_table(truth, predicted)
+    >>> table.truth_ids[table.truth_index], table.predicted_ids[table.predicted_index]
+    (array([1, 7]), array([4, 9]))
+    >>> table.iou.round(2)
+    array([0.33, 1.  ])
+    """
+    require_comparable(truth, predicted)
+    truth_ids, truth_numbers = dense_labels(truth)
+    predicted_ids, predicted_numbers = dense_labels(predicted)
+    columns = len(predicted_ids) + 1
+    rows, cols, counts = _count_pairs(truth_numbers, predicted_numbers, len(truth_ids) + 1, columns)
+    truth_areas = _sum_by(rows, counts, len(truth_ids) + 1)[1:]
+    predicted_areas = _sum_by(cols, counts, columns)[1:]
+    both = (rows > 0) & (cols > 0)
+    truth_index, predicted_index, intersection = rows[both] - 1, cols[both] - 1, counts[both]
+    union = truth_areas[truth_index] + predicted_areas[predicted_index] - intersection
+    return ContingencyTable(
+        truth_ids=truth_ids,
+        predicted_ids=predicted_ids,
+        truth_areas=truth_areas,
+        predicted_areas=predicted_areas,
+        truth_index=truth_index,
+        predicted_index=predicted_index,
+        intersection=intersection,
+        iou=intersection / union,
+    )
+
+
+def match(truth: NDArray[np.integer], predicted: NDArray[np.integer], iou_threshold: float = 0.5) -> Matches:
+    """Match true and predicted instances one to one.
+
+    As many pairs as possible with an IoU of at least `iou_threshold`; among the
+    ways to have that many, the one of the largest sum of IoU. Above 0.5 there is
+    only one way.
+
+    Parameters
+    ----------
+    truth, predicted : (H, W) integers
+        One label per pixel, 0 is background.
+    iou_threshold : float
+        Least IoU of a pair, above 0 and at most 1.
+
+    Returns
+    -------
+    Matches
+
+    Raises
+    ------
+    InstsegError
+        If the labels cannot be compared (see `contingency_table`) or the threshold is out of bounds.
+
+    Examples
+    --------
+    >>> matches = match(np.array([[1, 1, 2]]), np.array([[5, 5, 0]]))
+    >>> matches.truth_ids, matches.predicted_ids, matches.iou
+    (array([1]), array([5]), array([1.]))
+    """
+    require_thresholds((iou_threshold,))
+    table = contingency_table(truth, predicted)
+    pairs = matched_pairs(table.truth_index, table.predicted_index, table.iou, iou_threshold)
+    return Matches(
+        truth_ids=table.truth_ids[table.truth_index[pairs]],
+        predicted_ids=table.predicted_ids[table.predicted_index[pairs]],
+        iou=table.iou[pairs],
+    )
+
+
+def _count_pairs(
+    rows: NDArray[np.int32], cols: NDArray[np.int32], height: int, width: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return the distinct pairs of numbers and how often each occurs, ascending."""
+    codes = rows.ravel() * np.int64(width)
+    codes += cols.ravel()
+    if height * width <= 4 * codes.size:
+        table = np.bincount(codes, minlength=1)
+        distinct = np.flatnonzero(table)
+        counts = table[distinct]
+    else:
+        distinct, counts = np.unique(codes, return_counts=True)
+    return distinct // width, distinct % width, counts.astype(np.int64)
+
+
+def _sum_by(index: NDArray[np.int64], values: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+    # Sums of pixels stay far below 2**53, so the doubles of bincount are exact.
+    return np.bincount(index, weights=values, minlength=length).astype(np.int64)
+
+
+def matched_pairs(
+    rows: NDArray[np.int64], cols: NDArray[np.int64], iou: NDArray[np.float64], threshold: float
+) -> NDArray[np.int64]:
+    """Return which of K pairs make the best one-to-one matching at a threshold.
+
+    Parameters
+    ----------
+    rows, cols : (K,) int64
+        The true and the predicted instance of each pair, as in `ContingencyTable`.
+    iou : (K,) float64
+        Their IoU.
+    threshold : float
+        Least IoU of a matched pair.
+
+    Returns
+    -------
+    (M,) int64
+        Positions of the matched pairs, ascending.
+    """
+    candidates = np.flatnonzero(iou >= threshold)
+    if not candidates.size:
+        return candidates
+    rows, cols = rows[candidates], cols[candidates]
+    contested = (np.bincount(rows)[rows] > 1) | (np.bincount(cols)[cols] > 1)
+    if not contested.any():
+        return candidates
+    chosen = _assign(rows[contested], cols[contested], iou[candidates[contested]])
+    return np.sort(np.concatenate([candidates[~contested], candidates[contested][chosen]]))
+
+
+def _assign(rows: NDArray[np.int64], cols: NDArray[np.int64], iou: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Choose the largest set of pairs that share no row and no column; of several, that of the largest sum of IoU."""
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import min_weight_full_bipartite_matching
+
+    row_ids, rows = np.unique(rows, return_inverse=True)
+    col_ids, cols = np.unique(cols, return_inverse=True)
+    height, width = len(row_ids), len(col_ids)
+    # Each row may also take a column of its own and so stay alone, at a cost above that of any rearrangement.
+    alone = np.arange(height)
+    costs = np.concatenate([2 - iou, np.full(height, height + 3.0)])
+    pairs = (np.concatenate([rows, alone]), np.concatenate([cols, width + alone]))
+    graph = csr_array((costs, pairs), shape=(height, width + height))
+    _, partner = min_weight_full_bipartite_matching(graph)
+    return np.flatnonzero(partner[rows] == cols)
+
+
+def require_comparable(truth: NDArray[np.integer], predicted: NDArray[np.integer]) -> None:
+    """Raise InstsegError unless both are integers from 0 on, of the same shape (H, W)."""
+    if truth.shape != predicted.shape:
+        raise InstsegError(
+            f"the truth is of shape {truth.shape}, the prediction of {predicted.shape}; "
+            "expected the same shape; give labels of the same image"
+        )
+    for name, labels in (("truth", truth), ("prediction", predicted)):
+        if labels.dtype.kind not in "iu":
+            raise InstsegError(f"the {name} is of type {labels.dtype}, expected integer labels; convert it first")
+        if labels.size and labels.min() < 0:
+            raise InstsegError(f"the {name} has the label {labels.min()}, expected 0 (background) and above")
+
+
+def require_thresholds(thresholds: Sequence[float]) -> None:
+    """Raise InstsegError unless all are above 0 and at most 1."""
+    for threshold in thresholds:
+        if not 0 < threshold <= 1:
+            raise InstsegError(f"the IoU threshold is {threshold}, expected above 0 and at most 1")

@@ -1,0 +1,158 @@
+"""The network as it is stored and used for prediction: a TensorFlow module that takes images as they were read."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from instseg.network.architecture import named_variables, stride
+from instseg.network.decoding import Outputs, decode_outputs
+from instseg.preprocessing.normalisation import HIGH_PERCENTILE, LOW_PERCENTILE
+from instseg.settings import ModelSettings
+
+
+class ServingModule(tf.Module):  # type: ignore[misc]
+    """Images of any size to maps, pre-processing included.
+
+    Both functions return a dict: `embeddings` (B, H, W, D), `foreground`
+    (B, H, W) in 0..1, with the overlap loss `seeds` (B, H, W) in 0..1 and
+    `bandwidth` (B, H, W) above 0, and of a model of several classes `classes` (B, H, W, K), what the probability
+    of each is if the pixel is foreground, all float32.
+    """
+
+    def __init__(self, network: keras.Model, settings: ModelSettings, *, half: bool = False) -> None:
+        super().__init__(name="instseg")
+        # The plain variables, by their names: a Keras model held here would be stored with all its layers' objects.
+        self._weights = {name: variable.value for name, variable in named_variables(network).items()}
+        run: Any = network
+        if half:
+            # Kernels alone: the others count for nothing in size, and a variance can be beyond half precision.
+            self._weights = {name: tf.Variable(_halved(value)) for name, value in self._weights.items()}
+            run = self._with_stored_weights(network)
+        image = tf.TensorSpec((None, None, None, settings.channels), tf.float32, name="image")
+        level = tf.TensorSpec((None, settings.channels), tf.float32)
+
+        def embed(images: Any, low: Any, high: Any, magnification: Any) -> dict[str, Any]:
+            return _embed(run, settings, images, low, high, magnification)
+
+        self.embed = tf.function(
+            embed,
+            input_signature=[
+                image,
+                tf.TensorSpec(level.shape, level.dtype, name="low"),
+                tf.TensorSpec(level.shape, level.dtype, name="high"),
+                tf.TensorSpec((), tf.float32, name="magnification"),
+            ],
+        )
+        self.embed_raw = tf.function(
+            lambda images: embed(images, *_percentiles(images), tf.constant(1.0)), input_signature=[image]
+        )
+
+    def _with_stored_weights(self, network: keras.Model) -> Callable[..., Any]:
+        """Return the network as a function that reads the variables here, in float32, instead of its own."""
+        names = {id(variable): name for name, variable in named_variables(network).items()}
+        trainable = [names[id(variable)] for variable in network.trainable_variables]
+        others = [names[id(variable)] for variable in network.non_trainable_variables]
+
+        def run(images: Any, training: bool = False) -> Any:
+            values = {name: tf.cast(weight, tf.float32) for name, weight in self._weights.items()}
+            outputs, _ = network.stateless_call(
+                [values[name] for name in trainable],
+                [values[name] for name in others],
+                images,
+                training=training,
+            )
+            return outputs
+
+        return run
+
+    def save(self, folder: Path) -> None:
+        """Write the SavedModel with its signatures.
+
+        `serving_default` takes `image` (B, H, W, C) float32 as it was read;
+        `with_percentiles` also takes `low` and `high` (B, C), for tiles of a larger image, and `magnification` (),
+        how many times larger the network is to see the image, for objects of another size than in training. The maps
+        are of the image's size all the same.
+        """
+        signatures = {"serving_default": self.embed_raw, "with_percentiles": self.embed}
+        tf.saved_model.save(self, str(folder), signatures=signatures)
+
+
+def _halved(value: Any) -> Any:
+    return tf.cast(value, tf.float16) if value.shape.rank == 4 else value
+
+
+def _embed(
+    network: Any, settings: ModelSettings, images: Any, low: Any, high: Any, magnification: Any
+) -> dict[str, Any]:
+    low, high = low[:, None, None, :], high[:, None, None, :]
+    normalised = tf.math.divide_no_nan(images - low, tf.nn.relu(high - low))
+    size = tf.shape(images)[1:3]
+    seen = tf.maximum(1, tf.cast(tf.round(tf.cast(size, tf.float32) * settings.scale * magnification), tf.int32))
+    raw = _raw(network, settings, _resized(normalised, seen))
+    # Offsets are in diameters, so that maps of any size can be read; logits are what may be interpolated.
+    return _maps(decode_outputs(_resized(raw, size), settings, settings.diameter / magnification), settings)
+
+
+def predict_maps(network: Any, settings: ModelSettings, images: Any, low: Any, high: Any) -> dict[str, Any]:
+    """Return the maps of images (B, H, W, C) that are as large as the network sees them."""
+    low, high = low[:, None, None, :], high[:, None, None, :]
+    normalised = tf.math.divide_no_nan(images - low, tf.nn.relu(high - low))
+    raw = _raw(network, settings, normalised)
+    return _maps(decode_outputs(raw, settings, settings.diameter * settings.scale), settings)
+
+
+def _maps(outputs: Outputs, settings: ModelSettings) -> dict[str, Any]:
+    maps = {
+        "embeddings": outputs.embeddings,
+        # Rounding alone can leave 0..1.
+        "foreground": tf.clip_by_value(1.0 - tf.nn.softmax(outputs.class_logits)[..., 0], 0.0, 1.0),
+    }
+    if settings.classes > 2:
+        maps["classes"] = tf.clip_by_value(tf.nn.softmax(outputs.class_logits[..., 1:]), 0.0, 1.0)
+    if outputs.bandwidth is not None:
+        maps["seeds"] = tf.sigmoid(outputs.seed_logits)
+        maps["bandwidth"] = outputs.bandwidth
+    return maps
+
+
+def _raw(network: Any, settings: ModelSettings, images: Any) -> Any:
+    height, width = tf.shape(images)[1], tf.shape(images)[2]
+    multiple = stride(settings)
+    padded = _pad(_pad(images, multiple, axis=1), multiple, axis=2)
+    return network(padded, training=False)[:, :height, :width]
+
+
+def _resized(maps: Any, size: Any) -> Any:
+    """Bring maps (B, H, W, R) to another height and width, smoothed before they are thinned out."""
+    same = tf.reduce_all(tf.equal(tf.shape(maps)[1:3], size))
+    return tf.cond(same, lambda: maps, lambda: tf.image.resize(maps, size, antialias=True))
+
+
+def _pad(images: Any, multiple: int, axis: int) -> Any:
+    """Mirror at the far end up to a multiple, images of one pixel included."""
+    length = tf.shape(images)[axis]
+    # Not by dividing a negative number, which ONNX rounds towards zero.
+    wanted = (length + multiple - 1) // multiple * multiple
+    period = tf.maximum(2 * (length - 1), 1)
+    position = tf.range(wanted) % period
+    return tf.gather(images, tf.minimum(position, tf.maximum(period - position, 0)) % length, axis=axis)
+
+
+def _percentiles(images: Any) -> tuple[Any, Any]:
+    """Return the low and the high percentiles (B, C), as `instseg.preprocessing.normalisation.percentiles` does."""
+    shape = tf.shape(images)
+    ordered = tf.sort(tf.reshape(images, (shape[0], shape[1] * shape[2], shape[3])), axis=1)
+    last = tf.cast(shape[1] * shape[2] - 1, tf.float64)
+
+    def at(percentile: float) -> Any:
+        position = last * (percentile / 100.0)
+        below = tf.floor(position)
+        weight = tf.cast(position - below, tf.float32)
+        lower = ordered[:, tf.cast(below, tf.int32)]
+        upper = ordered[:, tf.cast(tf.math.ceil(position), tf.int32)]
+        return lower + weight * (upper - lower)
+
+    return at(LOW_PERCENTILE), at(HIGH_PERCENTILE)

@@ -1,0 +1,37 @@
+"""Packages that only some installations have."""
+
+from importlib.util import find_spec
+
+from instseg.errors import InstsegError
+
+# Of each extra of the installation: what it is for, and the packages in it.
+_PURPOSES = {
+    "onnx": "ONNX needs",
+    "dask": "A cluster of workers needs",
+    "imagej": "ImageJ ROIs need",
+}
+_PACKAGES = {
+    "onnx": ("onnx", "tf2onnx", "onnxruntime"),
+    "dask": ("dask", "distributed"),
+    "imagej": ("roifile",),
+}
+
+
+def require_extra(name: str) -> None:
+    """Check that the packages of an extra are installed.
+
+    Parameters
+    ----------
+    name : {'onnx', 'dask', 'imagej'}
+        The extra, as the installation names it.
+
+    Raises
+    ------
+    InstsegError
+        If one is missing.
+    """
+    missing = [package for package in _PACKAGES[name] if find_spec(package) is None]
+    if missing:
+        raise InstsegError(
+            f"{_PURPOSES[name]} {', '.join(missing)}; install what is missing with: python -m pip install '.[{name}]'"
+        )

@@ -1,0 +1,367 @@
+"""From what is asked of a training to its settings and data: a fresh one, one that begins with a model, or a resume."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from instseg.data.datasets import TrainingData, disc_data, folder_data
+from instseg.errors import UsageError, check_parameter
+from instseg.models.builtin import find_model
+from instseg.models.config import TrainingConfig, read_training, training_progress
+from instseg.models.directory import check_resumable, current_generation, read_settings
+from instseg.network.objective import objective_of
+from instseg.preprocessing.channels import parse_channels
+from instseg.settings import NETWORKS, MetricLossSettings, ModelSettings, Settings, TrainSettings
+
+# Going on with other values of these is meaningful; all others belong to the model.
+_CHANGEABLE = ("iterations", "minutes", "validation_every", "precision")
+# Generated discs: what a model's settings say of its data where they say nothing else.
+_NO_SOURCE: dict[str, Any] = {"data": None, "val": None, "connected_components": False, "channels": None}
+_MAX_LEVELS, _MAX_WIDTH = 6, 1024
+
+Counter = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRequest:
+    """What is asked of a training.
+
+    Attributes
+    ----------
+    model_dir : Path
+        Where the model is kept.
+    data, val : Path or None
+        Folder with images and labels to train on, and one to validate on; None: generated discs, and a share of `data`.
+    connected_components : bool
+        Whether each connected piece of a binary mask is an instance.
+    channels : str or None
+        The images' channels to take; None: all.
+    network : str, sequence of int or None
+        As `parse_network` takes it; None: the small one, or that of `pretrained`.
+    pretrained : Path or None
+        Directory or name of a model whose weights the training begins with.
+    resume : bool or None
+        Whether to go on with the model in `model_dir`, or to replace it; None: there must be none.
+    train, model, metric : mapping of str to value
+        Settings of `TrainSettings`, `ModelSettings` and `MetricLossSettings` that differ from their defaults.
+    """
+
+    model_dir: Path
+    data: Path | None = None
+    val: Path | None = None
+    connected_components: bool = False
+    channels: str | None = None
+    network: str | Sequence[int] | None = None
+    pretrained: Path | None = None
+    resume: bool | None = None
+    train: Mapping[str, Any] = field(default_factory=dict)
+    model: Mapping[str, Any] = field(default_factory=dict)
+    metric: Mapping[str, Any] = field(default_factory=dict)
+
+
+class PreparedTraining(NamedTuple):
+    """A training that can begin.
+
+    Attributes
+    ----------
+    model_dir : Path
+    config : TrainingConfig
+    data : TrainingData
+    resume : bool
+    iteration, seconds : int, float
+        Steps that were taken before a resume, and how long they took.
+    """
+
+    model_dir: Path
+    config: TrainingConfig
+    data: TrainingData
+    resume: bool
+    iteration: int
+    seconds: float
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.resume and training_progress(self.config.train, self.iteration, self.seconds) >= 1
+
+
+def check_request(request: TrainingRequest) -> TrainingRequest:
+    """Check what is asked of a training, as far as that goes without TensorFlow and without reading its data.
+
+    Returns
+    -------
+    TrainingRequest
+        With `resume` decided, `pretrained` a directory, and `model` and `metric` completed by `network` and by what a
+        network has in common with the one that it begins with.
+
+    Raises
+    ------
+    UsageError
+        If something is out of its bounds or contradicts something else.
+    InstsegError
+        If a model that is named cannot be read.
+    """
+    if not request.resume:
+        _check_data_given(request)
+    if request.channels is not None:
+        parse_channels(request.channels)
+    if {"iterations", "minutes"} <= request.train.keys():
+        raise UsageError("`iterations` and `minutes` both say when to end; give one of them")
+    resume = _check_resume(request.model_dir, request.resume)
+    if request.pretrained is not None and resume:
+        raise UsageError("`pretrained` begins a training and `resume` goes on with one; give one of them")
+    if request.network is not None:
+        model = {**request.model, "widths": parse_network(request.network)}
+        request = dataclasses.replace(request, model=model)
+    if request.pretrained is not None:
+        request = _inherit(request, find_model(request.pretrained))
+    groups: tuple[tuple[type[Settings], Mapping[str, Any]], ...] = (
+        (TrainSettings, request.train),
+        (ModelSettings, request.model),
+        (MetricLossSettings, request.metric),
+    )
+    for settings, given in groups:
+        settings(**given)
+    return dataclasses.replace(request, resume=resume)
+
+
+def parse_network(network: str | Sequence[int]) -> tuple[int, ...]:
+    """Return the channels of a network's levels, finest first.
+
+    Parameters
+    ----------
+    network : str or sequence of int
+        'small', 'large', or the channels of 1 to 6 levels, also as a text such as '32,64'.
+
+    Raises
+    ------
+    UsageError
+        If it is none of these.
+
+    Examples
+    --------
+    >>> parse_network("small"), parse_network("8,16"), parse_network((8, 16))
+    ((32, 64, 128, 192), (8, 16), (8, 16))
+    """
+    if isinstance(network, str) and network in NETWORKS:
+        return NETWORKS[network]
+    try:
+        widths = tuple(int(width) for width in (network.split(",") if isinstance(network, str) else network))
+    except (TypeError, ValueError):
+        widths = ()
+    fits = 1 <= len(widths) <= _MAX_LEVELS and all(1 <= width <= _MAX_WIDTH for width in widths)
+    names = ", ".join(NETWORKS)
+    expected = f"{names}, or the channels of 1 to {_MAX_LEVELS} levels, 1 to {_MAX_WIDTH} each, such as 32,64,128"
+    check_parameter(fits, "network", network, expected)
+    return widths
+
+
+def prepare_training(request: TrainingRequest, progress: Counter = lambda done, total: None) -> PreparedTraining:
+    """Read the data of a training and complete its settings.
+
+    Parameters
+    ----------
+    request : TrainingRequest
+        As `check_request` returned it.
+    progress : callable
+        Takes how many images of how many have been read.
+
+    Raises
+    ------
+    UsageError
+        If a resume is asked for something that the model does not fit.
+    InstsegError
+        If the data cannot be trained on, or a model cannot be read.
+    """
+    if not request.resume:
+        return _prepare_fresh(request, progress)
+    stored = read_training(request.model_dir)
+    config, data = _prepare_resume(stored.config, request, progress)
+    return PreparedTraining(request.model_dir, config, data, True, stored.iteration, stored.seconds)
+
+
+def _check_data_given(request: TrainingRequest) -> None:
+    """Check that nothing is said of data that are not given."""
+    if request.data is not None:
+        return
+    discs = {
+        "val": (request.val is not None, "give both, or neither to train on generated discs"),
+        "channels": (request.channels is not None, "generated discs have one channel"),
+        "connected_components": (request.connected_components, "generated discs have labels"),
+    }
+    for name, (given, advice) in discs.items():
+        if given:
+            raise UsageError(f"{name} is given without `data`; {advice}", parameter=name)
+
+
+def _check_resume(model_dir: Path, resume: bool | None) -> bool:
+    """Return whether to go on with the model in a folder."""
+    holds_model = current_generation(model_dir) is not None
+    if resume:
+        read_settings(model_dir)
+        check_resumable(model_dir)
+        return True
+    if holds_model and resume is None:
+        raise UsageError(
+            f"{model_dir} already holds a model; add `resume=True` to go on with it, or `resume=False` to replace it"
+        )
+    return False
+
+
+def _inherit(request: TrainingRequest, pretrained: Path) -> TrainingRequest:
+    """Add to what is asked for what a network has in common with the one that it begins with."""
+    before = read_training(pretrained).config
+    model, metric = dict(request.model), dict(request.metric)
+    if tuple(model.get("widths", before.model.widths)) != before.model.widths:
+        raise UsageError(
+            f"network is another one than that of {pretrained}; leave it out, or begin with a model of that network",
+            parameter="network",
+        )
+    inherited: dict[str, Any] = {"loss": before.model.loss, "widths": before.model.widths}
+    if model.get("loss", before.model.loss) == before.model.loss:
+        inherited["embeddings"] = before.model.embeddings
+        if objective_of(before.model).has_options:
+            metric = before.metric.to_dict() | metric
+    return dataclasses.replace(request, pretrained=pretrained, model=inherited | model, metric=metric)
+
+
+def _prepare_fresh(request: TrainingRequest, progress: Counter) -> PreparedTraining:
+    train, metric = TrainSettings(**request.train), MetricLossSettings(**request.metric)
+    asked = ModelSettings(**request.model)
+    if request.metric and not objective_of(asked).has_options:
+        names = ", ".join(f"`{name}`" for name in request.metric)
+        raise UsageError(f"{names} belong to `loss='metric'`; add it, or leave them out")
+    _check_patch_size(train, asked)
+    source = _source(request)
+    begin = None if request.pretrained is None else read_training(request.pretrained).config.model
+    data = _read_data(source, train, None if begin is None else begin.scale_for_diameter, (), progress)
+    model = dataclasses.replace(
+        asked,
+        channels=data.channels,
+        channel_choice=request.channels,
+        classes=1 + max(1, len(data.class_names)),
+        class_names=data.class_names,
+        diameter=data.diameters.typical,
+        diameter_p5=data.diameters.smallest,
+        diameter_p95=data.diameters.largest,
+        scale=data.scale,
+    )
+    config = TrainingConfig(
+        model=model,
+        train=train,
+        metric=metric,
+        clustering=objective_of(model).default_clustering(metric),
+        data={**data.description, "source": _absolute_paths(source)},
+        pretrained=None if request.pretrained is None else str(request.pretrained.resolve()),
+    )
+    return PreparedTraining(request.model_dir, config, data, False, 0, 0.0)
+
+
+def _check_patch_size(train: TrainSettings, model: ModelSettings) -> None:
+    """Check that the network can halve patches as often as it has levels."""
+    stride = 2 ** len(model.widths)
+    expected = f"a multiple of {stride} for a network of {len(model.widths)} levels"
+    check_parameter(train.patch_size % stride == 0, "patch_size", train.patch_size, expected)
+
+
+def _prepare_resume(
+    before: TrainingConfig, request: TrainingRequest, progress: Counter
+) -> tuple[TrainingConfig, TrainingData]:
+    model_dir = request.model_dir
+    _check_unchanged(before, request)
+    # A number of iterations takes the place of minutes that the training was begun with.
+    end: dict[str, Any] = {"minutes": None} if "iterations" in request.train else {}
+    train = dataclasses.replace(before.train, **{**end, **request.train})
+    stored = dict(before.data.get("source") or {})
+    if not stored and request.data is None:
+        raise UsageError(f"{model_dir} does not say what it was trained on; give `data=DIR` to go on")
+    source = _NO_SOURCE | stored | {name: value for name, value in _source(request).items() if value}
+    if source["data"] is None and (source["val"] is not None or source["connected_components"]):
+        raise UsageError("`val` and `connected_components` go with `data`; give it, too")
+    _check_same_channels(before, request)
+    held = tuple(before.data.get("validation_images") or ())
+    data = _read_data(source, train, lambda diameter: before.model.scale, held, progress)
+    if data.channels != before.model.channels:
+        raise UsageError(
+            f"the images have {data.channels} channels, but {model_dir} was trained on {before.model.channels}; "
+            "convert them, or train into a new directory"
+        )
+    if data.class_names != before.model.class_names:
+        old, new = (", ".join(names) or "none" for names in (before.model.class_names, data.class_names))
+        raise UsageError(
+            f"the classes are {new}, but {model_dir} was trained on {old}; mend them, or train into a new directory"
+        )
+    description = {**data.description, "source": _absolute_paths(source)}
+    # What was tuned for the state before is tuned anew at the end.
+    clustering = objective_of(before.model).default_clustering(before.metric)
+    return dataclasses.replace(before, train=train, data=description, clustering=clustering), data
+
+
+def _check_unchanged(before: TrainingConfig, request: TrainingRequest) -> None:
+    """Check that no setting is asked to change that belongs to the model."""
+    model_dir = request.model_dir
+    if request.model.get("widths", before.model.widths) != before.model.widths:
+        raise UsageError(
+            f"network is another one than that of {model_dir}; leave it out, or give `resume=False`",
+            parameter="network",
+        )
+    groups = ((before.train, request.train), (before.model, request.model), (before.metric, request.metric))
+    for stored, given in groups:
+        for name, value in given.items():
+            if name not in _CHANGEABLE and getattr(stored, name) != value:
+                raise UsageError(
+                    f"{name} is {value}, but {model_dir} was trained with {getattr(stored, name)}; "
+                    "leave it out to go on, or give `resume=False` to begin anew",
+                    parameter=name,
+                )
+
+
+def _check_same_channels(before: TrainingConfig, request: TrainingRequest) -> None:
+    choice = before.model.channel_choice
+    if request.channels is not None and request.channels != choice:
+        trained_on = f"`channels={choice!r}`" if choice else "all channels"
+        raise UsageError(
+            f"channels is {request.channels}, but {request.model_dir} was trained on {trained_on}; "
+            "leave it out, or give `resume=False`",
+            parameter="channels",
+        )
+
+
+def _source(request: TrainingRequest) -> dict[str, Any]:
+    """Return where the data come from, in a form that the model's settings file can keep for a resume."""
+    return {
+        "data": None if request.data is None else str(request.data),
+        "val": None if request.val is None else str(request.val),
+        "connected_components": request.connected_components,
+        "channels": request.channels,
+    }
+
+
+def _absolute_paths(source: dict[str, Any]) -> dict[str, Any]:
+    """Return a source whose folders are found from every working directory."""
+    paths = {name: str(Path(source[name]).resolve()) for name in ("data", "val") if source[name] is not None}
+    return {**source, **paths}
+
+
+def _read_data(
+    source: dict[str, Any],
+    train: TrainSettings,
+    scale: Callable[[float], float] | None,
+    held: tuple[str, ...],
+    progress: Counter,
+) -> TrainingData:
+    if source["data"] is None:
+        return disc_data(train)
+    val = source["val"]
+    return folder_data(
+        Path(source["data"]),
+        train,
+        val=None if val is None else Path(val),
+        connected_components=source["connected_components"],
+        channels=source.get("channels"),
+        scale=scale,
+        validation_names=held,
+        progress=progress,
+    )

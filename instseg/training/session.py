@@ -1,0 +1,247 @@
+"""A training in progress: what it learns, what was best so far, and how all of it is saved."""
+
+import dataclasses
+import json
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from instseg.data.datasets import TrainingData
+from instseg.data.patches import ShardedBatches
+from instseg.errors import InstsegError
+from instseg.evaluation.significance import significantly_better
+from instseg.inference.model import Model
+from instseg.models.config import TrainingConfig
+from instseg.models.directory import commit, current_generation, damaged_model_error, read_settings
+from instseg.models.transfer import describe_fresh_layers, transfer_weights
+from instseg.network.serving import ServingModule
+from instseg.settings import ClusterSettings
+from instseg.training.checkpoint import restore_checkpoint, write_checkpoint
+from instseg.training.events import Best, CheckpointSaved, Validation, WeightsTransferred
+from instseg.training.pipeline import batch_dataset
+from instseg.training.report import PICTURES, TrainingReport
+from instseg.training.train_step import TrainStep
+from instseg.training.tuning import tune
+from instseg.training.validation import ValidationImages, validate
+from instseg.version import installed_version
+
+
+class TrainingSession:
+    """A training in progress.
+
+    Parameters
+    ----------
+    folder : Path
+        The model directory.
+    config : TrainingConfig
+        All settings.
+    data : TrainingData
+        Batches and validation images.
+    strategy : tf.distribute.Strategy
+        The devices.
+
+    Attributes
+    ----------
+    step : TrainStep
+        The network, its average, the best state and the optimiser.
+    iteration : int
+        Steps that were taken.
+    seconds : float
+        How long they took, as of the last save.
+    best : Best or None
+        None until the first validation.
+    report : TrainingReport or None
+    failures : list of InstsegError
+        What went wrong where batches are made.
+    """
+
+    def __init__(
+        self, folder: Path, config: TrainingConfig, data: TrainingData, strategy: tf.distribute.Strategy
+    ) -> None:
+        self.folder = folder
+        self.config = config
+        self.step = TrainStep(config.model, config.train, config.metric, strategy)
+        self.iteration, self.seconds = 0, 0.0
+        self.best: Best | None = None
+        self.report: TrainingReport | None = None
+        self.failures: list[InstsegError] = []
+        self._patches = data.patches
+        self._images = ValidationImages(data.validation)
+        self._serving = ServingModule(self.step.best, config.model)
+        self._clustering = config.clustering
+        # The state and the settings that the pictures show.
+        self._drawn: tuple[int, ClusterSettings] | None = None
+
+    def transfer(self) -> WeightsTransferred | None:
+        """Begin with the weights of the model that the settings name, if they name one.
+
+        Raises
+        ------
+        InstsegError
+            If it cannot be read or its levels have other channels.
+        """
+        pretrained = self.config.pretrained
+        if pretrained is None:
+            return None
+        transferred = transfer_weights(Path(pretrained), self.step.network, self.config.model)
+        self.step.set_weights(transferred.weights)
+        return WeightsTransferred(model=pretrained, changes=transferred.changes)
+
+    def resume(self) -> WeightsTransferred | None:
+        """Go on from the state in the folder, and return which layers start fresh, if any do.
+
+        The best is known again where the validation images are still the same.
+
+        Raises
+        ------
+        InstsegError
+            If the state cannot be read.
+        """
+        generation, stored = read_settings(self.folder)
+        config = self.config
+        try:
+            missing = restore_checkpoint(generation, self.step.state(), config.model, stored["format"])
+            scores = {name: float(value) for name, value in stored["validation"].items()}
+            highest = [float(value) for value in stored.get("highest_of_images", ())]
+            best = Best(int(stored["kept_iteration"]), scores, highest)
+            validated_with = stored.get("validated_with", stored["clustering"])
+            same = stored["data"] == config.data and validated_with == config.clustering.to_dict()
+            self.iteration, self.seconds = int(stored["iteration"]), float(stored["seconds"])
+        except (OSError, ValueError, LookupError, AttributeError, RuntimeError, tf.errors.OpError) as error:
+            raise damaged_model_error(self.folder, error) from error
+        self.best = best if same and len(highest) == len(self._images.scored) else None
+        if missing:
+            return WeightsTransferred(model=str(self.folder), changes=tuple(describe_fresh_layers(missing)))
+        return None
+
+    def batches(self) -> tf.data.Dataset:
+        """Return the batches from the present iteration on: of several processes, the part of this one."""
+        replicas = self.step.replicas
+        patches = self._patches
+        if replicas.processes > 1:
+            patches = ShardedBatches(patches, replicas.processes, replicas.process)
+        size = self.config.train.batch_size // replicas.processes
+        return batch_dataset(patches, size, self.config, self.iteration, self.failures)
+
+    def check_alike(self) -> None:
+        """Check that all processes were given the same command.
+
+        Raises
+        ------
+        InstsegError
+            If they were not.
+        """
+        # Sums are of float32, which holds whole numbers up to 2^24.
+        text = json.dumps([self.config.to_dict(), self.iteration], sort_keys=True)
+        own = float(zlib.crc32(text.encode()) % 2**20)
+        total, squares = self.step.all_reduce_sum((own / 2**10, (own / 2**10) ** 2))
+        if not np.isclose(squares * self.step.replicas.processes, total**2, rtol=1e-6):
+            raise InstsegError(
+                "the processes of the training have other settings, data or models than each other; "
+                "give all of them the same command, and check that they see the same files"
+            )
+
+    def validate(self) -> dict[str, float]:
+        """Score the average as it is now, make it the best unless one before was clearly better, return its scores."""
+        before = self.step.snapshot()
+        self._images.forget()
+        self._clustering = self.config.clustering
+        validation = validate(self._model(), self._images)
+        self.best = self._better(validation, before)
+        return validation.scores
+
+    def _better(self, validation: Validation, before: list[Any]) -> Best:
+        """Return the better of the state that was validated and the best before, which is restored in that case."""
+        highest = validation.image_scores
+        best = self.best
+        # Compared with the highest rather than with the last best: many steps down, each too small to count, do.
+        if best is not None and np.mean(best.highest) > np.mean(highest):
+            highest = best.highest
+            if significantly_better(highest, validation.image_scores):
+                self.step.restore(before)
+                self._images.forget()
+                return best
+        return Best(self.iteration, validation.scores, highest)
+
+    def tune(self, stop: Callable[[], bool]) -> None:
+        """Find the clustering settings that suit the validation images, and score the best state with them."""
+        if self.best is None:
+            raise ValueError("there is no best state to tune, validate first")
+        model = self._model()
+        indices = list(self._images.for_tuning())
+        embeddings = [self._images.embed(model, index) for index in indices]
+        truths = [self._images[index].labels for index in indices]
+        self._clustering = tune(embeddings, truths, self.config.clustering, stop=stop)
+        if self._clustering != self.config.clustering:
+            self.best = self.best._replace(scores=validate(self._model(), self._images).scores)
+
+    def save(self, scores: dict[str, float], seconds: float) -> CheckpointSaved:
+        """Commit the best state with the state to go on from, and write the report.
+
+        Parameters
+        ----------
+        scores : dict of str to float
+            Those of the network as it is now.
+        seconds : float
+            How long the training took.
+
+        Raises
+        ------
+        InstsegError
+            If something cannot be written; the generation before stays current.
+        """
+        if self.best is None:
+            raise ValueError("there is no best state to save, validate first")
+        commit(self.folder, self._settings(self.best, seconds), self._write)
+        self.seconds = seconds
+        if self.report is not None:
+            self.report.write(self.iteration, scores)
+            self._draw(self.report, self.best)
+        self._images.forget()
+        return CheckpointSaved(iteration=self.iteration, scores=scores, best=self.best, seconds=seconds)
+
+    def describe_saved(self) -> str:
+        """Return what the folder holds, for errors: 'keeps the last model saved before' or 'holds no model yet'."""
+        return "keeps the last model saved before" if current_generation(self.folder) else "holds no model yet"
+
+    def _settings(self, best: Best, seconds: float) -> dict[str, Any]:
+        return {
+            **dataclasses.replace(self.config, clustering=self._clustering).to_dict(),
+            # What the scores below were found with, so that those after a resume can be compared.
+            "validated_with": self.config.clustering.to_dict(),
+            "iteration": self.iteration,
+            "seconds": round(seconds, 3),
+            "kept_iteration": best.iteration,
+            "validation": best.scores,
+            "highest_of_images": best.highest,
+            "precision": self.step.precision,
+            "versions": {"instseg": installed_version(), "tensorflow": tf.__version__, "numpy": np.__version__},
+        }
+
+    def _write(self, generation: Path) -> None:
+        try:
+            self._serving.save(generation)
+            write_checkpoint(generation, self.step.state())
+        except tf.errors.OpError as error:
+            reason = error.message.splitlines()[0]
+            raise InstsegError(f"cannot save the model in {self.folder}: {reason}; check the space") from error
+
+    def _draw(self, report: TrainingReport, best: Best) -> None:
+        """Draw the pictures, unless they show the best state already."""
+        shown = best.iteration, self._clustering
+        if shown == self._drawn:
+            return
+        model = self._model()
+        for index in range(min(PICTURES, len(self._images))):
+            labels, embeddings = self._images.segment(model, index)
+            report.write_pictures(index, self._images[index], labels, embeddings)
+        self._drawn = shown
+
+    def _model(self) -> Model:
+        """Return the best state as a model, for samples, whose channels are chosen already."""
+        settings = dataclasses.replace(self.config.model, channel_choice=None)
+        return Model(self._serving.embed, settings, self._clustering)

@@ -1,0 +1,79 @@
+"""The thresholds of the clustering, tuned on images whose true labels are known."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instseg.clustering.cluster import cluster
+from instseg.clustering.embeddings import Embeddings
+from instseg.evaluation.metrics import THRESHOLDS, score
+from instseg.evaluation.significance import significantly_better
+from instseg.settings import ClusterSettings
+
+# Fewer instances than this say nothing about thresholds.
+_MIN_INSTANCES = 50
+_SEED_THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+_SCORED = tuple(threshold for threshold in THRESHOLDS if threshold <= 0.9)
+
+
+def tune(
+    embeddings: Sequence[Embeddings],
+    truths: Sequence[NDArray[np.int32]],
+    settings: ClusterSettings,
+    *,
+    stop: Callable[[], bool] = lambda: False,
+) -> ClusterSettings:
+    """Search the settings of the fast clustering for the highest mean AP, one setting after the other.
+
+    At most 24 clusterings of each image.
+
+    Parameters
+    ----------
+    embeddings : sequence of Embeddings
+        Of validation images.
+    truths : sequence of (H, W) int32
+        Their true labels, 0 is background.
+    settings : ClusterSettings
+        Where the search begins.
+    stop : callable
+        Asked before every clustering whether to return the best so far.
+
+    Returns
+    -------
+    ClusterSettings
+        Those given where none are better by more than chance, or where the images hold too few instances to tell.
+    """
+    if sum(len(np.unique(truth[truth > 0])) for truth in truths) < _MIN_INSTANCES:
+        return settings
+    examples = list(zip(embeddings, truths, strict=True))
+    best, best_scores = settings, _image_scores(examples, settings)
+    for name, values in _candidates(settings):
+        tried = []
+        for value in values:
+            if stop():
+                return best
+            candidate = dataclasses.replace(best, **{name: value})
+            tried.append((_image_scores(examples, candidate), candidate))
+        scores, candidate = max(tried, key=lambda one: np.mean(one[0]))
+        if significantly_better(scores, best_scores):
+            best, best_scores = candidate, scores
+    return best
+
+
+def _candidates(settings: ClusterSettings) -> Iterator[tuple[str, list[Any]]]:
+    """Return the names of the settings that are tuned and the values to try, those that matter most first."""
+    if settings.bandwidth is not None:
+        yield "bandwidth", [round(settings.bandwidth * factor, 6) for factor in (0.5, 0.7, 1.4, 2.0)]
+    yield "foreground_threshold", [0.3, 0.35, 0.4, 0.45, 0.55, 0.6]
+    yield "membership_threshold", [0.1, 0.15, 0.25, 0.3, 0.4]
+    if settings.bandwidth is None:
+        yield "seed_window", [side for side in (settings.seed_window - 2, settings.seed_window + 2) if side > 0]
+        yield "seed_threshold", [value for value in _SEED_THRESHOLDS if value != settings.seed_threshold]
+    yield "min_size", [max(1, round(settings.min_size * factor)) for factor in (0.5, 1.5, 2.0)]
+
+
+def _image_scores(examples: Sequence[tuple[Embeddings, NDArray[np.int32]]], settings: ClusterSettings) -> list[float]:
+    return [score(truth, cluster(maps, settings), _SCORED).mean_ap for maps, truth in examples]

@@ -1,0 +1,220 @@
+"""`instseg predict`: what works."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from instseg.evaluation.metrics import score
+from instseg.io.images import read_image
+from instseg.io.label_images import read_labels, write_labels
+from instseg.io.npz import read_embeddings
+from instseg.network.runtime import default_precision
+
+
+def test_predict_starts_quietly_and_writes_labels(run, start, finish, make_image, model):
+    make_image()
+    code, stdout, stderr = finish(start("predict", model, "image.png", "--out", "labels.png"))
+    assert (code, stderr) == (0, "")
+    labels = read_labels(Path("labels.png"))
+    assert stdout == f"labels.png: {labels.max()} instances\n"
+    assert labels.shape == (48, 48)
+    assert run("predict", model, "image.png", "--out", "again.tif").exit_code == 0
+    assert np.array_equal(tifffile.imread("again.tif"), labels)
+
+
+@pytest.mark.parametrize("options", [(), ("--method", "hdbscan", "--min-size", 3), ("--position-weight", 0.5)])
+def test_predict_with_embeddings_then_cluster_gives_the_same_bytes(run, make_image, model, options):
+    make_image()
+    outputs = ("--out", "a.png", "--embeddings", "maps.npz", "--scores", "a.csv", "--outlines", "a.geojson")
+    result = run("predict", model, "image.png", *outputs, *options)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert run("cluster", "maps.npz", "--out", "b.png", "--scores", "b.csv", "--outlines", "b.geojson").exit_code == 0
+    assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
+    assert Path("a.csv").read_bytes() == Path("b.csv").read_bytes()
+    assert Path("a.geojson").read_bytes() == Path("b.geojson").read_bytes()
+    labels = read_labels(Path("a.png"))
+    assert labels.max() > 0
+    assert len(Path("a.csv").read_text().splitlines()) == labels.max() + 1
+
+
+def test_predict_draws_pictures(run, files, make_image, model):
+    make_image()
+    pictures = ("--overlay", "overlay.png", "--embeddings-picture", "embeddings.png")
+    assert run("predict", model, "image.png", "--out", "labels.png", *pictures).exit_code == 0
+    assert read_image(Path("overlay.png")).shape == (48, 48, 3)
+    assert files() == ["embeddings.png", "image.png", "labels.png", "overlay.png"]
+
+
+def test_predict_computes_in_bfloat16_where_the_machine_is_made_for_it(
+    run, refused, files, make_image, model, tmp_path_factory, monkeypatch
+):
+    make_image()
+    options = ("predict", model, "image.png", "--precision", "bfloat16", "--embeddings", "maps.npz")
+    if default_precision() == "bfloat16":
+        assert run(*options, "--out", "labels.png").exit_code == 0
+        assert run("predict", model, "image.png", "--out", "a.png", "--embeddings", "fine.npz").exit_code == 0
+        coarse, fine = (read_embeddings(Path(name)).foreground for name in ("maps.npz", "fine.npz"))
+        assert 0 < np.abs(coarse - fine).max() < 0.05
+        for name in ("labels.png", "maps.npz", "a.png", "fine.npz"):
+            Path(name).unlink()
+    other = tmp_path_factory.mktemp("machine") / "cpuinfo"
+    other.write_text("flags : sse2")
+    monkeypatch.setattr("instseg.network.runtime._CPU_FILE", other)
+    said = refused(run(*options, "--out", "labels.png"), code=2)
+    assert said.startswith("--precision is bfloat16, expected float32")
+    assert files() == ["image.png"]
+
+
+def test_predict_takes_folders(run, files, make_data, model):
+    data = make_data(count=2)
+    result = run("predict", model, data / "images", "--out-dir", "out", "--format", "tif", "--overlay", "overlays")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert re.fullmatch(r"2 images, \d+ instances\n", result.stdout)
+    written = ["out/0.tif", "out/1.tif", "overlays/0.png", "overlays/1.png"]
+    assert [name for name in files() if name.startswith("o")] == written
+
+
+def test_predict_goes_on_after_an_image_that_cannot_be_read(run, files, make_image, model):
+    Path("in").mkdir()
+    make_image("in/a.png")
+    Path("in/b.png").write_text("not an image")
+    result = run("predict", model, "in", "--out-dir", "out")
+    assert result.exit_code == 1
+    assert result.stdout.startswith("1 images, ")
+    first, last = result.stderr.splitlines()
+    assert "in/b.png: its content is no PNG, TIFF, JPEG or BMP; convert it to PNG or TIFF" in first
+    assert last == "instseg: 1 of 2 files could not be segmented"
+    assert files() == ["in/a.png", "in/b.png", "out/a.png"]
+
+
+def test_predict_takes_a_stack_by_its_planes(run, refused, files, disc_image, model):
+    image = disc_image()[0]
+    tifffile.imwrite("stack.tif", np.stack([image, image[::-1]]), photometric="minisblack")
+    said = refused(run("predict", model, "stack.tif", "--out", "labels.png"))
+    assert "it is a stack of 2 planes of 48 x 48 pixels, expected one image; predict takes every plane" in said
+    said = refused(run("predict", model, "stack.tif", "--out", "labels.png", "--planes"), code=2)
+    assert said == "--out is for one image, --planes gives many; give --out-dir DIR"
+    assert run("predict", model, "stack.tif", "--out-dir", "out", "--planes").exit_code == 0
+    assert files() == ["out/stack-0000.png", "out/stack-0001.png", "stack.tif"]
+
+
+def test_what_is_there_is_skipped(run, make_image, model):
+    Path("in").mkdir()
+    for name in "abc":
+        make_image(f"in/{name}.png")
+    options = ("--out-dir", "out", "--scores", "scores", "--skip-existing")
+    assert run("predict", model, "in", *options).stdout.startswith("3 images")
+    Path("out/a.png").unlink()
+    Path("scores/b.csv").write_text("kept as it is, but not with its labels")
+    Path("out/b.png").unlink()
+    before = Path("out/c.png").stat().st_mtime_ns
+    done = run("predict", model, "in", *options)
+    assert done.stdout.startswith("2 images")
+    assert "1 images have their results already" in done.stderr
+    assert Path("out/c.png").stat().st_mtime_ns == before
+    assert Path("scores/b.csv").read_text().startswith("id,score")
+    again = run("predict", model, "in", *options)
+    assert (again.exit_code, again.stdout) == (0, "0 images, 0 instances\n")
+
+
+def test_shards_are_all_images_once(run, refused, make_image, model):
+    Path("in").mkdir()
+    for name in "abcde":
+        make_image(f"in/{name}.png")
+    whole = run("predict", model, "in", "--out-dir", "whole")
+    for number in (1, 2):
+        assert run("predict", model, "in", "--out-dir", "out", "--shard", f"{number}/2").exit_code == 0
+        assert len(list(Path("out").iterdir())) == {1: 3, 2: 5}[number]
+    assert whole.stdout.startswith("5 images")
+    for path in Path("whole").iterdir():
+        assert path.read_bytes() == Path("out", path.name).read_bytes()
+    said = refused(run("predict", model, "in", "--out-dir", "out", "--shard", "1/2"))
+    assert said.startswith("out holds results of 3 of the images; add --skip-existing or --overwrite")
+    for shard in ("0/2", "3/2", "1", "a/b", "1/0", "-1/2"):
+        assert "expected I/N with I from 1 to N" in refused(
+            run("predict", model, "in", "--out-dir", "out", f"--shard={shard}"), code=2
+        )
+    said = refused(run("predict", model, "in/a.png", "--out", "l.png", "--shard", "1/2"), code=2)
+    assert said == "--skip-existing and --shard are for many images; give --out-dir DIR, or leave them out"
+
+
+def test_images_are_cut_into_tiles(run, refused, make_image, model):
+    make_image(size=200)
+    assert run("predict", model, "image.png", "--out", "whole.png", "--scores", "whole.csv").exit_code == 0
+    options = ("--tile", 120, "--overlap", 40, "--scores", "tiled.csv", "--embeddings", "maps.npz")
+    assert run("predict", model, "image.png", "--out", "tiled.png", *options).exit_code == 0
+    whole, tiled = read_labels(Path("whole.png")), read_labels(Path("tiled.png"))
+    assert whole.max() > 2
+    assert score(whole, tiled).mean_ap > 0.98
+    assert len(Path("tiled.csv").read_text().splitlines()) == 1 + tiled.max()
+    assert read_embeddings(Path("maps.npz")).embeddings.shape[:2] == (200, 200)
+    said = refused(run("predict", model, "image.png", "--out", "tiled.png", "--tile", 60, "--overlap", 40))
+    assert "a tile of 60 pixels has nothing left beside an overlap of 40 on both sides" in said
+
+
+def test_predict_takes_the_channel_that_is_chosen(run, make_image, write_rgb, write_coloured, model):
+    make_image("gray.png")
+    write_coloured("rgb.png")
+    assert run("predict", model, "gray.png", "--out", "expected.png").exit_code == 0
+    assert run("predict", model, "rgb.png", "--out", "found.png", "--channels", "green").exit_code == 0
+    expected = read_labels(Path("expected.png"))
+    assert expected.max() > 0
+    np.testing.assert_array_equal(read_labels(Path("found.png")), expected)
+    # Three equal channels are a gray image.
+    write_rgb("equal.png")
+    assert run("predict", model, "equal.png", "--out", "equal-labels.png").exit_code == 0
+
+
+def enlarged(array, times=4):
+    return np.kron(array, np.ones((times, times), array.dtype))
+
+
+def test_objects_are_brought_to_the_size_of_the_training(run, disc_image, write_png, model):
+    pixels, truth = disc_image(size=64)
+    data = Path("large")
+    for kind in ("images", "labels"):
+        (data / kind).mkdir(parents=True)
+    write_png("large/images/0.png", enlarged(pixels))
+    write_labels(Path("large/labels/0.png"), enlarged(truth))
+    outputs = ("--out", "a.png", "--embeddings", "maps.npz")
+    assert run("predict", model, "large/images/0.png", "--diameter", 76, *outputs).exit_code == 0
+    found = read_labels(Path("a.png"))
+    write_png("small.png", pixels)
+    assert run("predict", model, "small.png", "--out", "small-labels.png").exit_code == 0
+    assert score(enlarged(read_labels(Path("small-labels.png"))), found, (0.5,)).f1[0] > 0.6
+    # The maps are of the image's size and bring along the settings for objects of this size.
+    assert run("cluster", "maps.npz", "--out", "b.png").exit_code == 0
+    assert np.array_equal(read_labels(Path("b.png")), found)
+    assert run("predict", model, "large/images/0.png", "--diameter", 76, "--out-dir", "out").exit_code == 0
+    assert np.array_equal(read_labels(Path("out/0.png")), found)
+    result = run("evaluate", model, "--data", data, "--diameter", 76, "--json")
+    assert json.loads(result.stdout)["results"][0]["ap50"] == pytest.approx(score(enlarged(truth), found).ap[0])
+
+
+def test_objects_of_the_trained_size_are_left_alone(run, make_image, model):
+    make_image()
+    assert run("predict", model, "image.png", "--out", "a.png").exit_code == 0
+    assert run("predict", model, "image.png", "--diameter", 19, "--out", "b.png").exit_code == 0
+    assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
+
+
+def test_objects_of_another_size_are_told(run, make_image, make_data, model, monkeypatch):
+    """A model of 19 pixels that finds pieces of 2 pixels says so, unless it is told."""
+    labels = np.zeros((48, 48), np.int32)
+    labels[2::6, 2::6] = np.arange(1, 65).reshape(8, 8)
+    labels = np.maximum(labels, np.roll(labels, 1, 0))
+    monkeypatch.setattr("instseg.inference.tiled.cluster", lambda maps, settings=None: labels)
+    make_image()
+    result = run("predict", model, "image.png", "--out", "labels.png")
+    assert (result.exit_code, result.stdout) == (0, "labels.png: 64 instances\n")
+    expected = "Note: the objects measure about 1.6 pixels, those of the training 19; try --diameter 1.6\n"
+    assert result.stderr == expected
+    make_data(count=2)
+    result = run("predict", model, "data/images", "--out-dir", "out")
+    assert result.stderr == expected.replace("the objects", "the objects in 2 of 2 images")
+    result = run("predict", model, "image.png", "--out", "labels.png", "--diameter", 18)
+    assert (result.exit_code, result.stderr) == (0, "")

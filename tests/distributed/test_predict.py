@@ -1,0 +1,313 @@
+"""Workers of a Dask cluster, real processes all of them, give what one process gives."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+import instseg
+from instseg.data.discs import draw_discs
+from instseg.distributed import client
+from instseg.distributed.client import DaskCluster
+from instseg.distributed.predict import DaskExecutor
+from instseg.distributed.tasks import model_ref
+from instseg.errors import InstsegError
+from instseg.inference.batch import PredictJob
+from instseg.inference.options import PredictOptions
+from instseg.inference.outputs import SingleOutput
+from instseg.inference.tiled import segment
+from instseg.io.images import write_picture
+from instseg.io.label_images import read_labels
+from instseg.io.source import ArrayReader
+from instseg.network.runtime import default_precision
+from instseg.settings import DiscSettings, TileSettings
+
+TILES = ["--tile", "128", "--overlap", "40"]
+# Whatever hangs is ended.
+SECONDS = 240
+
+
+def command(*arguments, code=0, cwd=None):
+    found = subprocess.run(
+        [sys.executable, "-m", "instseg", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        cwd=cwd,
+    )
+    assert found.returncode == code, found.stderr
+    assert "Traceback" not in found.stderr
+    return found
+
+
+@pytest.fixture(scope="module")
+def image():
+    return draw_discs(np.random.default_rng(2), DiscSettings(size=300, min_discs=50, max_discs=50))[0]
+
+
+@pytest.fixture(scope="module")
+def stored(image, tmp_path_factory):
+    """The image as OME-Zarr."""
+    path = tmp_path_factory.mktemp("zarr") / "image.zarr"
+    axes = [{"name": name, "type": "space", "unit": "micrometer"} for name in "yx"]
+    steps = [{"type": "scale", "scale": [0.5, 0.5]}]
+    levels = [{"path": "0", "coordinateTransformations": steps}]
+    ome = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": levels}]}
+    group = zarr.create_group(str(path), attributes={"ome": ome}, zarr_format=3)
+    group.create_array("0", data=image, chunks=(64, 64))
+    return path
+
+
+@pytest.fixture(scope="module")
+def scheduler(tmp_path_factory):
+    """The file of a scheduler with one worker of one thread, both ended in the end."""
+    folder = tmp_path_factory.mktemp("scheduler")
+    file = folder / "scheduler.json"
+    start = [sys.executable, "-m", "distributed.cli.dask_scheduler"]
+    work = [sys.executable, "-m", "distributed.cli.dask_worker", "--scheduler-file", str(file), "--no-dashboard"]
+    processes = [
+        subprocess.Popen([*start, "--scheduler-file", str(file), "--port", "0", "--no-dashboard"], cwd=folder),
+        subprocess.Popen([*work, "--nthreads", "1", "--nworkers", "1"], cwd=folder),
+    ]
+    try:
+        deadline = time.monotonic() + 60
+        while not file.exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        from distributed import Client
+
+        with Client(scheduler_file=str(file), timeout=30) as client:
+            client.wait_for_workers(1, timeout=60)
+        yield file
+    finally:
+        for process in reversed(processes):
+            process.terminate()
+        for process in processes:
+            process.wait(30)
+
+
+def blocks_job(image, out, **options):
+    """A job of one image in tiles; its labels become Zarr."""
+    options = PredictOptions(**{"tiles": TileSettings(tile=128, overlap=40)} | options)
+    return PredictJob(files=(image,), options=options, outputs=SingleOutput(out, {}, image))
+
+
+def test_a_large_image_is_segmented_by_two_workers_as_by_one_process(tiny_model, image, stored, tmp_path):
+    out, scores = tmp_path / "labels.zarr", tmp_path / "scores.csv"
+    printed = command("predict", tiny_model, stored, "--out", out, "--scores", scores, "--workers", 2, *TILES)
+    tiles = TileSettings(tile=128, overlap=40)
+    # Levels are estimated from parts of images that are read so.
+    single = tmp_path / "single.zarr"
+    command("predict", tiny_model, stored, "--out", single, "--scores", tmp_path / "single.csv", *TILES)
+    labels, expected = (zarr.open_group(str(path), mode="r") for path in (out, single))
+    assert labels.attrs["ome"]["multiscales"] == [
+        {**expected.attrs["ome"]["multiscales"][0], "name": labels.attrs["ome"]["multiscales"][0]["name"]}
+    ]
+    for level in labels.array_keys():
+        np.testing.assert_array_equal(labels[level][:], expected[level][:])
+    count = int(labels["0"][:].max())
+    assert count == segment(instseg.load(tiny_model), ArrayReader(image), PredictOptions(tiles=tiles)).labels.max() > 20
+    assert printed.stdout == f"{out}: {count} instances\n"
+    assert scores.read_text() == (tmp_path / "single.csv").read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "labels.zarr",
+        "scores.csv",
+        "single.csv",
+        "single.zarr",
+    ]
+
+
+def test_a_folder_is_segmented_as_by_one_process(tiny_model, scheduler, tmp_path):
+    (tmp_path / "images").mkdir()
+    for number in range(6):
+        picture, _ = draw_discs(np.random.default_rng(number), DiscSettings(size=64, min_discs=2, max_discs=3))
+        write_picture(tmp_path / "images" / f"{number}.png", picture)
+    (tmp_path / "images" / "bad.png").write_bytes(b"no picture")
+    found = command(
+        "predict", tiny_model, "images", "--out-dir", "many", "--scheduler-file", scheduler, code=1, cwd=tmp_path
+    )
+    one = command("predict", tiny_model, "images", "--out-dir", "one", code=1, cwd=tmp_path)
+    assert found.stdout == one.stdout
+    # Workers are told absolute paths.
+    assert found.stderr.replace(f"{tmp_path}/", "") == one.stderr
+    assert "bad.png" in found.stderr
+    for number in range(6):
+        np.testing.assert_array_equal(
+            read_labels(tmp_path / "many" / f"{number}.png"), read_labels(tmp_path / "one" / f"{number}.png")
+        )
+
+
+def test_a_run_goes_on_where_it_was_broken_off(tiny_model, stored, scheduler, tmp_path):
+    out = tmp_path / "labels.zarr"
+    arguments = ["predict", tiny_model, stored, "--out", out, "--scheduler-file", scheduler, *TILES]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "instseg", *map(str, arguments)], stderr=subprocess.PIPE, start_new_session=True
+    )
+    blocks = tmp_path / ".labels.zarr.partial" / "blocks"
+    deadline = time.monotonic() + SECONDS
+    while len(list(blocks.glob("[0-9]*.npz"))) < 5 and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGINT)
+    _, told = process.communicate(timeout=SECONDS)
+    assert process.returncode == 130
+    assert b"Traceback" not in told
+    assert not out.exists()
+    before = {path.name: path.stat().st_mtime_ns for path in blocks.glob("[0-9]*.npz")}
+    assert 5 <= len(before) < 49
+    # Another setting would not fit what is there.
+    other = command(*arguments, "--min-size", 50, code=1)
+    assert "unfinished run with other settings (overrides " in other.stderr
+    if default_precision() == "bfloat16":
+        other = command(*arguments, "--precision", "bfloat16", code=1)
+        assert "other settings (precision float32, now bfloat16)" in other.stderr
+    command(*arguments)
+    assert out.exists()
+    assert not blocks.parent.exists()
+
+
+def test_tiles_that_are_done_are_not_done_again(tiny_model, stored, scheduler, tmp_path):
+    job = blocks_job(stored, tmp_path / "labels.zarr")
+
+    def interrupt(done, total, what):
+        if what == "Segmenting" and done == total:
+            raise KeyboardInterrupt
+
+    executor = DaskExecutor(DaskCluster(scheduler_file=scheduler), model_ref(tiny_model))
+    with pytest.raises(KeyboardInterrupt):
+        list(executor.run(job, interrupt))
+    tiles = sorted((tmp_path / ".labels.zarr.partial" / "blocks").glob("*.npz"))
+    assert len(tiles) == 49
+    before = [path.stat().st_mtime_ns for path in tiles]
+    seen = []
+
+    def look(done, total, what):
+        if what == "Joining":
+            seen.append([path.stat().st_mtime_ns for path in tiles])
+
+    (result,) = executor.run(job, look)
+    assert result.summary.instances > 20
+    assert seen[0] == before
+
+
+def test_a_worker_that_dies_costs_its_block_only(tiny_model, stored, tmp_path):
+    out = tmp_path / "labels.zarr"
+    arguments = ["predict", tiny_model, stored, "--out", out, "--workers", "1", *TILES]
+    process = subprocess.Popen([sys.executable, "-m", "instseg", *map(str, arguments)], stderr=subprocess.PIPE)
+    blocks = tmp_path / ".labels.zarr.partial" / "blocks"
+    deadline = time.monotonic() + SECONDS
+    while len(list(blocks.glob("[0-9]*.npz"))) < 3 and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.01)
+    assert kill_the_one_with_tensorflow(process.pid)
+    _, told = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0, told.decode()
+    assert out.exists()
+
+
+def kill_the_one_with_tensorflow(parent):
+    """Kill the descendant of a process that has loaded TensorFlow."""
+    children: dict[int, list[int]] = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        children.setdefault(int(fields[1]), []).append(int(status.parent.name))
+    below = list(children.get(parent, []))
+    for pid in below:
+        below += children.get(pid, [])
+    for pid in below:
+        if "_pywrap_tensorflow" in Path(f"/proc/{pid}/maps").read_text():
+            os.kill(pid, signal.SIGKILL)
+            return True
+    return False
+
+
+def test_what_cannot_be_is_refused(tiny_model, stored, tmp_path):
+    out = ["--out", tmp_path / "labels.zarr"]
+    for arguments, code, words in [
+        (["--workers", "0"], 2, "--workers is 0, expected a number from 1 to 1024"),
+        (["--workers", "2", "--scheduler", "tcp://x:1"], 2, "--workers and --scheduler cannot go together"),
+        (["--scheduler", "tcp://127.0.0.1:9"], 1, "cannot reach tcp://127.0.0.1:9"),
+        (["--scheduler", "nonsense://"], 1, "cannot reach nonsense://"),
+        (["--scheduler-file", tmp_path / "none.json"], 1, "cannot reach the scheduler of"),
+    ]:
+        found = command("predict", tiny_model, stored, *out, *arguments, code=code)
+        assert words in found.stderr
+    found = command("predict", tiny_model, stored, *out, "--workers", "1", "--overlay", tmp_path / "o.png", code=1)
+    assert "which --overlay cannot be" in found.stderr
+    assert list(tmp_path.iterdir()) == []
+    found = command("predict", tiny_model, stored, "--out", tmp_path / "labels.tif", "--workers", "2", code=2)
+    assert "give --out NAME.zarr" in found.stderr
+
+
+def test_another_model_on_a_worker_is_refused(tiny_model, stored, scheduler, tmp_path):
+    model = model_ref(tiny_model)._replace(digest="another")
+    executor = DaskExecutor(DaskCluster(scheduler_file=scheduler), model)
+    with pytest.raises(InstsegError, match="is another one on tcp://"):
+        list(executor.run(blocks_job(stored, tmp_path / "labels.zarr")))
+
+
+@pytest.mark.parametrize(
+    ("package", "message"),
+    [
+        ("distributed", r"the scheduler has distributed .*, expected 0\.0\.1 as here"),
+        ("tensorflow", r"tcp://.* has tensorflow .*, expected 0\.0\.1 as here"),
+        ("instseg", r"tcp://.* has instseg .*, expected 0\.0\.1 as here"),
+    ],
+)
+def test_a_worker_of_another_version_is_refused(monkeypatch, scheduler, package, message):
+    installed = client.installed_version
+    monkeypatch.setattr(client, "installed_version", lambda name: "0.0.1" if name == package else installed(name))
+    with pytest.raises(InstsegError, match=message), DaskCluster(scheduler_file=scheduler).connected():
+        pass
+
+
+def where_it_runs(number):
+    """Take a while, and return the worker."""
+    from distributed import get_worker
+
+    time.sleep(0.05)
+    return get_worker().address
+
+
+def test_workers_that_join_later_get_their_share(tmp_path):
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, processes=False) as cluster,
+        Client(cluster) as connection,
+    ):
+        places = []
+        for done, (_, place) in enumerate(client.map_unordered(connection, where_it_runs, range(150))):
+            places.append(place)
+            if done == 20:
+                cluster.scale(3)
+    assert len(places) == 150
+    counts = [places.count(place) for place in set(places)]
+    assert len(counts) == 3
+    assert min(counts) > 10
+
+
+def test_a_scheduler_without_workers_is_told(tmp_path):
+    file = tmp_path / "scheduler.json"
+    start = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard"]
+    process = subprocess.Popen([*start, "--scheduler-file", str(file)], cwd=tmp_path)
+    try:
+        deadline = time.monotonic() + 60
+        while not (file.exists() and file.stat().st_size) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert json.loads(file.read_text())["address"]
+        with (
+            pytest.raises(InstsegError, match="has no workers; start some with"),
+            DaskCluster(scheduler_file=file).connected(),
+        ):
+            pass
+    finally:
+        process.terminate()
+        process.wait(30)

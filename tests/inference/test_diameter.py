@@ -1,0 +1,90 @@
+"""The size at which objects are surest is that of the training, or near it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import instseg
+from instseg.cli import app
+from instseg.data.discs import draw_discs
+from instseg.evaluation.metrics import score
+from instseg.inference.diameter import _highest_contrast_crop, estimate_magnification
+from instseg.io.images import write_picture
+from instseg.io.label_images import read_labels
+from instseg.preprocessing.normalisation import percentiles
+from instseg.settings import DiscSettings
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model):
+    return instseg.load(tiny_model)
+
+
+@pytest.fixture(scope="module")
+def image():
+    return draw_discs(np.random.default_rng(12), DiscSettings(size=160, min_discs=14, max_discs=14))[0]
+
+
+def larger(image, times):
+    return np.kron(image, np.ones((times, times), image.dtype))
+
+
+def found(model, image):
+    image = image[..., None]
+    return estimate_magnification(model, image, percentiles(image))
+
+
+def test_objects_as_in_training_are_left_as_they_are(model, image):
+    assert 0.7 < found(model, image) < 1.5
+
+
+@pytest.mark.parametrize("times", [3, 4])
+def test_larger_objects_are_made_smaller(model, image, times):
+    assert 0.45 / times < found(model, larger(image, times)) < 1.5 / times
+
+
+def test_the_found_size_serves_as_well_as_the_known_one(model, image):
+    large = larger(image, 3)
+    expected = larger(model.predict(image), 3)
+    assert score(expected, model.predict(large), (0.5,)).f1[0] < 0.5
+    auto = score(expected, model.predict(large, diameter="auto"), (0.5,)).f1[0]
+    assert auto > 0.9 * score(expected, model.predict(large, diameter=57.0), (0.5,)).f1[0]
+
+
+@pytest.mark.parametrize("value", [0, 77])
+def test_where_nothing_is_found_nothing_changes(model, value):
+    assert found(model, np.full((100, 90), value, np.uint8)) == 1.0
+    assert found(model, np.full((1, 2), value, np.uint8)) == 1.0
+
+
+def test_the_part_that_is_tried_is_where_the_objects_are():
+    image = np.zeros((1500, 1300, 1), np.uint16)
+    image[1030:1200:9, 520:800] = 1000
+    part = _highest_contrast_crop(image, percentiles(image))
+    assert part.max() == 1000
+    assert part.shape[:2] == (476, 512)
+    small = np.zeros((700, 30, 1), np.uint8)
+    assert _highest_contrast_crop(small, percentiles(small)).shape == (512, 30, 1)
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+def test_the_commands_take_auto(tiny_model, model, image, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for kind in ("images", "labels"):
+        Path("data", kind).mkdir(parents=True)
+    large = larger(image, 3)
+    write_picture(Path("data/images/a.png"), large)
+    done = run("predict", tiny_model, "data/images/a.png", "--out", "data/labels/a.png", "--diameter", "auto")
+    assert done.exit_code == 0, done.stderr
+    assert "Images were shown to the network as they are best recognised: 1 at 0." in done.stderr
+    np.testing.assert_array_equal(read_labels(Path("data/labels/a.png")), model.predict(large, diameter="auto"))
+    done = run("evaluate", tiny_model, "--data", "data", "--diameter", "auto", "--json")
+    assert '"mean_ap": 1.0' in done.stdout
+    refused = run("predict", tiny_model, "data/images/a.png", "--out", "b.png", "--diameter", "large")
+    assert refused.exit_code == 2
+    assert "--diameter is large, expected a number of pixels, or auto" in refused.stderr

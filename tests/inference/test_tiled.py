@@ -1,0 +1,186 @@
+"""Images in tiles give the instances of the whole; images one after another keep their order and their errors."""
+
+import numpy as np
+import pytest
+
+import instseg
+from instseg.clustering.cluster import cluster
+from instseg.clustering.instances import measure_instances
+from instseg.data.discs import draw_discs
+from instseg.errors import InstsegError, UsageError
+from instseg.evaluation.metrics import score
+from instseg.inference import label_store
+from instseg.inference.options import PredictOptions
+from instseg.inference.tiled import segment, segment_many
+from instseg.io.source import ArrayReader
+from instseg.labels.matching import match
+from instseg.settings import DiscSettings, TileSettings
+from instseg.tiling.sizes import plan_tiles
+
+TILES = TileSettings(tile=128, overlap=40)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model):
+    return instseg.load(tiny_model)
+
+
+@pytest.fixture(scope="module")
+def image():
+    return draw_discs(np.random.default_rng(2), DiscSettings(size=300, min_discs=50, max_discs=50))[0]
+
+
+@pytest.fixture(scope="module")
+def whole(model, image):
+    return segment(model, ArrayReader(image), PredictOptions(measure=True, return_embeddings=True))
+
+
+@pytest.fixture(scope="module")
+def tiled(model, image):
+    return segment(model, ArrayReader(image), PredictOptions(measure=True, return_embeddings=True, tiles=TILES))
+
+
+def test_one_tile_is_the_whole(model, image, whole):
+    maps = model.embed(image)
+    np.testing.assert_array_equal(whole.embeddings.embeddings, maps.embeddings)
+    assert whole.embeddings.settings == maps.settings
+    np.testing.assert_array_equal(whole.labels, cluster(maps))
+    np.testing.assert_array_equal(whole.labels, model.predict(image))
+    measured = measure_instances(whole.labels, maps).to_dict()
+    for name, column in whole.instances.to_dict().items():
+        np.testing.assert_array_equal(column, measured[name])
+    assert whole.image.array is image
+    plain = segment(model, ArrayReader(image), PredictOptions())
+    assert (plain.embeddings, plain.instances) == (None, None)
+
+
+def test_tiles_give_the_instances_of_the_whole(model, image, whole, tiled):
+    assert len(plan_tiles(image.shape, model.settings, TILES, maps=model.objective.map_count)) == 49
+    assert whole.labels.max() > 20
+    assert tiled.labels.max() == whole.labels.max()
+    found = match(whole.labels, tiled.labels, 0.99)
+    assert len(found.iou) >= 0.95 * whole.labels.max()
+    assert score(whole.labels, tiled.labels).mean_ap == 1
+
+
+def test_tiles_describe_the_instances_of_the_whole(whole, tiled):
+    same = match(whole.labels, tiled.labels, 1.0)
+    assert len(same.iou) > 10
+    pairs = zip(same.truth_ids - 1, same.predicted_ids - 1, strict=True)
+    for one, other in pairs:
+        assert tiled.instances.label[other] == other + 1
+        np.testing.assert_allclose(tiled.instances.score[other], whole.instances.score[one], atol=0.02)
+        for name in ("area", "bbox"):
+            np.testing.assert_array_equal(getattr(tiled.instances, name)[other], getattr(whole.instances, name)[one])
+        np.testing.assert_allclose(tiled.instances.centroid[other], whole.instances.centroid[one])
+
+
+def test_tiles_map_the_whole(whole, tiled):
+    np.testing.assert_allclose(tiled.embeddings.foreground, whole.embeddings.foreground, atol=0.02)
+    off = np.abs(tiled.embeddings.embeddings - whole.embeddings.embeddings)
+    # What the network sees of an image's content beyond a tile is less than that.
+    assert off.max() < 0.5
+    assert off.mean() < 0.01
+    assert tiled.embeddings.settings == whole.embeddings.settings
+
+
+def test_tiles_are_averaged_over_turns(model, image):
+    whole, tiled = (
+        segment(model, ArrayReader(image), PredictOptions(tta=True, tiles=tiles)) for tiles in (TileSettings(), TILES)
+    )
+    assert score(whole.labels, tiled.labels).mean_ap > 0.98
+
+
+def test_magnified_images_in_tiles(model, image):
+    large = np.kron(image, np.ones((3, 3), image.dtype))
+    how = {"diameter": 57.0}
+    whole = segment(model, ArrayReader(large), PredictOptions(**how)).labels
+    tiled = segment(model, ArrayReader(large), PredictOptions(**how, tiles=TileSettings(tile=480, overlap=120))).labels
+    assert whole.max() > 20
+    assert score(whole, tiled).mean_ap > 0.98
+
+
+def test_a_tile_without_a_core_is_refused(model, image):
+    with pytest.raises(InstsegError, match="a tile of 64 pixels has nothing left beside an overlap of 40"):
+        segment(model, ArrayReader(image), PredictOptions(tiles=TileSettings(tile=64, overlap=40)))
+    with pytest.raises(UsageError, match="tile is 0, expected a number of pixels above 0"):
+        TileSettings(tile=0)
+
+
+def test_images_keep_their_order_and_errors_their_places(model, image):
+    def broken():
+        raise InstsegError("broken")
+
+    parts = [image[:80, :80], image[100:220, :200]]
+    jobs = [
+        lambda: ArrayReader(parts[0]),
+        broken,
+        lambda: ArrayReader(np.zeros((4, 4, 7), np.uint8)),
+        lambda: ArrayReader(parts[1]),
+    ]
+    found = list(segment_many(model, jobs, PredictOptions(tiles=TILES)))
+    assert [isinstance(one, InstsegError) for one in found] == [False, True, True, False]
+    assert str(found[1]) == "broken"
+    assert "7 channels" in str(found[2])
+    for one, part in zip((found[0], found[3]), parts, strict=True):
+        assert one.labels.shape == part.shape
+    np.testing.assert_array_equal(found[0].labels, model.predict(parts[0]))
+
+
+def test_an_image_that_fails_midway_leaves_nothing_to_the_next(model, image, monkeypatch):
+    calls = []
+    embed_tile = model.embed_tile
+
+    def failing(*args, **options):
+        calls.append(1)
+        if len(calls) == 3:
+            raise InstsegError("no memory")
+        return embed_tile(*args, **options)
+
+    monkeypatch.setattr(model, "embed_tile", failing)
+    found = list(
+        segment_many(model, [lambda: ArrayReader(image), lambda: ArrayReader(image)], PredictOptions(tiles=TILES))
+    )
+    assert str(found[0]) == "no memory"
+    monkeypatch.undo()
+    np.testing.assert_array_equal(
+        found[1].labels, segment(model, ArrayReader(image), PredictOptions(tiles=TILES)).labels
+    )
+
+
+def test_an_image_whose_labels_have_no_room_costs_no_other(model, image, monkeypatch):
+    put, calls = label_store.LabelsInMemory.put, []
+
+    def full(self, tile, numbers):
+        calls.append(1)
+        if len(calls) == 3:
+            raise InstsegError("the disc is full")
+        put(self, tile, numbers)
+
+    monkeypatch.setattr(label_store.LabelsInMemory, "put", full)
+    found = list(
+        segment_many(
+            model,
+            [lambda: ArrayReader(image), lambda: ArrayReader(image[:40, :40]), lambda: ArrayReader(image)],
+            PredictOptions(tiles=TILES),
+        )
+    )
+    assert str(found[0]) == "the disc is full"
+    assert [isinstance(one, InstsegError) for one in found] == [True, False, False]
+    assert found[1].labels.shape == (40, 40)
+    np.testing.assert_array_equal(
+        found[2].labels, segment(model, ArrayReader(image), PredictOptions(tiles=TILES)).labels
+    )
+
+
+def test_tiles_are_counted(model, image):
+    steps = []
+    list(
+        segment_many(
+            model,
+            [lambda: ArrayReader(image)],
+            PredictOptions(tiles=TILES),
+            lambda done, total, detail: steps.append((done, total)),
+        )
+    )
+    assert steps == [(done, 49) for done in range(1, 50)]

@@ -1,0 +1,124 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from instseg.errors import InstsegError
+from instseg.io.folders import Pair, find_images, find_pairs, read_pair
+from instseg.io.images import write_picture
+from instseg.io.label_images import write_labels
+
+GRAY = np.arange(20, dtype=np.uint8).reshape(4, 5)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A function that makes empty files, with the working folder above them."""
+    monkeypatch.chdir(tmp_path)
+
+    def make(*names):
+        for name in names:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
+        return Path()
+
+    return make
+
+
+def error_of(call, *args):
+    with pytest.raises(InstsegError) as caught:
+        call(*args)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_images_of_folders_files_and_patterns_sorted_and_once(folder):
+    folder("a/2.png", "a/1.TIF", "a/.3.png", "a/note.txt", "a/deep/4.png", "b/5.jpg", "b/6.bmp", "7.dat")
+    found = find_images([Path("b/*.jpg"), Path("a"), Path("a/2.png"), Path("7.dat")])
+    assert found == [Path("7.dat"), Path("a/1.TIF"), Path("a/2.png"), Path("b/5.jpg")]
+    assert find_images([Path("*/[25].*")]) == [Path("a/2.png"), Path("b/5.jpg")]
+
+
+def test_one_file_under_two_names_is_one(folder):
+    folder("a/1.png")
+    assert find_images([Path("a"), Path("a/../a/1.png"), Path("a/1.png").resolve()]) != []
+    assert len(find_images([Path("a"), Path("a/../a/1.png"), Path("a/1.png").resolve()])) == 1
+
+
+def test_a_file_whose_name_looks_like_a_pattern(folder):
+    folder("a[1].png", "a1.png")
+    assert find_images([Path("a[1].png")]) == [Path("a[1].png")]
+
+
+def test_images_that_are_not_there(folder):
+    folder("a/note.txt")
+    assert error_of(find_images, [Path("no.png")]) == "there is no file or folder no.png; check the name"
+    assert "no image matches *.png; expected files named *.png, *.tif" in error_of(find_images, [Path("*.png")])
+    assert "the folder a holds no image; expected files named" in error_of(find_images, [Path("a")])
+    assert "no images given; name files, folders or patterns" in error_of(find_images, [])
+
+
+def test_pairs_are_matched_by_stem(folder):
+    root = folder("images/b.jpg", "images/a.png", "images/.x.png", "labels/a.tif", "labels/b.png", "labels/read.me")
+    assert find_pairs(root) == [
+        Pair("a", Path("images/a.png"), Path("labels/a.tif")),
+        Pair("b", Path("images/b.jpg"), Path("labels/b.png")),
+    ]
+
+
+def test_files_without_partners_are_counted_in_one_message(folder):
+    root = folder(*(f"images/{i}.png" for i in range(6)), "labels/0.png", "labels/8.png", "labels/9.png")
+    assert error_of(find_pairs, root) == (
+        "cannot use .: 5 images without labels (1.png, 2.png, 3.png, ...): add their labels or remove them; "
+        "2 labels without an image (8.png, 9.png): add their images or remove them"
+    )
+
+
+def test_files_that_share_a_stem_are_refused(folder):
+    root = folder("images/a.png", "images/a.tif", "labels/a.png", "images/b.png", "labels/b.png")
+    assert error_of(find_pairs, root) == (
+        "cannot use .: 2 images that share a name (a.png, a.tif): keep one file of each name"
+    )
+
+
+def test_folders_that_are_missing_or_empty(folder):
+    root = folder("images/a.png", "note.txt")
+    assert "the folder labels is missing; put the labels into labels" in error_of(find_pairs, root)
+    assert "there is no such folder; give a folder that holds images/ and labels/" in error_of(find_pairs, Path("no"))
+    assert "it is a file; give a folder" in error_of(find_pairs, Path("note.txt"))
+    assert error_of(find_pairs, Path("images").resolve()).endswith(f"is missing; give {Path.cwd()}")
+    Path("labels").mkdir()
+    assert "the folder labels holds no image; expected files named *.png" in error_of(find_pairs, root)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_that_may_not_be_read(folder):
+    folder("a/1.png")
+    Path("a").chmod(0)
+    try:
+        assert "cannot read the folder a: Permission denied" in error_of(find_images, [Path("a")])
+    finally:
+        Path("a").chmod(0o700)
+
+
+def test_a_pair_is_read_and_sizes_must_agree(tmp_path):
+    pair = Pair("a", tmp_path / "a.png", tmp_path / "b.png")
+    write_picture(pair.image, GRAY)
+    write_labels(pair.labels, np.array([[1] * 5] + [[2] * 5] * 3))
+    image, labels = read_pair(pair)
+    assert (image.shape, image.dtype, labels.shape, labels.dtype) == ((4, 5, 1), np.uint8, (4, 5), np.int32)
+    write_labels(pair.labels, np.array([[1, 2, 3]]))
+    assert error_of(read_pair, pair) == (
+        f"{pair.image} is 4 x 5 pixels and {pair.labels} is 1 x 3, expected equal sizes; "
+        "export the labels at the image's size"
+    )
+
+
+def test_a_pair_of_a_mask_takes_connected_components(tmp_path):
+    pair = Pair("a", tmp_path / "a.png", tmp_path / "b.png")
+    write_picture(pair.image, GRAY[:1, :3])
+    write_labels(pair.labels, np.array([[255, 0, 255]]))
+    assert "--connected-components" in error_of(read_pair, pair)
+    assert read_pair(pair, connected_components=True)[1].tolist() == [[1, 0, 2]]
