@@ -14,9 +14,10 @@ from instseg.distributed.client import make_cluster
 from instseg.distributed.predict import DaskExecutor
 from instseg.distributed.tasks import model_ref
 from instseg.inference.batch import Executor, FileResult, LocalExecutor
-from instseg.inference.job import LabelFormat, StrPath, check_predict_options, prepare_job
+from instseg.inference.job import LabelFormat, PredictRequest, check_predict_options, prepare_job
 from instseg.inference.model import load
 from instseg.inference.options import Diameter, ProgressCallback, no_progress
+from instseg.io.atomic import StrPath
 from instseg.models.builtin import find_model
 from instseg.network.runtime import load_tensorflow
 from instseg.settings import ClusterSettings, Precision, TileSettings, split_settings
@@ -142,9 +143,9 @@ def predict_files(
     file = None if scheduler_file is None else Path(scheduler_file)
     cluster = make_cluster(workers, scheduler, file, threads)
     directory = find_model(Path(model))
-    prepared = prepare_job(
-        directory,
-        [images] if isinstance(images, (str, PathLike)) else images,
+    request = PredictRequest(
+        model=directory,
+        images=[images] if isinstance(images, (str, PathLike)) else images,
         out=out,
         out_dir=out_dir,
         file_format=file_format,
@@ -164,8 +165,9 @@ def predict_files(
         diameter=diameter,
         channels=channels,
         clustering=clustering,
-        tiles=TileSettings(**tiles),
+        tiles=tiles,
     )
+    prepared = prepare_job(request)
     if not prepared.job.files:
         return PredictResult(images=(), skipped=prepared.skipped)
     executor: Executor

@@ -1,8 +1,7 @@
 """All settings, with their meaning, their defaults and their bounds. Standard library only.
 
-Each group is a flat, frozen dataclass that checks itself once, when it is
-built; a value out of bounds raises `UsageError`. Every default and every
-description is written here and nowhere else: the command line makes its options from these classes.
+Each group is a flat, frozen dataclass that checks its values when it is built; one out of bounds raises `UsageError`.
+Defaults and descriptions are written here only: the command line makes its options from these classes.
 """
 
 import dataclasses
@@ -15,20 +14,20 @@ from typing import Any, Literal, Self
 from instseg.errors import InstsegError, UsageError, check_parameter
 
 SCALE_JITTER = 1.4
-"""Training shows objects up to so many times larger and smaller than they are."""
+"""Training shows objects at up to so many times their size, and down to the inverse."""
 
 NETWORKS = {"small": (32, 64, 128, 192), "large": (64, 128, 192, 256)}
-"""Channels of a network's levels, finest first, by the network's name: 1.6 and 3.4 million weights."""
+"""The channels of the levels of a network, finest first, by the name of the network: 1.6 and 3.4 million weights."""
 
 MAX_INSTANCES = 512
-"""Of a patch that holds more instances the overlap loss sees so many, chosen at random: its memory grows with them."""
+"""Of a patch with more instances the overlap loss uses so many, chosen at random, as its memory grows with them."""
 
-# Beyond these there is nothing to see, or no memory to hold it.
+# Beyond these, images would have too few pixels to show anything, or too many for the memory.
 _SMALLEST_MAGNIFICATION, _LARGEST_MAGNIFICATION = 1 / 32, 8
-# The memory for images, whether all of them or some hundred at a time are kept, grows with the square of the scale.
+# The memory for images grows with the square of the scale.
 _LARGEST_FAMILIAR = 4
 
-# Names that models of format 2 have for settings.
+# Names of settings in models of format 2, and those of today.
 _RENAMED = {"smallest_diameter": "diameter_p5", "largest_diameter": "diameter_p95"}
 
 LossName = Literal["overlap", "metric"]
@@ -43,7 +42,7 @@ _LEAST_EMBEDDINGS: dict[LossName, int] = {"overlap": 2, "metric": 1}
 
 
 def _option(default: Any, description: str) -> Any:
-    """Declare a setting that is an option of a command, too."""
+    """Declare a setting that is also an option of a command, with the description of the option."""
     return dataclasses.field(default=default, metadata={"help": description})
 
 
@@ -66,7 +65,7 @@ def _check_choice(settings: object, name: str, choices: tuple[str, ...]) -> None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What all groups of settings share: they become plain data and come back from it."""
+    """Base of all groups of settings, which converts them to plain data and back."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON-ready values."""
@@ -87,7 +86,7 @@ class Settings:
                 raise InstsegError(f"unknown {cls.__name__} value {name!r}; expected {', '.join(fields)}")
             default = fields[name].default
             kinds = {float: (float, int), tuple: (tuple, list)}.get(type(default), (type(default),))
-            # None stands for a default that is found out later, whose type is not known here.
+            # None stands for a default that depends on the data, so that its type is not known here.
             if default is not None and type(value) not in kinds:
                 raise InstsegError(f"{cls.__name__} value {name!r} is {value!r}, expected a {type(default).__name__}")
         return cls(**values)
@@ -95,7 +94,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiscSettings(Settings):
-    """The generated example images: bright discs on a dark ground."""
+    """Settings of generated example images: bright discs on a dark ground."""
 
     size: int = _option(512, "Height and width of an image in pixels.")
     min_discs: int = _option(25, "Fewest discs drawn in an image; those that others cover get no label.")
@@ -142,33 +141,33 @@ class MetricLossSettings(Settings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSettings(Settings):
-    """What the network is and how its outputs are to be read.
+    """Settings of the network, and of what its outputs mean.
 
     Attributes
     ----------
     channels : int
-        Channels that the network takes: 1 for gray, 3 for RGB.
+        Number of channels that the network takes: 1 for gray, 3 for RGB.
     channel_choice : str or None
-        Those of an image that they are made of, as `instseg.preprocessing.channels` reads it; None: its channels as they are.
+        The channels of an image that these are made of, as `instseg.preprocessing.channels` reads it; None stands for
+        all channels as they are.
     embeddings : int
-        Dimensions D of the embeddings.
+        Number of dimensions of the embeddings.
     classes : int
-        Classes of the semantic segmentation; class 0 is background.
+        Number of classes of the semantic segmentation; class 0 is background.
     class_names : tuple of str
-        Names of the classes from 1 on; empty where all objects are of one.
+        Names of the classes from 1 on; empty where all objects are of the same class.
     loss : {'overlap', 'metric'}
-        What the embeddings are trained with. 'overlap': the first two
-        dimensions are positions in pixels (row, column), and the network
-        also gives a seed and a bandwidth map. 'metric': plain pull and push.
+        What the embeddings are trained with. With 'overlap' the first two dimensions are positions in pixels (row,
+        column), and the network also returns a seed and a bandwidth map. 'metric' is plain pull and push.
     widths : tuple of int
-        Channels of the network's levels, finest first.
+        Channels of the levels of the network, finest first.
     diameter : float
         Typical diameter of the training objects in pixels.
     diameter_p5, diameter_p95 : float or None
-        Within which nine of ten training objects lie, in pixels.
+        5th and 95th percentile of the diameters of the training objects in pixels.
     scale : float
-        How many times the network's side of an image is the image's own: large objects are learnt and found in images
-        made smaller, so that the network sees them whole, and tiny ones in images made larger.
+        At how many times their size the network sees images. Large objects are learnt and predicted in smaller images,
+        so that the network sees them whole, and tiny ones in larger images.
     """
 
     channels: int = 1
@@ -209,14 +208,22 @@ class ModelSettings(Settings):
         return super(ModelSettings, cls).from_dict({_RENAMED.get(name, name): value for name, value in values.items()})
 
     def magnification(self, diameter: float) -> float:
-        """Return how many times larger an image has to be made for objects of `diameter` pixels to be as in training.
+        """Return at how many times its size an image has to be predicted for its objects to be as large as in training.
 
-        1 where they are already: within the range that nine of ten training objects lie in.
+        Parameters
+        ----------
+        diameter : float
+            Of the objects, in pixels.
+
+        Returns
+        -------
+        float
+            1 between the 5th and the 95th percentile of the diameters of the training objects.
 
         Raises
         ------
         UsageError
-            If the objects are out of all proportion to those of the training.
+            If the diameter is far below or far above those of the training.
         """
         smallest, largest = self._range()
         low, high = smallest / _LARGEST_MAGNIFICATION, largest / _SMALLEST_MAGNIFICATION
@@ -225,19 +232,19 @@ class ModelSettings(Settings):
         return self._learnt(diameter) / diameter
 
     def scale_for_diameter(self, diameter: float) -> float:
-        """Return the scale at which the network sees objects of a typical diameter as those that it learnt.
+        """Return the scale at which the network sees objects of a diameter (in pixels) as large as those of training.
 
-        Tiny objects may stay smaller than these, as the memory for images grows with the square of the scale.
+        Tiny objects may remain smaller, as the memory for images grows with the square of the scale.
         """
         return self.scale * min(self._learnt(diameter) / diameter, _LARGEST_FAMILIAR)
 
     def is_out_of_range(self, diameter: float) -> bool:
-        """Return whether objects of a diameter are of another size than any that the training showed, zoomed or not."""
+        """Return whether objects of a diameter are smaller or larger than nearly all that the training showed."""
         smallest, largest = self._range()
         return not smallest / SCALE_JITTER <= diameter <= largest * SCALE_JITTER
 
     def _learnt(self, diameter: float) -> float:
-        """Return the diameter nearest to one that nine of ten training objects have."""
+        """Return the nearest diameter between the 5th and the 95th percentile of the training."""
         smallest, largest = self._range()
         return min(max(diameter, smallest), largest)
 
@@ -249,7 +256,7 @@ class ModelSettings(Settings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSettings(Settings):
-    """How training goes: Muon and AdamW, linear warm-up and cosine decay, and an average of the weights as result."""
+    """Settings of the training: Muon and AdamW, linear warm-up, cosine decay, and an average of the weights."""
 
     iterations: int = _option(2500, "Optimiser steps in all, those before a `resume` included.")
     minutes: float | None = _option(None, "Learn for so long instead, what came before a `resume` included.")
@@ -284,7 +291,7 @@ class TrainSettings(Settings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TileSettings(Settings):
-    """How large images are cut into tiles that overlap; smaller ones are one tile."""
+    """Settings of the overlapping tiles that large images are cut into; a smaller image is one tile."""
 
     tile: int | None = _option(
         None, "Largest height and width of what is looked at at once, in pixels. By default what `memory` allows."
@@ -304,7 +311,7 @@ class TileSettings(Settings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterSettings(Settings):
-    """How embeddings become labels."""
+    """Settings of the clustering, which turns embeddings into labels."""
 
     method: ClusterMethod = _option("fast", "fast: modes of the embeddings; hdbscan: density clustering of all pixels.")
     foreground_threshold: float = _option(0.5, "Pixels of at least this foreground probability are clustered, 0 to 1.")
@@ -345,8 +352,8 @@ class ClusterSettings(Settings):
         check_parameter(self.position_weight <= 1e6, "position_weight", self.position_weight, "at most 1000000")
 
     def rescaled(self, magnification: float) -> "ClusterSettings":
-        """Return the settings that suit objects so many times as large in pixels."""
-        # An odd number stays odd: the window lies around a pixel.
+        """Return the settings for objects so many times as high and wide in pixels."""
+        # An odd number stays odd, as the window is centred on a pixel.
         window = 2 * round((self.seed_window * magnification - 1) / 2) + 1
         return dataclasses.replace(
             self,

@@ -101,16 +101,16 @@ def predict(
     The clustering settings stored in the model apply; options replace them.
     """
     from instseg.distributed.client import make_cluster
-    from instseg.inference.job import check_predict_options, prepare_job
+    from instseg.inference.job import PredictRequest, check_predict_options, prepare_job
 
     terminal.check_threads(threads)
     size = parse_diameter(diameter)
     check_predict_options(size, channels, clustering)
     cluster = make_cluster(workers, scheduler, scheduler_file, threads)
     directory = find_model(model)
-    prepared = prepare_job(
-        directory,
-        images,
+    request = PredictRequest(
+        model=directory,
+        images=images,
         out=out,
         out_dir=out_dir,
         file_format=file_format,
@@ -130,8 +130,9 @@ def predict(
         diameter=size,
         channels=channels,
         clustering=clustering,
-        tiles=TileSettings(**tiles),
+        tiles=tiles,
     )
+    prepared = prepare_job(request)
     job = prepared.job
     if prepared.skipped:
         terminal.print_note(f"{prepared.skipped} images have their results already")

@@ -8,11 +8,10 @@ from typing import Protocol
 import typer
 
 from instseg.cli.options import terminal_text
-from instseg.errors import InstsegError, check_parameter
+from instseg.errors import InstsegError
 
 # Work that takes less time, in seconds, needs no progress bar.
 _DELAY = 1.0
-_MAX_THREADS = 1024
 
 
 class ProgressCallback(Protocol):
@@ -40,8 +39,9 @@ def check_threads(threads: int | None) -> None:
     UsageError
         If it is out of range.
     """
-    expected = f"a number above 0 and up to {_MAX_THREADS}"
-    check_parameter(threads is None or 1 <= threads <= _MAX_THREADS, "threads", threads, expected)
+    from instseg.network.runtime import check_threads as check
+
+    check(threads)
 
 
 @contextmanager

@@ -141,7 +141,7 @@ def folder_data(
         images are shown; by default `suggest_scale`.
     validation_names : collection of str
         Names of the images to keep for validation, as an earlier training of the same weights did, which must not be
-        validated on images that it learnt from. Those that are there are kept, if any is.
+        validated on images that it learnt from. Names of images that are not in the folder are ignored.
     max_bytes : int
         Memory for images and labels. Larger data are read when they are needed: patches are cut from as many images
         as fit in at a time, which are replaced one by one, and diameters are measured in some of the images.

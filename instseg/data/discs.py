@@ -7,6 +7,7 @@ the border.
 import numpy as np
 from numpy.typing import NDArray
 
+from instseg.labels.regions import dense_labels
 from instseg.settings import DiscSettings
 
 _WHITE = 65_535.0
@@ -63,7 +64,7 @@ def draw_discs(
         noise = rng.standard_normal((size, size), np.float32)
         image *= np.float32(1 - settings.noise)
         image += np.float32(settings.noise) * noise
-    return _stretch(image), _consecutive(labels)
+    return _stretch(image), dense_labels(labels)[1]
 
 
 def _stretch(image: NDArray[np.float32]) -> NDArray[np.uint16]:
@@ -72,10 +73,3 @@ def _stretch(image: NDArray[np.float32]) -> NDArray[np.uint16]:
     stretched = (image - np.float32(low)) * np.float32(scale)
     whole: NDArray[np.uint16] = np.rint(stretched).astype(np.uint16)
     return whole
-
-
-def _consecutive(labels: NDArray[np.int32]) -> NDArray[np.int32]:
-    present = np.bincount(labels.ravel()) > 0
-    present[0] = False
-    numbers = np.cumsum(present, dtype=np.int32) * present
-    return numbers.astype(np.int32)[labels]

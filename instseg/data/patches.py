@@ -12,6 +12,7 @@ from instseg.data.augment import augment, crop_and_resize, random_crop_window, r
 from instseg.data.discs import draw_discs
 from instseg.data.rng import BATCHES, ORDER, generator
 from instseg.data.samples import Sample, make_sample
+from instseg.labels.regions import dense_labels
 from instseg.preprocessing.normalisation import normalise
 from instseg.settings import MAX_INSTANCES, SCALE_JITTER, DiscSettings
 
@@ -183,15 +184,14 @@ def _cut_sample(
 
 def _stack(rng: np.random.Generator, patches: Sequence[tuple[NDArray[np.float32], NDArray[np.int32]]]) -> Batch:
     images = np.stack([image for image, _ in patches])
-    labels = np.stack([_consecutive(rng, labels) for _, labels in patches])
+    labels = np.stack([_number(rng, labels) for _, labels in patches])
     return Batch(images, labels)
 
 
-def _consecutive(rng: np.random.Generator, labels: NDArray[np.int32]) -> NDArray[np.int32]:
-    present = np.unique(labels)
-    present = present[present > 0]
-    numbers = np.searchsorted(present, labels) + 1
-    if len(present) > MAX_INSTANCES:
+def _number(rng: np.random.Generator, labels: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Renumber instances 1..N in the order of their labels, or at random if there are more than `MAX_INSTANCES`."""
+    ids, numbers = dense_labels(labels)
+    if len(ids) > MAX_INSTANCES:
         # The loss leaves out the largest numbers, which are not to be the same objects each time.
-        numbers = np.append(rng.permutation(len(present)) + 1, 0)[np.where(labels > 0, numbers - 1, len(present))]
-    return np.where(labels > 0, numbers, 0).astype(np.int32)
+        numbers = np.append(0, rng.permutation(len(ids)) + 1).astype(np.int32)[numbers]
+    return numbers

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from instseg.evaluation.error_analysis import ErrorAnalysis, classify_errors
 from instseg.evaluation.results import named_errors
-from instseg.visualization.pictures import Picture, hstack, label2rgb, legend, outline_mask, to_rgb8, vstack
+from instseg.visualization.colours import Picture
+from instseg.visualization.pictures import hstack, label2rgb, legend, outline_mask, to_rgb8, vstack
 
 # The Okabe-Ito colours, which people who confuse red and green tell apart, too.
 _MATCHED_COLOUR = (0, 158, 115)

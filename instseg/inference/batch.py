@@ -174,7 +174,11 @@ def open_streamable(file: Path, job: PredictJob, name: str) -> ImageReader:
     """
     image = open_image(file, planes_as_channels=job.planes_as_channels)
     if image.streamed:
-        job.outputs.check_streamable(file, name)
+        try:
+            job.outputs.check_streamable(file, name)
+        except InstsegError:
+            image.close()
+            raise
     return image
 
 

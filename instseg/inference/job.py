@@ -1,7 +1,7 @@
 """From what a caller names (images, outputs, choices) to a job that is known to be possible."""
 
 from collections.abc import Mapping, Sequence
-from os import PathLike
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -9,12 +9,12 @@ from instseg.errors import InstsegError, UsageError
 from instseg.inference.batch import PredictJob
 from instseg.inference.options import Diameter, PredictOptions
 from instseg.inference.outputs import OutputFolder, OutputPaths, SingleOutput
+from instseg.io.atomic import StrPath
 from instseg.io.folders import find_images
 from instseg.models.config import read_training
 from instseg.preprocessing.channels import parse_channels
 from instseg.settings import ClusterSettings, ModelSettings, TileSettings
 
-StrPath = str | PathLike[str]
 LabelFormat = Literal["png", "tif", "zarr"]
 
 
@@ -51,40 +51,23 @@ def check_predict_options(diameter: Diameter, channels: str | None, clustering: 
         raise UsageError(f"diameter is {diameter}, expected a number of pixels, or auto", parameter="diameter")
 
 
-def prepare_job(
-    model: Path,
-    images: Sequence[StrPath],
-    *,
-    out: StrPath | None = None,
-    out_dir: StrPath | None = None,
-    file_format: LabelFormat = "png",
-    overwrite: bool = False,
-    skip_existing: bool = False,
-    shard: str | None = None,
-    planes: bool = False,
-    extras: Mapping[str, StrPath | None] | None = None,
-    distributed: bool = False,
-    tta: bool = False,
-    diameter: Diameter = None,
-    channels: str | None = None,
-    clustering: Mapping[str, Any] | None = None,
-    tiles: TileSettings | None = None,
-) -> PreparedJob:
-    """Find images, check where results go, make the folders, and put the job together; TensorFlow is not needed.
+@dataclass(frozen=True, kw_only=True)
+class PredictRequest:
+    """What a caller wants of `predict`.
 
-    Parameters
+    Attributes
     ----------
     model : Path
         A model directory.
     images : sequence of path-like
         Files, folders or patterns.
-    out, out_dir : path-like, optional
+    out, out_dir : path-like or None
         A file for the labels of one image, or a folder for those of many: one of the two.
     file_format : {'png', 'tif', 'zarr'}
         Of the labels in `out_dir`.
     overwrite, skip_existing : bool
         Whether to replace results, or to leave images out that have theirs.
-    shard : str, optional
+    shard : str or None
         'I/N' takes every N-th image from the I-th on.
     planes : bool
         Whether to take stacks plane by plane.
@@ -92,58 +75,88 @@ def prepare_job(
         Further results by `instseg.inference.outputs.EXTRAS`: files beside `out`, folders beside `out_dir`.
     distributed : bool
         Whether workers do the job, which write the labels of a single image as OME-Zarr only.
-    tta, diameter, channels, clustering, tiles
-        As `PredictOptions` has them (`clustering` are its overrides).
+    tta, diameter, channels
+        As `PredictOptions` has them.
+    clustering, tiles : mapping of str to value
+        Those settings of `ClusterSettings` and `TileSettings` that are not the defaults.
+    """
 
-    Returns
-    -------
-    PreparedJob
+    model: Path
+    images: Sequence[StrPath]
+    out: StrPath | None = None
+    out_dir: StrPath | None = None
+    file_format: LabelFormat = "png"
+    overwrite: bool = False
+    skip_existing: bool = False
+    shard: str | None = None
+    planes: bool = False
+    extras: Mapping[str, StrPath | None] = field(default_factory=dict)
+    distributed: bool = False
+    tta: bool = False
+    diameter: Diameter = None
+    channels: str | None = None
+    clustering: Mapping[str, Any] = field(default_factory=dict)
+    tiles: Mapping[str, Any] = field(default_factory=dict)
+
+
+def prepare_job(request: PredictRequest) -> PreparedJob:
+    """Find images, check where results go, make the folders, and put the job together; TensorFlow is not needed.
 
     Raises
     ------
     UsageError, InstsegError
         If choices exclude each other, there is no image, or results cannot be written.
     """
-    if (out is None) == (out_dir is None):
-        raise UsageError("expected either `out=FILE` for one image or `out_dir=DIR` for many; give one of them")
-    files = _shard_of(find_images([Path(image) for image in images]), shard)
-    if out is not None and (skip_existing or shard is not None):
-        raise UsageError("`skip_existing` and `shard` are for many images; give `out_dir=DIR`, or leave them out")
-    if skip_existing and (overwrite or planes):
-        other = "overwrite" if overwrite else "planes"
-        raise UsageError(f"`skip_existing` and `{other}` cannot go together; give one of them")
-    paths = {kind: None if path is None else Path(path) for kind, path in (extras or {}).items()}
-    outputs: OutputPaths
-    if out is not None:
-        outputs = _single_output(Path(out), paths, files, planes, distributed)
-        remaining = files
-    else:
-        shared = overwrite or skip_existing or shard is not None
-        outputs = folder = OutputFolder(Path(out_dir or "."), file_format, paths, files, shared)
-        remaining = files if overwrite else _without_results(folder, files, planes, skip_existing)
-    settings = read_training(model).config.model
-    if isinstance(diameter, float | int):
+    tiles = TileSettings(**request.tiles)
+    _check_request(request)
+    files = _shard_of(find_images([Path(image) for image in request.images]), request.shard)
+    outputs, remaining = _outputs_of(request, files)
+    settings = read_training(request.model).config.model
+    if isinstance(request.diameter, float | int):
         # Refused before TensorFlow takes its seconds.
-        settings.magnification(diameter)
+        settings.magnification(request.diameter)
     outputs.prepare()
     options = PredictOptions(
-        tta=tta,
-        diameter=diameter,
-        channels=channels,
-        overrides=clustering or {},
-        tiles=tiles or TileSettings(),
+        tta=request.tta,
+        diameter=request.diameter,
+        channels=request.channels,
+        overrides=request.clustering,
+        tiles=tiles,
         measure=outputs.wants("scores", "outlines", "overlay"),
         return_embeddings=outputs.wants("embeddings", "embeddings_picture"),
-        workspace=Path(out_dir) if out_dir is not None else Path(out or ".").parent,
+        workspace=Path(request.out_dir or ".") if request.out is None else Path(request.out).parent,
     )
     job = PredictJob(
         files=tuple(remaining),
         options=options,
         outputs=outputs,
-        planes=planes,
-        planes_as_channels=channels is not None or settings.channel_choice is not None,
+        planes=request.planes,
+        planes_as_channels=request.channels is not None or settings.channel_choice is not None,
     )
     return PreparedJob(job, settings, len(files) - len(remaining))
+
+
+def _check_request(request: PredictRequest) -> None:
+    """Check that no two choices exclude each other."""
+    if (request.out is None) == (request.out_dir is None):
+        raise UsageError("expected either `out=FILE` for one image or `out_dir=DIR` for many; give one of them")
+    if request.out is not None and (request.skip_existing or request.shard is not None):
+        raise UsageError("`skip_existing` and `shard` are for many images; give `out_dir=DIR`, or leave them out")
+    if request.skip_existing and (request.overwrite or request.planes):
+        other = "overwrite" if request.overwrite else "planes"
+        raise UsageError(f"`skip_existing` and `{other}` cannot go together; give one of them")
+
+
+def _outputs_of(request: PredictRequest, files: list[Path]) -> tuple[OutputPaths, list[Path]]:
+    """Return where results go, and the files that have none yet."""
+    extras = {kind: None if path is None else Path(path) for kind, path in request.extras.items()}
+    if request.out is not None:
+        return _single_output(Path(request.out), extras, files, request.planes, request.distributed), files
+    shared = request.overwrite or request.skip_existing or request.shard is not None
+    folder = OutputFolder(Path(request.out_dir or "."), request.file_format, extras, files, shared)
+    if request.overwrite:
+        return folder, files
+    return folder, _without_results(folder, files, request.planes, request.skip_existing)
 
 
 def _single_output(

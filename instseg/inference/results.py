@@ -17,7 +17,8 @@ from instseg.io.omezarr import write_zarr_labels
 from instseg.io.outlines import write_outlines
 from instseg.io.source import whole_box
 from instseg.io.tables import write_table
-from instseg.visualization.pictures import Picture, classes_legend, embeddings_picture, overlay, vstack
+from instseg.visualization.colours import Picture
+from instseg.visualization.pictures import classes_legend, embeddings_picture, overlay, vstack
 
 
 class ImageSummary(NamedTuple):

@@ -1,6 +1,6 @@
 """Images of any size to instances: tile after tile, the network and the clustering side by side."""
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from typing import NamedTuple
 
 from instseg.clustering.embeddings import Embeddings
@@ -47,7 +47,7 @@ def segment_many(
     readers: Iterable[Callable[[], ImageReader]],
     options: PredictOptions,
     progress: ProgressCallback = no_progress,
-) -> Iterator[Segmentation | InstsegError]:
+) -> Generator[Segmentation | InstsegError]:
     """Segment image after image; while one is clustered and made use of, the network is at the next.
 
     Parameters

@@ -1,4 +1,4 @@
-"""Which files belong together: the images a user names, and folders of images with labels."""
+"""Finding files: the images that a user names, and the pairs in a folder of images and labels."""
 
 import glob
 from collections import defaultdict
@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from instseg.errors import InstsegError
-from instseg.io.atomic import is_zarr
+from instseg.errors import InstsegError, format_names
+from instseg.io.atomic import StrPath, is_zarr
 from instseg.io.images import read_image
 from instseg.io.label_images import read_labels
 
@@ -20,8 +20,6 @@ SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
 
 IMAGES, LABELS = "images", "labels"
 """The two subfolders of a data folder."""
-
-_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +40,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class UnmatchedFiles:
-    """Files of a data folder that find no partner.
+    """Files of a data folder that belong to no pair.
 
     Attributes
     ----------
@@ -56,7 +54,7 @@ class UnmatchedFiles:
     files: tuple[Path, ...]
 
 
-def find_images(paths: Sequence[Path]) -> list[Path]:
+def find_images(paths: Sequence[StrPath]) -> list[Path]:
     """List image files: those named, those in the folders named, those that a pattern matches.
 
     Folders are not searched below their first level; hidden files are left
@@ -75,14 +73,14 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     """
     if not paths:
         raise InstsegError("no images given; name files, folders or patterns")
-    found: dict[Path, Path] = {}
-    for path in paths:
+    files: dict[Path, Path] = {}
+    for path in map(Path, paths):
         for file in _expand(path):
-            found.setdefault(file.resolve(), file)
-    return sorted(found.values())
+            files.setdefault(file.resolve(), file)
+    return sorted(files.values())
 
 
-def find_pairs(folder: Path) -> list[Pair]:
+def find_pairs(folder: StrPath) -> list[Pair]:
     """List the pairs of a data folder, ``folder/images`` and ``folder/labels``, by the stems of their names.
 
     Suffixes may differ within a pair. Hidden files and files of unknown suffix are left out.
@@ -100,12 +98,15 @@ def find_pairs(folder: Path) -> list[Pair]:
     """
     pairs, mismatches = match_folder(folder)
     if mismatches:
-        found = "; ".join(f"{len(bad.files)} {bad.what} ({_few(bad.files)}): {bad.advice}" for bad in mismatches)
-        raise InstsegError(f"cannot use {folder}: {found}")
+        problems = [
+            f"{len(bad.files)} {bad.what} ({format_names([file.name for file in bad.files])}): {bad.advice}"
+            for bad in mismatches
+        ]
+        raise InstsegError(f"cannot use {folder}: {'; '.join(problems)}")
     return pairs
 
 
-def match_folder(folder: Path) -> tuple[list[Pair], list[UnmatchedFiles]]:
+def match_folder(folder: StrPath) -> tuple[list[Pair], list[UnmatchedFiles]]:
     """Match the files of a data folder as `find_pairs` does, but return those that do not match.
 
     Returns
@@ -119,7 +120,7 @@ def match_folder(folder: Path) -> tuple[list[Pair], list[UnmatchedFiles]]:
     InstsegError
         If a folder is missing or holds no image.
     """
-    images, labels = (_by_stem(_subfolder(folder, name)) for name in (IMAGES, LABELS))
+    images, labels = (_by_stem(_subfolder(Path(folder), name)) for name in (IMAGES, LABELS))
     shared = sorted(stem for stem in images.keys() & labels.keys() if len(images[stem]) == len(labels[stem]) == 1)
     pairs = [Pair(stem, images[stem][0], labels[stem][0]) for stem in shared]
     rename = "keep one file of each name"
@@ -208,10 +209,6 @@ def _without(files: dict[str, list[Path]], partners: dict[str, list[Path]]) -> t
 
 def _doubled(files: dict[str, list[Path]]) -> tuple[Path, ...]:
     return tuple(path for paths in files.values() if len(paths) > 1 for path in paths)
-
-
-def _few(files: Sequence[Path]) -> str:
-    return ", ".join(path.name for path in files[:_SHOWN]) + (", ..." if len(files) > _SHOWN else "")
 
 
 def _suffixes() -> str:

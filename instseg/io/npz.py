@@ -1,4 +1,4 @@
-"""The `.npz` file between the network and the clustering: embeddings, foreground and what belongs to them.
+"""The `.npz` file between the network and the clustering: embeddings, foreground and further maps.
 
 Any program can write one; `numpy.savez` is enough. Keys:
 
@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from instseg.clustering.embeddings import _ARRAYS, Embeddings
 from instseg.errors import InstsegError
-from instseg.io.atomic import atomic_write
+from instseg.io.atomic import StrPath, atomic_write
 from instseg.settings import ClusterSettings
 
 FORMAT = 1
@@ -47,7 +47,7 @@ _DEFLATE_RATIO = 1_100
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, NotImplementedError, SyntaxError)
 
 
-def write_embeddings(path: Path, embeddings: Embeddings) -> None:
+def write_embeddings(path: StrPath, embeddings: Embeddings) -> None:
     """Write embeddings to a `.npz` file, in one step where it exists.
 
     Raises
@@ -55,6 +55,7 @@ def write_embeddings(path: Path, embeddings: Embeddings) -> None:
     InstsegError
         If the name does not end in .npz or the file cannot be written.
     """
+    path = Path(path)
     if path.suffix.lower() != ".npz":
         raise InstsegError(f"cannot write {path}: embeddings are written as .npz; choose a name that ends in .npz")
     members: dict[str, NDArray[Any]] = {"format": np.array(FORMAT), **embeddings.arrays()}
@@ -66,8 +67,8 @@ def write_embeddings(path: Path, embeddings: Embeddings) -> None:
         np.savez(file, allow_pickle=False, **members)
 
 
-def read_embeddings(path: Path) -> Embeddings:
-    """Read embeddings from a `.npz` file, whoever wrote it.
+def read_embeddings(path: StrPath) -> Embeddings:
+    """Read embeddings from a `.npz` file, whatever program wrote it.
 
     What the members claim is checked before memory is taken.
 
@@ -77,6 +78,7 @@ def read_embeddings(path: Path) -> Embeddings:
         If the file is missing, no `.npz`, damaged, of a newer format, lacks a
         key, or holds arrays of other types, shapes or ranges than `Embeddings` expects.
     """
+    path = Path(path)
     if not path.is_file():
         what = "it is a folder, expected a .npz file" if path.is_dir() else "there is no such file"
         raise InstsegError(f"cannot read {path}: {what}; check the name")
@@ -85,7 +87,7 @@ def read_embeddings(path: Path) -> Embeddings:
         if size == 0:
             raise InstsegError("the file is empty; write it again")
         if not zipfile.is_zipfile(file):
-            raise InstsegError("it is no .npz file, or one cut off; write it with predict --embeddings or numpy.savez")
+            raise InstsegError("it is no .npz file, or one cut off; write it with predict or numpy.savez")
         with zipfile.ZipFile(file) as archive:
             return _read(archive, size)
 
@@ -94,8 +96,8 @@ def _read(archive: zipfile.ZipFile, size: int) -> Embeddings:
     names = {name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")}
     for name in ("format", "embeddings", "foreground"):
         if name not in names:
-            found = ", ".join(sorted(names)) or "no arrays"
-            raise InstsegError(f"the key '{name}' is missing (found: {found}); add it and write the file again")
+            present = ", ".join(sorted(names)) or "no arrays"
+            raise InstsegError(f"the key '{name}' is missing (found: {present}); add it and write the file again")
     version = _member(archive, "format", size)
     if version.shape != () or version.dtype.kind not in "iu" or int(version) < 1:
         raise InstsegError(f"'format' is {version!r}, expected the integer {FORMAT}; write it as numpy.array({FORMAT})")
@@ -115,7 +117,7 @@ def _names(text: NDArray[Any]) -> tuple[str, ...]:
 
 
 def _member(archive: zipfile.ZipFile, name: str, size: int) -> NDArray[Any]:
-    """Read one array, after its header has been held against the room that it has in the file."""
+    """Read one array, after its size by its header has been compared with the space that it has in the file."""
     info = archive.getinfo(name + ".npy")
     with archive.open(info) as stream:
         shape, dtype = _claims(stream)
@@ -157,7 +159,7 @@ def _settings(text: NDArray[Any]) -> ClusterSettings:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Name the file in every message and turn what damaged files raise into one line."""
+    """Name the file in every message, and turn the exceptions that damaged files cause into one line."""
     try:
         yield
     except InstsegError as error:

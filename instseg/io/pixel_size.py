@@ -155,20 +155,16 @@ class _FirstPixels:
     """
 
     def __init__(self) -> None:
-        self.attributes: dict[str, str] | None = None
+        self.attributes: dict[str, str] = {}
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
         """Take the attributes, whatever the namespace of the element."""
-        if self.attributes is None and tag.rpartition("}")[2] == "Pixels":
+        if not self.attributes and tag.rpartition("}")[2] == "Pixels":
             self.attributes = attributes
 
     def doctype(self, name: str, public: str | None, system: str | None) -> None:
         """Refuse the document."""
         raise ElementTree.ParseError("OME-XML has no document type")
-
-    def close(self) -> dict[str, str] | None:
-        """Return the attributes."""
-        return self.attributes
 
 
 def _ome_pixel_size(text: str | None) -> tuple[tuple[float, float], str] | None:
@@ -178,12 +174,13 @@ def _ome_pixel_size(text: str | None) -> tuple[tuple[float, float], str] | None:
     """
     if not text:
         return None
-    parser = ElementTree.XMLParser(target=_FirstPixels())
+    pixels = _FirstPixels()
+    parser = ElementTree.XMLParser(target=pixels)
     try:
         parser.feed(text)
-        attributes = parser.close() or {}
-        sizes = [float(attributes[f"PhysicalSize{axis}"]) for axis in "YX"]
-        units = [_UNIT_NAMES[attributes.get(f"PhysicalSize{axis}Unit", "µm").lower()] for axis in "YX"]
+        parser.close()
+        sizes = [float(pixels.attributes[f"PhysicalSize{axis}"]) for axis in "YX"]
+        units = [_UNIT_NAMES[pixels.attributes.get(f"PhysicalSize{axis}Unit", "µm").lower()] for axis in "YX"]
     except (ElementTree.ParseError, KeyError, ValueError):
         return None
     unit = units[0]

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from instseg.clustering.instances import Instances
-from instseg.io.atomic import atomic_write
+from instseg.io.atomic import StrPath, atomic_write
 
 _DECIMALS = 4
 
 
-def write_table(path: Path, instances: Instances) -> None:
+def write_table(path: StrPath, instances: Instances) -> None:
     """Write a row for each instance as CSV, with the columns that `table_columns` returns.
 
     Raises
@@ -21,7 +21,7 @@ def write_table(path: Path, instances: Instances) -> None:
         If the file cannot be written.
     """
     columns = table_columns(instances)
-    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(Path(path)) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
         writer.writerows(zip(*columns.values(), strict=True))

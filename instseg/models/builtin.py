@@ -1,4 +1,4 @@
-"""The models that come with the package: their names, their folders and their cards. Standard library only."""
+"""The models that come with the package: names, folders and cards. Standard library only."""
 
 import difflib
 import json
@@ -18,16 +18,16 @@ CARD_FILE = "card.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard(Settings):
-    """What is to be known of a model before it is used.
+    """What a user should know of a model before using it.
 
     Attributes
     ----------
     title : str
         What it segments, in a few words.
     data, licence : str
-        What it was trained on, and under which terms that came and the weights go.
+        What it was trained on, and the terms of these data and of the weights.
     command : str
-        What trained it.
+        The command that trained it.
     mean_ap : float
         Mean AP over IoU 0.50 to 0.90 on images of the same kind that a training of the same settings has not seen.
     figures : tuple of str
@@ -51,7 +51,7 @@ def bundled_models() -> list[str]:
 
 
 def shadows_bundled(model: Path) -> bool:
-    """Return whether a file or folder here has the name of a model in the package, and is what the name stands for."""
+    """Return whether a file or folder here has the name of a model in the package, and so hides that model."""
     return str(model) in bundled_models() and model.exists()
 
 

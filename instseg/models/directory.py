@@ -235,10 +235,10 @@ def _remove_leftovers(generations: Path) -> None:
         shutil.rmtree(path)
 
 
-def _remove_old(generations: Path, kept: set[str]) -> None:
+def _remove_old(generations: Path, current: set[str]) -> None:
     complete = sorted((path for path in generations.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
     for path in complete[: -_KEPT or None]:
-        if path.name not in kept:
+        if path.name not in current:
             shutil.rmtree(path, ignore_errors=True)
 
 

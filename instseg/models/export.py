@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from os import PathLike
 from pathlib import Path
 
 import keras
@@ -30,7 +31,7 @@ _PASSED_ON = (
 )
 
 
-def load_network(model: Path) -> tuple[keras.Model, ModelSettings]:
+def load_network(model: str | PathLike[str]) -> tuple[keras.Model, ModelSettings]:
     """Return the network of a stored model, in Keras, and its settings.
 
     Raises
@@ -38,6 +39,7 @@ def load_network(model: Path) -> tuple[keras.Model, ModelSettings]:
     InstsegError
         If the model cannot be read, or its network has other layers than this version makes.
     """
+    model = Path(model)
     settings = read_training(model).config.model
     network = build_network(settings)
     weights = read_weights(model)
@@ -51,7 +53,7 @@ def load_network(model: Path) -> tuple[keras.Model, ModelSettings]:
     return network, settings
 
 
-def export_compact(model: Path, out: Path) -> None:
+def export_compact(model: str | PathLike[str], out: str | PathLike[str]) -> None:
     """Write a copy of a model without what only resuming its training needs, its kernels in half precision.
 
     The state of the training and where its data were are left out. Such a copy takes a ninth of the space; it predicts,
@@ -59,9 +61,9 @@ def export_compact(model: Path, out: Path) -> None:
 
     Parameters
     ----------
-    model : Path
+    model : path-like
         A model directory.
-    out : Path
+    out : path-like
         The directory to make; it appears when it is complete.
 
     Raises
@@ -69,6 +71,7 @@ def export_compact(model: Path, out: Path) -> None:
     InstsegError
         If the model cannot be read, or `out` exists or cannot be written.
     """
+    model, out = Path(model), Path(out)
     check_new(out)
     network, settings = load_network(model)
     _, contents = read_settings(model)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ _COMPARED = ((1, 64, 96), (2, 50, 33))
 _TOLERANCE = 1e-3
 
 
-def export_onnx(model: Path, out: Path, *, quiet: bool = False) -> dict[str, float]:
+def export_onnx(model: str | PathLike[str], out: str | PathLike[str], *, quiet: bool = False) -> dict[str, float]:
     """Write a model as ONNX and compare what ONNX Runtime makes of it with TensorFlow.
 
     The graph takes `image` (B, H, W, C) float32 as it was read, of any size, made `scale` times as large where the
@@ -33,9 +34,9 @@ def export_onnx(model: Path, out: Path, *, quiet: bool = False) -> dict[str, flo
 
     Parameters
     ----------
-    model : Path
+    model : path-like
         A model directory.
-    out : Path
+    out : path-like
         Ends in .onnx; appears when the comparison ends well.
     quiet : bool
         For a program that owns its process: keep what TensorFlow writes to stderr meanwhile off the terminal.
@@ -51,6 +52,7 @@ def export_onnx(model: Path, out: Path, *, quiet: bool = False) -> dict[str, flo
         If a package is missing, the model cannot be read, the file cannot be written, or the results differ.
     """
     require_extra("onnx")
+    model, out = Path(model), Path(out)
     network, settings = load_network(model)
 
     def embed(image: Any, low: Any, high: Any) -> dict[str, Any]:

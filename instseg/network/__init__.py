@@ -1,1 +1,1 @@
-"""TODO."""
+"""The network: architecture, objective, optimiser, devices, and the module that is stored. TensorFlow lives here."""

@@ -1,4 +1,4 @@
-"""The layers that the network is made of, and how they normalise over one device or several."""
+"""The layers of the network, which normalise over one device or several."""
 
 from collections.abc import Callable
 from typing import Any

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from instseg.errors import UsageError
+from instseg.errors import UsageError, check_parameter
 from instseg.settings import Precision
 
 # What Linux calls the instructions of x86 processors that multiply bfloat16, two (AVX-512) to four (AMX) times as fast
@@ -16,6 +16,7 @@ from instseg.settings import Precision
 _BFLOAT16_FLAGS = {"amx_bf16", "avx512_bf16"}
 _CPU_FILE = Path("/proc/cpuinfo")
 _ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
+_MAX_THREADS = 1024
 
 
 def load_tensorflow(
@@ -45,8 +46,9 @@ def load_tensorflow(
     Raises
     ------
     UsageError
-        If TensorFlow already runs with another number of threads.
+        If the number of threads is out of range, or TensorFlow already runs with another.
     """
+    check_threads(threads)
     if "tensorflow" in sys.modules:
         tf = sys.modules["tensorflow"]
         _set_threads(tf, threads)
@@ -63,6 +65,18 @@ def load_tensorflow(
         # Devices have more to say when the first operation starts them, and oneDNN when it first moves integers.
         tf.transpose(tf.zeros((1, 1), tf.int32))
     return tf
+
+
+def check_threads(threads: int | None) -> None:
+    """Check that TensorFlow can be given a number of threads.
+
+    Raises
+    ------
+    UsageError
+        If it is out of range.
+    """
+    expected = f"a number above 0 and up to {_MAX_THREADS}"
+    check_parameter(threads is None or 1 <= threads <= _MAX_THREADS, "threads", threads, expected)
 
 
 def _load(threads: int | None, first: Callable[[], None]) -> Any:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from instseg.errors import UsageError
 from instseg.models.directory import read_settings
-from instseg.network.runtime import load_tensorflow
+from instseg.network.runtime import check_threads, load_tensorflow
 from instseg.settings import (
     DistanceName,
     ErrorName,
@@ -160,6 +160,7 @@ def train(
     >>> result.scores["AP50"]                                 # doctest: +SKIP
     0.97
     """
+    check_threads(threads)
     groups = _split_settings(dict(settings))
     request = check_request(
         TrainingRequest(

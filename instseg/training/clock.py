@@ -1,4 +1,4 @@
-"""How long a training takes, and how fast it goes."""
+"""The clock of a training: its duration and its speed."""
 
 import time
 from collections.abc import Callable, Iterator

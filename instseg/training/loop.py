@@ -1,7 +1,7 @@
 """The loop of a training: batches in, generations of a model directory out, events on the way."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -84,15 +84,11 @@ def iter_training(
         )
     if steps_per_read is None:
         steps_per_read = _STEPS_PER_READ if tf.config.list_physical_devices("GPU") else 1
-    if not replicas.chief:
+    if replicas.chief:
+        check_trainable(folder)
+    with training_lock(folder) if replicas.chief else nullcontext():
         session = TrainingSession(folder, config, data, strategy)
-        yield from _begin(session, resume, None)
-        yield from _Loop(session, stop, steps_per_read).run()
-        return
-    check_trainable(folder)
-    with training_lock(folder):
-        session = TrainingSession(folder, config, data, strategy)
-        yield from _begin(session, resume, report)
+        yield from _begin(session, resume, report if replicas.chief else None)
         yield from _Loop(session, stop, steps_per_read).run()
 
 

@@ -169,15 +169,13 @@ class TrainingSession:
 
     def tune(self, stop: Callable[[], bool]) -> None:
         """Find the clustering settings that suit the validation images, and score the best state with them."""
-        if self.best is None:
-            raise ValueError("there is no best state to tune, validate first")
-        model = self._model()
+        best, model = self._validated(), self._model()
         indices = list(self._images.for_tuning())
         embeddings = [self._images.embed(model, index) for index in indices]
         truths = [self._images[index].labels for index in indices]
         self._clustering = tune(embeddings, truths, self.config.clustering, stop=stop)
         if self._clustering != self.config.clustering:
-            self.best = self.best._replace(scores=validate(self._model(), self._images).scores)
+            self.best = best._replace(scores=validate(self._model(), self._images).scores)
 
     def save(self, scores: dict[str, float], seconds: float) -> CheckpointSaved:
         """Commit the best state with the state to go on from, and write the report.
@@ -194,19 +192,23 @@ class TrainingSession:
         InstsegError
             If something cannot be written; the generation before stays current.
         """
-        if self.best is None:
-            raise ValueError("there is no best state to save, validate first")
-        commit(self.folder, self._settings(self.best, seconds), self._write)
+        best = self._validated()
+        commit(self.folder, self._settings(best, seconds), self._write)
         self.seconds = seconds
         if self.report is not None:
             self.report.write(self.iteration, scores)
-            self._draw(self.report, self.best)
+            self._draw(self.report, best)
         self._images.forget()
-        return CheckpointSaved(iteration=self.iteration, scores=scores, best=self.best, seconds=seconds)
+        return CheckpointSaved(iteration=self.iteration, scores=scores, best=best, seconds=seconds)
 
     def describe_saved(self) -> str:
         """Return what the folder holds, for errors: 'keeps the last model saved before' or 'holds no model yet'."""
         return "keeps the last model saved before" if current_generation(self.folder) else "holds no model yet"
+
+    def _validated(self) -> Best:
+        if self.best is None:
+            raise ValueError("there is no best state yet, expected a validation before")
+        return self.best
 
     def _settings(self, best: Best, seconds: float) -> dict[str, Any]:
         return {

@@ -62,9 +62,9 @@ def test_options_replace_the_settings_of_the_file(run, make_npz):
     ],
 )
 def test_cluster_refuses_wrong_members(run, refused, files, make_npz, changes, message):
-    said = refused(run("cluster", make_npz(**changes)))
-    assert said.startswith("cannot read maps.npz: ")
-    assert message in said
+    error = refused(run("cluster", make_npz(**changes)))
+    assert error.startswith("cannot read maps.npz: ")
+    assert message in error
     assert files() == ["maps.npz"]
 
 
@@ -122,8 +122,8 @@ def test_more_instances_than_a_png_holds(run, refused, files, make_npz):
     embeddings = np.zeros((512, 512, 1), np.float32)
     make_npz(embeddings=embeddings, foreground=foreground, seeds=seeds, bandwidth=None)
     options = ("cluster", "maps.npz", "--min-size", 1, "--bandwidth", 1)
-    said = refused(run(*options))
-    assert said == (
+    error = refused(run(*options))
+    assert error == (
         "cannot write labels.png: label 65536 does not fit into 16-bit PNG (up to 65535); "
         "write labels.tif instead (with --out-dir: --format tif)"
     )

@@ -155,6 +155,6 @@ def test_what_cannot_be_read_or_written_is_told(run, refused, make_data, folders
     assert "there is no file or folder none" in refused(run("evaluate", "--pred", "none", "--labels", "true"))
     assert "there is no model model" in refused(run("evaluate", "model", "--data", make_data(count=1)))
     write_labels(pred / "b.png", np.ones((4, 4), int))
-    said = refused(run("evaluate", *both))
-    assert said.startswith("the prediction of b is 4 x 4 pixels and its labels are 1 x 9; expected equal sizes")
+    error = refused(run("evaluate", *both))
+    assert error.startswith("the prediction of b is 4 x 4 pixels and its labels are 1 x 9; expected equal sizes")
     assert read_labels(true / "b.png").shape == (1, 9)

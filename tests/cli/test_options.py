@@ -81,8 +81,8 @@ def cases(*table):
     ],
 )
 def test_numbers_out_of_bounds(run, refused, files, command, option, value, expected):
-    said = refused(run(*command.split(), option, value), code=2)
-    assert re.match(rf"{option} is {re.escape(value)}(\.0)?, expected {expected}", said)
+    error = refused(run(*command.split(), option, value), code=2)
+    assert re.match(rf"{option} is {re.escape(value)}(\.0)?, expected {expected}", error)
     assert files() == []
 
 
@@ -197,5 +197,5 @@ def test_no_parameter_of_the_core_is_named_like_an_option():
     files = [path for path in package.rglob("*.py") if path.relative_to(package).parts[0] != "cli"]
     assert len(files) > 50
     option = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
-    named = [f"{path.name}: {found[0]}" for path in files if (found := option.search(path.read_text()))]
+    named = [f"{path.name}: {match[0]}" for path in files if (match := option.search(path.read_text()))]
     assert named == []

@@ -64,8 +64,8 @@ def test_predict_computes_in_bfloat16_where_the_machine_is_made_for_it(
     other = tmp_path_factory.mktemp("machine") / "cpuinfo"
     other.write_text("flags : sse2")
     monkeypatch.setattr("instseg.network.runtime._CPU_FILE", other)
-    said = refused(run(*options, "--out", "labels.png"), code=2)
-    assert said.startswith("--precision is bfloat16, expected float32")
+    error = refused(run(*options, "--out", "labels.png"), code=2)
+    assert error.startswith("--precision is bfloat16, expected float32")
     assert files() == ["image.png"]
 
 
@@ -94,10 +94,10 @@ def test_predict_goes_on_after_an_image_that_cannot_be_read(run, files, make_ima
 def test_predict_takes_a_stack_by_its_planes(run, refused, files, disc_image, model):
     image = disc_image()[0]
     tifffile.imwrite("stack.tif", np.stack([image, image[::-1]]), photometric="minisblack")
-    said = refused(run("predict", model, "stack.tif", "--out", "labels.png"))
-    assert "it is a stack of 2 planes of 48 x 48 pixels, expected one image; predict takes every plane" in said
-    said = refused(run("predict", model, "stack.tif", "--out", "labels.png", "--planes"), code=2)
-    assert said == "--out is for one image, --planes gives many; give --out-dir DIR"
+    error = refused(run("predict", model, "stack.tif", "--out", "labels.png"))
+    assert "it is a stack of 2 planes of 48 x 48 pixels, expected one image; predict takes every plane" in error
+    error = refused(run("predict", model, "stack.tif", "--out", "labels.png", "--planes"), code=2)
+    assert error == "--out is for one image, --planes gives many; give --out-dir DIR"
     assert run("predict", model, "stack.tif", "--out-dir", "out", "--planes").exit_code == 0
     assert files() == ["out/stack-0000.png", "out/stack-0001.png", "stack.tif"]
 
@@ -132,14 +132,14 @@ def test_shards_are_all_images_once(run, refused, make_image, model):
     assert whole.stdout.startswith("5 images")
     for path in Path("whole").iterdir():
         assert path.read_bytes() == Path("out", path.name).read_bytes()
-    said = refused(run("predict", model, "in", "--out-dir", "out", "--shard", "1/2"))
-    assert said.startswith("out holds results of 3 of the images; add --skip-existing or --overwrite")
+    error = refused(run("predict", model, "in", "--out-dir", "out", "--shard", "1/2"))
+    assert error.startswith("out holds results of 3 of the images; add --skip-existing or --overwrite")
     for shard in ("0/2", "3/2", "1", "a/b", "1/0", "-1/2"):
         assert "expected I/N with I from 1 to N" in refused(
             run("predict", model, "in", "--out-dir", "out", f"--shard={shard}"), code=2
         )
-    said = refused(run("predict", model, "in/a.png", "--out", "l.png", "--shard", "1/2"), code=2)
-    assert said == "--skip-existing and --shard are for many images; give --out-dir DIR, or leave them out"
+    error = refused(run("predict", model, "in/a.png", "--out", "l.png", "--shard", "1/2"), code=2)
+    assert error == "--skip-existing and --shard are for many images; give --out-dir DIR, or leave them out"
 
 
 def test_images_are_cut_into_tiles(run, refused, make_image, model):
@@ -152,8 +152,8 @@ def test_images_are_cut_into_tiles(run, refused, make_image, model):
     assert score(whole, tiled).mean_ap > 0.98
     assert len(Path("tiled.csv").read_text().splitlines()) == 1 + tiled.max()
     assert read_embeddings(Path("maps.npz")).embeddings.shape[:2] == (200, 200)
-    said = refused(run("predict", model, "image.png", "--out", "tiled.png", "--tile", 60, "--overlap", 40))
-    assert "a tile of 60 pixels has nothing left beside an overlap of 40 on both sides" in said
+    error = refused(run("predict", model, "image.png", "--out", "tiled.png", "--tile", 60, "--overlap", 40))
+    assert "a tile of 60 pixels has nothing left beside an overlap of 40 on both sides" in error
 
 
 def test_predict_takes_the_channel_that_is_chosen(run, make_image, write_rgb, write_coloured, model):
@@ -182,17 +182,17 @@ def test_objects_are_brought_to_the_size_of_the_training(run, disc_image, write_
     write_labels(Path("large/labels/0.png"), enlarged(truth))
     outputs = ("--out", "a.png", "--embeddings", "maps.npz")
     assert run("predict", model, "large/images/0.png", "--diameter", 76, *outputs).exit_code == 0
-    found = read_labels(Path("a.png"))
+    labels = read_labels(Path("a.png"))
     write_png("small.png", pixels)
     assert run("predict", model, "small.png", "--out", "small-labels.png").exit_code == 0
-    assert score(enlarged(read_labels(Path("small-labels.png"))), found, (0.5,)).f1[0] > 0.6
+    assert score(enlarged(read_labels(Path("small-labels.png"))), labels, (0.5,)).f1[0] > 0.6
     # The maps are of the image's size and bring along the settings for objects of this size.
     assert run("cluster", "maps.npz", "--out", "b.png").exit_code == 0
-    assert np.array_equal(read_labels(Path("b.png")), found)
+    assert np.array_equal(read_labels(Path("b.png")), labels)
     assert run("predict", model, "large/images/0.png", "--diameter", 76, "--out-dir", "out").exit_code == 0
-    assert np.array_equal(read_labels(Path("out/0.png")), found)
+    assert np.array_equal(read_labels(Path("out/0.png")), labels)
     result = run("evaluate", model, "--data", data, "--diameter", 76, "--json")
-    assert json.loads(result.stdout)["results"][0]["ap50"] == pytest.approx(score(enlarged(truth), found).ap[0])
+    assert json.loads(result.stdout)["results"][0]["ap50"] == pytest.approx(score(enlarged(truth), labels).ap[0])
 
 
 def test_objects_of_the_trained_size_are_left_alone(run, make_image, model):
@@ -207,7 +207,7 @@ def test_objects_of_another_size_are_told(run, make_image, make_data, model, mon
     labels = np.zeros((48, 48), np.int32)
     labels[2::6, 2::6] = np.arange(1, 65).reshape(8, 8)
     labels = np.maximum(labels, np.roll(labels, 1, 0))
-    monkeypatch.setattr("instseg.inference.tiled.cluster", lambda maps, settings=None: labels)
+    monkeypatch.setattr("instseg.inference.segmentation.cluster", lambda maps, settings=None: labels)
     make_image()
     result = run("predict", model, "image.png", "--out", "labels.png")
     assert (result.exit_code, result.stdout) == (0, "labels.png: 64 instances\n")

@@ -15,8 +15,8 @@ def test_predict_replaces_results_only_when_asked(run, refused, make_image, mode
     make_image()
     Path("out").mkdir()
     Path("out/image.png").write_bytes(b"mine")
-    said = refused(run("predict", model, "image.png", "--out-dir", "out"))
-    assert said == "out holds 1 files; add --overwrite or --skip-existing, or give another folder"
+    error = refused(run("predict", model, "image.png", "--out-dir", "out"))
+    assert error == "out holds 1 files; add --overwrite or --skip-existing, or give another folder"
     assert Path("out/image.png").read_bytes() == b"mine"
     assert run("predict", model, "image.png", "--out-dir", "out", "--overwrite").exit_code == 0
     assert read_labels(Path("out/image.png")).shape == (48, 48)
@@ -28,10 +28,10 @@ def test_predict_never_replaces_the_images(run, refused, make_image, model):
     make_image()
     before = Path("image.png").read_bytes()
     for options in (["--out", "image.png"], ["--out", "labels.png", "--overlay", "./image.png"]):
-        said = refused(run("predict", model, "image.png", *options), code=2)
-        assert said == "image.png is the image itself and would be replaced; give the results another name"
-    said = refused(run("predict", model, "image.png", "--out-dir", ".", "--overwrite"), code=2)
-    assert said == ". holds the images, which results could replace; give another folder"
+        error = refused(run("predict", model, "image.png", *options), code=2)
+        assert error == "image.png is the image itself and would be replaced; give the results another name"
+    error = refused(run("predict", model, "image.png", "--out-dir", ".", "--overwrite"), code=2)
+    assert error == ". holds the images, which results could replace; give another folder"
     assert Path("image.png").read_bytes() == before
 
 
@@ -41,16 +41,16 @@ def test_predict_wants_one_kind_of_target(run, refused, files, make_image):
     either = "expected either --out FILE for one image or --out-dir DIR for many; give one of them"
     assert refused(run("predict", "model", "a.png"), code=2) == either
     assert refused(run("predict", "model", "a.png", "--out", "l.png", "--out-dir", "out"), code=2) == either
-    said = refused(run("predict", "model", "a.png", "b.png", "--out", "l.png"), code=2)
-    assert said == "--out is for one image, but 2 were found; give --out-dir DIR"
-    said = refused(run("predict", "model", "a.png", "--out-dir", "out", "--overlay", "out"), code=2)
-    assert said == "labels, embeddings and pictures cannot share a folder; give each its own"
+    error = refused(run("predict", "model", "a.png", "b.png", "--out", "l.png"), code=2)
+    assert error == "--out is for one image, but 2 were found; give --out-dir DIR"
+    error = refused(run("predict", "model", "a.png", "--out-dir", "out", "--overlay", "out"), code=2)
+    assert error == "labels, embeddings and pictures cannot share a folder; give each its own"
     same = Path("out").absolute()
-    assert refused(run("predict", "model", "a.png", "--out-dir", "out", "--overlay", same), code=2) == said
+    assert refused(run("predict", "model", "a.png", "--out-dir", "out", "--overlay", same), code=2) == error
     Path("more").mkdir()
     make_image("more/a.png")
-    said = refused(run("predict", "model", "a.png", "more", "--out-dir", "out"), code=2)
-    assert said == "1 image names occur twice (a); segment their folders apart"
+    error = refused(run("predict", "model", "a.png", "more", "--out-dir", "out"), code=2)
+    assert error == "1 image names occur twice (a); segment their folders apart"
     assert files() == ["a.png", "b.png", "more/a.png"]
 
 
@@ -107,22 +107,22 @@ BAD_IMAGES = {
 @pytest.mark.parametrize("kind", BAD_IMAGES)
 def test_predict_refuses_bad_images(run, refused, files, write_bad_image, model, kind):
     write_bad_image(kind, Path("bad.png"))
-    said = refused(run("predict", model, "bad.png", "--out", "labels.png"))
-    assert said.startswith(f"cannot read bad.png: {BAD_IMAGES[kind]}")
+    error = refused(run("predict", model, "bad.png", "--out", "labels.png"))
+    assert error.startswith(f"cannot read bad.png: {BAD_IMAGES[kind]}")
     assert files() == ["bad.png"]
 
 
 def test_predict_refuses_other_channels_than_the_model_takes(run, refused, files, write_coloured, model):
     write_coloured("rgb.png")
-    said = refused(run("predict", model, "rgb.png", "--out", "labels.png"))
-    assert said == (
+    error = refused(run("predict", model, "rgb.png", "--out", "labels.png"))
+    assert error == (
         "the image has 3 channels, the model takes 1 channel (gray); "
         "choose some by --channels, such as 2 or gray, or train a model on such images"
     )
-    said = refused(run("predict", model, "rgb.png", "--out", "labels.png", "--channels", "1,2"), code=2)
-    assert said == "--channels 1,2 makes 2 channels, the model takes 1 channel (gray); choose as many"
-    said = refused(run("predict", model, "rgb.png", "--out", "labels.png", "--channels", "4"))
-    assert said == "the image has 3 channels, but --channels 4 takes channel 4"
+    error = refused(run("predict", model, "rgb.png", "--out", "labels.png", "--channels", "1,2"), code=2)
+    assert error == "--channels 1,2 makes 2 channels, the model takes 1 channel (gray); choose as many"
+    error = refused(run("predict", model, "rgb.png", "--out", "labels.png", "--channels", "4"))
+    assert error == "the image has 3 channels, but --channels 4 takes channel 4"
     assert files() == ["rgb.png"]
 
 
@@ -161,8 +161,8 @@ def cut(path, size):
 def test_predict_refuses_damaged_models(run, refused, make_image, copied_model, damage):
     make_image()
     damage(copied_model)
-    said = refused(run("predict", copied_model, "image.png", "--out", "labels.png"))
-    assert re.fullmatch(r"the model model is damaged \(.+\); copy or train it again", said)
+    error = refused(run("predict", copied_model, "image.png", "--out", "labels.png"))
+    assert re.fullmatch(r"the model model is damaged \(.+\); copy or train it again", error)
     assert not Path("labels.png").exists()
 
 
@@ -170,16 +170,16 @@ def test_predict_refuses_a_model_of_another_format(run, refused, make_image, cop
     make_image()
     text = (copied_model / "instseg.json").read_text().replace(f'"format": {FORMAT}', f'"format": {FORMAT + 1}')
     (copied_model / "instseg.json").write_text(text)
-    said = refused(run("predict", copied_model, "image.png", "--out", "labels.png"))
+    error = refused(run("predict", copied_model, "image.png", "--out", "labels.png"))
     expected = (
         f"the model model has format {FORMAT + 1}, this version reads 2 and {FORMAT}; install the version that wrote it"
     )
-    assert said == expected
+    assert error == expected
 
 
 @pytest.mark.parametrize("value", [0, -3, 1e9, "nan", "inf", 0.001])
 def test_a_diameter_out_of_all_proportion_is_refused(run, refused, make_image, model, value):
     make_image()
-    said = refused(run("predict", model, "image.png", "--diameter", value, "--out", "labels.png"), code=2)
-    assert said.startswith(f"--diameter is {float(value)}, expected 2.4 to 608 pixels for a model of objects of 19")
+    error = refused(run("predict", model, "image.png", "--diameter", value, "--out", "labels.png"), code=2)
+    assert error.startswith(f"--diameter is {float(value)}, expected 2.4 to 608 pixels for a model of objects of 19")
     assert not Path("labels.png").exists()

@@ -44,15 +44,15 @@ def test_train_pads_small_images_and_reads_16_bit_rgb_and_binary_masks(
     assert run("predict", "model", "gray.png", "--out", "labels.png").exit_code == 0
 
     # Going on: with another number of iterations, and with nothing else that is different.
-    said = refused(run("train", "model", "--resume", "--batch-size", 2), code=2)
-    assert said.startswith("--batch-size is 2, but model was trained with 1; leave it out to go on, or give --fresh")
-    said = refused(run("train", "model", "--resume", "--network", "large"), code=2)
-    assert said == "--network is another one than that of model; leave it out, or give --fresh"
+    error = refused(run("train", "model", "--resume", "--batch-size", 2), code=2)
+    assert error.startswith("--batch-size is 2, but model was trained with 1; leave it out to go on, or give --fresh")
+    error = refused(run("train", "model", "--resume", "--network", "large"), code=2)
+    assert error == "--network is another one than that of model; leave it out, or give --fresh"
     result = run("train", "model", "--resume")
     assert (result.exit_code, result.stdout) == (0, "")
     assert result.stderr == "model has its 2 iterations; give more by --iterations to go on\n"
-    said = refused(run("train", "model", "--resume", "--iterations", 3, "--data", make_data("gray")), code=2)
-    assert said.startswith("the images have 1 channels, but model was trained on 3; convert them, or train into a new")
+    error = refused(run("train", "model", "--resume", "--iterations", 3, "--data", make_data("gray")), code=2)
+    assert error.startswith("the images have 1 channels, but model was trained on 3; convert them, or train into a new")
     result = run("train", "model", "--resume", "--iterations", 3)
     assert (result.exit_code, result.stdout[:20]) == (0, "model: 3 iterations,")
     # --fresh replaces it.
@@ -71,11 +71,11 @@ def test_train_takes_the_channels_that_are_chosen_and_the_model_keeps_the_choice
     report = run("data", "check", data)
     assert report.exit_code == 1
     assert "channels" in report.stdout
-    said = refused(run("train", "model", "--data", data, "--channels", "green", *EASY))
-    assert said.startswith("data/images/2.png: the image has 1 channel (gray), but --channels green takes channel 2;")
+    error = refused(run("train", "model", "--data", data, "--channels", "green", *EASY))
+    assert error.startswith("data/images/2.png: the image has 1 channel (gray), but --channels green takes channel 2;")
     assert run("data", "check", data, "--channels", "2").exit_code == 1
-    said = refused(run("train", "model", "--data", data, "--channels", "pink", *EASY), code=2)
-    assert said.startswith("--channels is 'pink', expected numbers from 1")
+    error = refused(run("train", "model", "--data", data, "--channels", "pink", *EASY), code=2)
+    assert error.startswith("--channels is 'pink', expected numbers from 1")
     assert "generated discs have one" in refused(run("train", "model", "--channels", "1", *EASY), code=2)
 
     (data / "images/2.png").unlink()
@@ -87,8 +87,8 @@ def test_train_takes_the_channels_that_are_chosen_and_the_model_keeps_the_choice
     stored = json.loads(Path("model/instseg.json").read_text())["model"]
     assert (stored["channels"], stored["channel_choice"]) == (2, "green,1")
     assert run("predict", "model", data / "images/0.png", "--out", "labels.png").exit_code == 0
-    said = refused(run("train", "model", "--resume", "--iterations", 3, "--channels", "3"), code=2)
-    assert said.startswith("--channels is 3, but model was trained on --channels green,1; leave it out")
+    error = refused(run("train", "model", "--resume", "--iterations", 3, "--channels", "3"), code=2)
+    assert error.startswith("--channels is 3, but model was trained on --channels green,1; leave it out")
     assert run("train", "model", "--resume", "--iterations", 3).exit_code == 0
     assert run("evaluate", "model", "--data", data, "--channels", "2,1").exit_code == 0
 
@@ -133,8 +133,8 @@ def test_classes_are_learnt_listed_drawn_and_evaluated(run, refused, make_data):
 
     # Going on and beginning with it.
     (data / "classes.csv").unlink()
-    said = refused(run("train", "model", "--resume", "--iterations", 3), code=2)
-    assert said.startswith("the classes are none, but model was trained on even, odd; mend them")
+    error = refused(run("train", "model", "--resume", "--iterations", 3), code=2)
+    assert error.startswith("the classes are none, but model was trained on even, odd; mend them")
     result = run("train", "other", "--data", data, "--from", "model", "--iterations", 1, *EASY)
     assert result.exit_code == 0
     assert "the classes start fresh: one for all objects" in result.stderr
@@ -185,23 +185,23 @@ def test_resume_takes_the_advice_to_give_data(run, make_data):
 
 
 def test_what_was_kept_for_validation_stays_so_when_images_are_added(run, make_data):
-    def kept():
+    def validation_images():
         return json.loads(Path("model/instseg.json").read_text())["data"]["validation_images"]
 
     make_data(count=5)
     share = ("--validation-share", 0.4)
     assert run("train", "model", "--data", "data", "--iterations", 1, *share, *EASY).exit_code == 0
-    before = kept()
+    before = validation_images()
     assert len(before) == 2
     make_data(count=12)
     assert run("train", "model", "--resume", "--iterations", 2).exit_code == 0
-    assert kept() == before
+    assert validation_images() == before
     # Where none of them is left, others are drawn.
     for name in before:
         for kind in ("images", "labels"):
             Path(f"data/{kind}/{name}.png").unlink()
     assert run("train", "model", "--resume", "--iterations", 3).exit_code == 0
-    assert len(kept()) == 4
+    assert len(validation_images()) == 4
 
 
 STEP = r"iteration \d+/\d+ loss \d+\.\d{4}( \w+ \d+\.\d{4})+ \d+\.\d images/s(, \d+:\d\d left)?"

@@ -89,21 +89,21 @@ def test_train_counts_files_without_partners_and_shows_a_few(run, refused, make_
     data = make_data(count=6)
     for index in range(5):
         (data / f"labels/{index}.png").unlink()
-    said = refused(run("train", "model", "--data", data))
-    assert said == (
+    error = refused(run("train", "model", "--data", data))
+    assert error == (
         "cannot use data: 5 images without labels (0.png, 1.png, 2.png, ...): add their labels or remove them"
     )
 
 
 def test_train_refuses_contradictions(run, refused, files):
-    said = refused(run("train", "model", "--push-margin", 1, "--loss", "overlap"), code=2)
-    assert said == "--push-margin belong to --loss metric; add it, or leave them out"
-    said = refused(run("train", "model", "--push-margin", 1, "--ignore-label", 0), code=2)
-    assert said == "--push-margin, --ignore-label belong to --loss metric; add it, or leave them out"
-    said = refused(run("train", "model", "--iterations", 5, "--minutes", 5), code=2)
-    assert said == "--iterations and --minutes both say when to end; give one of them"
-    said = refused(run("train", "model", "--val", "val"), code=2)
-    assert said == "--val is given without --data; give both, or neither to train on generated discs"
+    error = refused(run("train", "model", "--push-margin", 1, "--loss", "overlap"), code=2)
+    assert error == "--push-margin belong to --loss metric; add it, or leave them out"
+    error = refused(run("train", "model", "--push-margin", 1, "--ignore-label", 0), code=2)
+    assert error == "--push-margin, --ignore-label belong to --loss metric; add it, or leave them out"
+    error = refused(run("train", "model", "--iterations", 5, "--minutes", 5), code=2)
+    assert error == "--iterations and --minutes both say when to end; give one of them"
+    error = refused(run("train", "model", "--val", "val"), code=2)
+    assert error == "--val is given without --data; give both, or neither to train on generated discs"
     assert files() == []
 
 
@@ -111,18 +111,18 @@ def test_train_refuses_places_where_no_model_can_be(run, refused, make_data):
     data = make_data(count=1)
     quick = ("--data", data, "--iterations", 1)
     Path("file").touch()
-    said = refused(run("train", "file", *quick))
-    assert said == "file is a file, expected a model directory; give the directory that train wrote"
-    said = refused(run("train", "file/model", *quick))
-    assert said == "cannot create the folder file/model/generations: file is a file; choose another"
-    said = refused(run("train", data, *quick))
-    assert said == "cannot train into data: it holds other files (images, labels); give a new directory"
+    error = refused(run("train", "file", *quick))
+    assert error == "file is a file, expected a model directory; give the directory that train wrote"
+    error = refused(run("train", "file/model", *quick))
+    assert error == "cannot create the folder file/model/generations: file is a file; choose another"
+    error = refused(run("train", data, *quick))
+    assert error == "cannot train into data: it holds other files (images, labels); give a new directory"
 
 
 def test_train_goes_on_or_begins_anew_only_when_asked(run, refused, model):
     before = sorted(path.name for path in (model / "generations").iterdir())
-    said = refused(run("train", model), code=2)
-    assert said == "model already holds a model; add --resume to go on with it, or --fresh to replace it"
+    error = refused(run("train", model), code=2)
+    assert error == "model already holds a model; add --resume to go on with it, or --fresh to replace it"
     assert sorted(path.name for path in (model / "generations").iterdir()) == before
 
 
@@ -140,24 +140,24 @@ def test_resume_refuses_a_model_that_does_not_say_what_it_learned_from(run, refu
     stored = json.loads((copied_model / "instseg.json").read_text())
     stored["data"] = {}
     (copied_model / "instseg.json").write_text(json.dumps(stored))
-    said = refused(run("train", copied_model, "--resume", "--iterations", 1000), code=2)
-    assert "give --data DIR" in said
+    error = refused(run("train", copied_model, "--resume", "--iterations", 1000), code=2)
+    assert "give --data DIR" in error
 
 
 def test_train_wants_data_for_what_is_said_of_it(run, refused, files):
-    said = refused(run("train", "model", "--connected-components"), code=2)
-    assert said == "--connected-components is given without --data; generated discs have labels"
+    error = refused(run("train", "model", "--connected-components"), code=2)
+    assert error == "--connected-components is given without --data; generated discs have labels"
     assert files() == []
 
 
 def test_a_network_of_another_size_is_no_beginning(run, refused, model):
-    said = refused(run("train", "own", "--from", model, "--network", "large"), code=2)
-    assert said.startswith("--network is another one than that of model; leave it out, or begin with a model of that")
+    error = refused(run("train", "own", "--from", model, "--network", "large"), code=2)
+    assert error.startswith("--network is another one than that of model; leave it out, or begin with a model of that")
     assert not Path("own").exists()
 
 
 def test_a_second_training_stays_out_of_a_model_that_is_being_trained(run, refused, tiny_model):
     shutil.copytree(tiny_model, "model", symlinks=True)
     with training_lock(Path("model")):
-        said = refused(run("train", "model", "--fresh", "--iterations", 1))
-    assert said == "another training is writing to model; wait for it, or give another directory"
+        error = refused(run("train", "model", "--fresh", "--iterations", 1))
+    assert error == "another training is writing to model; wait for it, or give another directory"

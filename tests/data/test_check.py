@@ -171,3 +171,18 @@ def test_the_report_is_ready_for_json(folder):
 def test_a_folder_that_is_none(tmp_path):
     with pytest.raises(InstsegError, match="the folder .*images is missing"):
         check_data(tmp_path, patch_size=16)
+
+
+def test_a_folder_may_be_given_as_text(folder):
+    report = check_data(str(folder(a=(GRAY, SQUARES))))
+    assert report.pairs == 1
+    # By default patches are as large as those of a training by default.
+    assert report.small == 1
+
+
+def test_advice_names_parameters(folder):
+    mixed = check_data(folder(a=(GRAY, SQUARES), b=(np.stack([GRAY] * 3, -1), SQUARES)), patch_size=4)
+    advice = {problem.what.split(" (")[0]: problem.advice for problem in mixed.problems}
+    channels = advice["the images differ in their numbers of channels"]
+    assert channels == "convert all to gray or all to RGB, or give `channels='gray'`"
+    assert check_data(mixed.folder, patch_size=4, channels="gray").usable_for_training

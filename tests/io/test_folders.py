@@ -120,5 +120,5 @@ def test_a_pair_of_a_mask_takes_connected_components(tmp_path):
     pair = Pair("a", tmp_path / "a.png", tmp_path / "b.png")
     write_picture(pair.image, GRAY[:1, :3])
     write_labels(pair.labels, np.array([[255, 0, 255]]))
-    assert "--connected-components" in error_of(read_pair, pair)
+    assert "`connected_components=True`" in error_of(read_pair, pair)
     assert read_pair(pair, connected_components=True)[1].tolist() == [[1, 0, 2]]

@@ -2,7 +2,6 @@ import struct
 import warnings
 import zlib
 
-import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -11,42 +10,12 @@ from PIL import Image
 from instseg.errors import InstsegError, UsageError
 from instseg.io.formats import MAX_PIXELS, ImageFileError, read_header
 from instseg.io.images import read_image, read_planes, write_picture
-from instseg.io.label_images import read_labels, write_labels
-from instseg.preprocessing.normalisation import percentiles
+from instseg.io.label_images import read_labels
 
 RAMP8 = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
 RAMP16 = np.arange(12, dtype=np.uint16).reshape(3, 4) * 5_000
 INSTANCES = np.array([[1, 1, 0, 0], [0, 0, 0, 300], [7, 0, 0, 300]], np.uint16)
 MASK = np.array([[1, 0, 1], [1, 0, 1]], np.uint8)
-
-
-@pytest.fixture
-def png(tmp_path):
-    def write(pixels, name="a.png"):
-        path = tmp_path / name
-        path.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(pixels)))
-        return path
-
-    return write
-
-
-@pytest.fixture
-def tif(tmp_path):
-    def write(pixels, **options):
-        path = tmp_path / "a.tif"
-        tifffile.imwrite(path, pixels, **options)
-        return path
-
-    return write
-
-
-def raw_png(width, height, bits, colour_type, rows, *chunks):
-    def chunk(name, data):
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-    head = struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0)
-    parts = [(b"IHDR", head), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
 
 
 def error_of(call, *args, **options):
@@ -76,12 +45,12 @@ def test_rgb_png_keeps_all_its_bits(png, pixels):
     assert np.array_equal(image, rgb)
 
 
-def test_one_bit_png_becomes_0_and_255(tmp_path):
+def test_one_bit_png_becomes_0_and_255(tmp_path, raw_png):
     (tmp_path / "a.png").write_bytes(raw_png(3, 1, 1, 0, b"\0\xa0"))
     assert read_image(tmp_path / "a.png").tolist() == [[[255], [0], [255]]]
 
 
-def test_palette_png_becomes_rgb(tmp_path):
+def test_palette_png_becomes_rgb(tmp_path, raw_png):
     palette = (b"PLTE", bytes([1, 2, 3, 4, 5, 6]))
     (tmp_path / "a.png").write_bytes(raw_png(2, 1, 8, 3, b"\0\1\0", palette))
     assert read_image(tmp_path / "a.png").tolist() == [[[4, 5, 6], [1, 2, 3]]]
@@ -99,7 +68,7 @@ def test_opaque_alpha_is_dropped_and_other_alpha_refused(png, pixels, channels):
     )
 
 
-def test_a_transparent_colour_of_a_png_is_transparency(tmp_path):
+def test_a_transparent_colour_of_a_png_is_transparency(tmp_path, raw_png):
     (tmp_path / "a.png").write_bytes(raw_png(3, 1, 8, 0, b"\0\0\1\0", (b"tRNS", b"\0\1")))
     assert "transparent pixels (1)" in error_of(read_image, tmp_path / "a.png")
     (tmp_path / "a.png").write_bytes(raw_png(3, 1, 8, 0, b"\0\0\1\0", (b"tRNS", b"\0\2")))
@@ -169,7 +138,7 @@ def test_stack_is_refused_as_image_and_read_as_planes(tif):
     path = tif(stack, photometric="minisblack")
     message = error_of(read_image, path)
     assert message.startswith(f"cannot read {path}: it is a stack of 5 planes of 3 x 4 pixels, expected one image; ")
-    assert "--planes" in message
+    assert "by `planes`" in message
     planes = read_planes(path)
     assert [plane.shape for plane in planes] == [(3, 4, 1)] * 5
     assert np.array_equal(np.stack(planes)[..., 0], stack)
@@ -305,7 +274,7 @@ def test_png_with_a_flipped_bit_is_refused(tmp_path, png):
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5), (8, 9), (17, 13)])
-def test_interlaced_png(tmp_path, bits, shape):
+def test_interlaced_png(tmp_path, raw_png, bits, shape):
     """Adam7 by hand: each pass is a small image of unfiltered rows."""
     values = np.random.default_rng(0).integers(0, 2**bits, shape)
     rows = b""
@@ -324,7 +293,7 @@ def test_interlaced_png(tmp_path, bits, shape):
     assert np.array_equal(read_image(tmp_path / "a.png")[..., 0], values * (255 // (2**bits - 1)))
 
 
-def test_remarks_on_sloppy_pngs_do_not_reach_the_terminal(tmp_path, capfd):
+def test_remarks_on_sloppy_pngs_do_not_reach_the_terminal(tmp_path, raw_png, capfd):
     path = tmp_path / "a.png"
     profile = (b"iCCP", b"x\0\0" + zlib.compress(b"wrong"))
     path.write_bytes(raw_png(3, 1, 8, 0, b"\0\1\2\3" * 3, profile, (b"PLTE", b"123")))
@@ -336,7 +305,7 @@ def test_remarks_on_sloppy_pngs_do_not_reach_the_terminal(tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_headers_that_claim_too_much_are_refused(tmp_path):
+def test_headers_that_claim_too_much_are_refused(tmp_path, raw_png):
     huge = tmp_path / "huge.png"
     huge.write_bytes(raw_png(100_000, 100_000, 16, 0, b""))
     message = error_of(read_image, huge)
@@ -365,106 +334,6 @@ def test_pillows_own_limit_is_neither_met_nor_changed(tmp_path, monkeypatch):
 # Labels
 
 
-def test_labels_are_read_as_they_are(png, tif):
-    for path in (png(INSTANCES), tif(INSTANCES), tif(INSTANCES.astype(np.int64))):
-        labels = read_labels(path)
-        assert labels.dtype == np.int32
-        assert np.array_equal(labels, INSTANCES)
-
-
-def test_labels_of_few_bits_are_not_stretched(tmp_path):
-    (tmp_path / "a.png").write_bytes(raw_png(4, 1, 4, 0, b"\0\x12\x0f"))
-    assert read_labels(tmp_path / "a.png").tolist() == [[1, 2, 0, 15]]
-
-
-def test_labels_beyond_int32_are_renumbered(tif):
-    labels = np.array([[0, 4_000_000_000, 5]], np.uint32)
-    assert read_labels(tif(labels)).tolist() == [[0, 1, 2]]
-
-
-def test_negative_labels_are_refused(tif):
-    assert "negative value -1; make labels 0 for" in error_of(read_labels, tif(np.array([[-1, 2]], np.int16)))
-
-
-def test_empty_labels_are_fine(png):
-    assert read_labels(png(np.zeros((2, 2), np.uint8))).tolist() == [[0, 0], [0, 0]]
-
-
-def test_labels_in_colours_floats_or_with_alpha_are_refused(tmp_path, png, tif):
-    assert "it has 3 channels (RGB), expected gray labels; save one gray" in error_of(
-        read_labels, png(np.stack([RAMP8] * 3, -1))
-    )
-    assert "it has an alpha channel" in error_of(read_labels, png(np.stack([RAMP8] * 2, -1)))
-    assert "its values are float32, expected integer labels; save" in error_of(
-        read_labels, tif(RAMP8.astype(np.float32))
-    )
-    Image.fromarray(RAMP8).convert("P").save(tmp_path / "p.png")
-    assert "palette image, expected gray labels; save the palette's indices" in error_of(
-        read_labels, tmp_path / "p.png"
-    )
-    Image.fromarray(RAMP8).save(tmp_path / "a.jpg")
-    assert "it is a JPEG, which does not keep labels' values" in error_of(read_labels, tmp_path / "a.jpg")
-    (tmp_path / "t.png").write_bytes(raw_png(3, 1, 8, 0, b"\0\0\1\0", (b"tRNS", b"\0\1")))
-    assert "it has transparency" in error_of(read_labels, tmp_path / "t.png")
-
-
-@pytest.mark.parametrize("value", [1, 7, 255])
-def test_binary_masks_are_refused(png, value):
-    path = png(MASK * np.uint8(value))
-    message = error_of(read_labels, path)
-    assert f"binary mask ({value} is its only value besides 0, in 2 pieces), expected a number for each" in message
-    assert "--connected-components" in message
-    assert read_labels(path, connected_components=True).tolist() == [[1, 0, 2], [1, 0, 2]]
-
-
-def test_one_piece_is_an_instance_unless_its_value_is_that_of_masks(tmp_path, png, tif):
-    piece = np.array([[0, 1], [1, 0]], np.uint8)
-    assert read_labels(png(piece * 9)).tolist() == [[0, 9], [9, 0]]
-    for path in (png(piece * 255), png(piece * np.uint16(65_535), "b.png"), tif(piece > 0)):
-        assert "binary mask" in error_of(read_labels, path)
-        assert read_labels(path, connected_components=True).tolist() == [[0, 1], [1, 0]]
-    (tmp_path / "c.png").write_bytes(raw_png(3, 1, 1, 0, b"\0\x40"))
-    assert "binary mask (255 is" in error_of(read_labels, tmp_path / "c.png")
-
-
-def test_connected_components_split_every_value(png):
-    labels = np.array([[3, 3, 8], [0, 0, 0], [3, 0, 8]], np.uint8)
-    assert read_labels(png(labels), connected_components=True).tolist() == [[1, 1, 2], [0, 0, 0], [3, 0, 4]]
-
-
-# Writing
-
-
-@pytest.mark.parametrize("name", ["a.png", "a.PNG", "a.tif", "a.tiff"])
-def test_labels_come_back(tmp_path, name):
-    write_labels(tmp_path / name, INSTANCES.astype(np.int32))
-    assert np.array_equal(read_labels(tmp_path / name), INSTANCES)
-    found = read_header(tmp_path / name)
-    assert found.bits == (16 if name.lower().endswith("png") else 32)
-    assert list(tmp_path.iterdir()) == [tmp_path / name]
-
-
-def test_labels_beyond_16_bit_go_to_tiff_only(tmp_path):
-    labels = np.array([[0, 65_536]], np.int32)
-    message = error_of(write_labels, tmp_path / "a.png", labels)
-    assert f"label 65536 does not fit into 16-bit PNG (up to 65535); write {tmp_path / 'a.tif'} instead" in message
-    write_labels(tmp_path / "a.tif", labels)
-    assert read_labels(tmp_path / "a.tif").tolist() == [[0, 65_536]]
-    assert "does not fit into 32 bit" in error_of(write_labels, tmp_path / "a.tif", labels.astype(np.int64) << 20)
-
-
-def test_labels_to_other_suffixes_or_places_are_refused(tmp_path):
-    assert "labels are written as .png, .tif or .tiff; choose" in error_of(write_labels, tmp_path / "a.jpg", INSTANCES)
-    assert "does not exist; create it first" in error_of(write_labels, tmp_path / "no" / "a.png", INSTANCES)
-
-
-def test_what_is_no_label_image_is_not_written(tmp_path):
-    with pytest.raises(UsageError, match="float64 of shape"):
-        write_labels(tmp_path / "a.png", np.ones((2, 2)))
-    with pytest.raises(UsageError, match="negative value -3"):
-        write_labels(tmp_path / "a.png", np.array([[-3]]))
-
-
 @pytest.mark.parametrize("picture", [RAMP8, RAMP16, np.stack([RAMP8, RAMP8 + 1, RAMP8 + 2], -1)])
 def test_pictures_come_back(tmp_path, picture):
     write_picture(tmp_path / "a.png", picture)
@@ -475,33 +344,6 @@ def test_other_pictures_are_refused(tmp_path):
     with pytest.raises(UsageError, match="expected .* uint8"):
         write_picture(tmp_path / "a.png", np.zeros((2, 2)))
     assert "a name that ends in .png" in error_of(write_picture, tmp_path / "a.tif", RAMP8)
-
-
-# Percentiles
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 2, 1), (7, 5, 3), (64, 50, 2)])
-def test_percentiles_equal_numpys(dtype, shape):
-    image = (np.random.default_rng(0).random(shape) * 250).astype(dtype)
-    for low, high in [(1.0, 99.8), (0, 100), (33.3, 50)]:
-        found = percentiles(image, low, high)
-        expected = np.percentile(image, [low, high], axis=(0, 1)).astype(np.float32)
-        assert np.array_equal(found, expected)
-        assert found[0].dtype == np.float32
-
-
-def test_percentiles_by_hand():
-    low, high = percentiles(np.array([[[0, 10], [100, 20]]], np.uint16), 25, 100)
-    assert low.tolist() == [25, 12.5]
-    assert high.tolist() == [100, 20]
-
-
-def test_percentiles_refuse_other_shapes_and_numbers():
-    with pytest.raises(UsageError, match="expected"):
-        percentiles(RAMP8)
-    with pytest.raises(UsageError, match="expected 0 to 100"):
-        percentiles(RAMP8[..., None], -1, 50)
 
 
 def test_errors_carry_their_parts(tmp_path):

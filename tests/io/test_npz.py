@@ -146,7 +146,7 @@ def test_missing_keys_are_named(npz, name):
         ({"settings": np.array("[1]")}, "'settings' is no JSON object"),
         ({"settings": np.array(7)}, "'settings' is no JSON object"),
         ({"settings": np.array('{"colour": 1}')}, "unknown ClusterSettings value 'colour'"),
-        ({"settings": np.array('{"min_size": 0}')}, "--min-size is 0, expected a number above 0"),
+        ({"settings": np.array('{"min_size": 0}')}, "min_size is 0, expected a number above 0"),
         ({"settings": np.array('{"min_size": null}')}, "value 'min_size' is None, expected"),
         ({"settings": np.array('{"bandwidth": "1"}')}, "'settings' holds a value of another type"),
     ],

@@ -1,27 +1,16 @@
-"""Images that are read part by part hold what they hold when they are read at once."""
+"""Parts of TIFF images are those of the image that is read at once."""
 
 from contextlib import closing
-from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
-from typer.testing import CliRunner
 
-import instseg
-from instseg.cli import app
-from instseg.data.discs import draw_discs
-from instseg.evaluation.metrics import score
-from instseg.inference.label_store import LabelsOnDisk
-from instseg.inference.options import PredictOptions
-from instseg.inference.tiled import segment
-from instseg.io.formats import ImageFileError, read_header
+from instseg.io.formats import ImageFileError
 from instseg.io.images import read_image
-from instseg.io.label_images import STRIP_ROWS, read_labels, write_labels, write_labels_streamed
-from instseg.io.pixel_size import PixelGeometry, read_pixel_geometry
+from instseg.io.pixel_size import PixelGeometry
 from instseg.io.tiff import TiffReader, supports_region_reads
-from instseg.preprocessing.normalisation import estimate_percentiles, percentiles
-from instseg.settings import DiscSettings, TileSettings
 from instseg.tiling.grid import Box
 
 RNG = np.random.default_rng(3)
@@ -32,7 +21,10 @@ WRITTEN = {
     "strips": {"rowsperstrip": 7},
     "deflated": {"compression": "zlib", "rowsperstrip": 13},
     "lzw-predicted": {"compression": "lzw", "predictor": True},
+    "one-strip": {"compression": "zlib", "rowsperstrip": 70},
+    "big-endian-deflated": {"compression": "zlib", "byteorder": ">", "rowsperstrip": 16},
     "tiles": {"tile": (16, 32)},
+    "big-endian-tiles": {"tile": (16, 32), "byteorder": ">"},
     "tiles-deflated": {"tile": (32, 16), "compression": "zlib"},
     "bigtiff": {"tile": (32, 32), "bigtiff": True},
 }
@@ -51,10 +43,11 @@ def test_parts_are_parts_of_the_whole(tmp_path, kind, dtype):
         path = tmp_path / f"{channels}.tif"
         photometric = "rgb" if channels == 3 else "minisblack"
         tifffile.imwrite(path, image.squeeze(), photometric=photometric, **WRITTEN[kind])
-        with closing(TiffReader(path)) as source:
-            assert source.shape == image.shape
+        with closing(TiffReader(path)) as reader:
+            assert (reader.shape, reader.dtype) == (image.shape, dtype)
+            assert reader.dtype.isnative
             for box in BOXES:
-                part = source.read(box)
+                part = reader.read(box)
                 np.testing.assert_array_equal(part, read_image(path)[box.top : box.bottom, box.left : box.right])
                 assert part.dtype == dtype
                 assert part.dtype.isnative
@@ -65,18 +58,130 @@ def test_of_a_pyramid_the_finest_level_is_read(tmp_path):
     with tifffile.TiffWriter(tmp_path / "p.ome.tif") as file:
         file.write(image, subifds=1, tile=(16, 16))
         file.write(image[::2, ::2], subfiletype=1, tile=(16, 16))
-    with closing(TiffReader(tmp_path / "p.ome.tif")) as source:
-        np.testing.assert_array_equal(source.read(Box(0, 0, 70, 90))[..., 0], image)
+    with closing(TiffReader(tmp_path / "p.ome.tif")) as reader:
+        np.testing.assert_array_equal(reader.read(Box(0, 0, 70, 90))[..., 0], image)
 
 
-def test_few_pieces_are_kept(tmp_path, monkeypatch):
+def split_jpeg(data):
+    """The tables of a JPEG, as a stream of their own, and what is left without them."""
+    tables, rest, at = b"", b"\xff\xd8", 2
+    while data[at + 1] != 0xDA:
+        size = 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        if data[at + 1] in (0xDB, 0xC4):
+            tables += data[at : at + size]
+        else:
+            rest += data[at : at + size]
+        at += size
+    return b"\xff\xd8" + tables + b"\xff\xd9", rest + data[at:]
+
+
+def test_jpeg_tiles_share_their_tables(tmp_path):
+    image = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64, 1) // 16
+    image = np.concatenate([image, image.swapaxes(0, 1), 255 - image], axis=-1).astype(np.uint8)
+    tiles = [image[top : top + 32, left : left + 32] for top in (0, 32) for left in (0, 32)]
+    parts = [split_jpeg(imagecodecs.jpeg8_encode(tile, level=90, subsampling="444")) for tile in tiles]
+    assert len({tables for tables, _ in parts}) == 1
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        iter([rest for _, rest in parts]),
+        shape=image.shape,
+        dtype=np.uint8,
+        tile=(32, 32),
+        compression="jpeg",
+        photometric="ycbcr",
+        subsampling=(1, 1),
+        extratags=[(347, 7, len(parts[0][0]), parts[0][0], True)],
+    )
+    whole = read_image(tmp_path / "a.tif")
+    np.testing.assert_allclose(whole.astype(int), image, atol=12)
+    with closing(TiffReader(tmp_path / "a.tif")) as reader:
+        for box in (Box(0, 0, 64, 64), Box(20, 30, 41, 35)):
+            np.testing.assert_array_equal(reader.read(box), whole[box.top : box.bottom, box.left : box.right])
+
+
+def test_tiles_that_were_never_written_are_zeros(tmp_path):
+    image = pixels(dtype=np.uint16)[:64, :64, 0]
+    tiles = [image[:32, :32], None, None, image[32:, 32:]]
+    options = {
+        "shape": (64, 64),
+        "dtype": np.uint16,
+        "tile": (32, 32),
+        "compression": "zlib",
+        "photometric": "minisblack",
+    }
+    # What GDAL calls the value of missing pixels is no value of pixels.
+    tag = (42113, "s", 0, "7", True)
+    tifffile.imwrite(tmp_path / "a.tif", iter(tiles), extratags=[tag], **options)
+    expected = image.copy()
+    expected[:32, 32:] = expected[32:, :32] = 0
+    with closing(TiffReader(tmp_path / "a.tif")) as reader:
+        np.testing.assert_array_equal(reader.read(Box(0, 0, 64, 64))[..., 0], expected)
+        np.testing.assert_array_equal(reader.read(Box(20, 40, 50, 60))[..., 0], expected[20:50, 40:60])
+
+
+def decoded_keys(monkeypatch):
+    """The keys of the chunks that tifffile decodes from now on."""
+    from tifffile.zarr import ZarrTiffStore
+
+    keys, get = [], ZarrTiffStore.get
+
+    async def counting(self, key, *arguments):
+        keys.append(key)
+        return await get(self, key, *arguments)
+
+    monkeypatch.setattr(ZarrTiffStore, "get", counting)
+    return keys
+
+
+def test_chunks_are_decoded_once_while_the_cache_has_space(tmp_path, monkeypatch):
     image = pixels(dtype=np.uint8)[..., 0]
     tifffile.imwrite(tmp_path / "a.tif", image, tile=(16, 16), compression="zlib")
-    monkeypatch.setattr("instseg.io.tiff._KEPT_BYTES", 3 * 256)
-    with closing(TiffReader(tmp_path / "a.tif")) as source:
+    with closing(TiffReader(tmp_path / "a.tif")) as reader:
+        keys = decoded_keys(monkeypatch)
         for box in BOXES * 2:
-            np.testing.assert_array_equal(source.read(box)[..., 0], image[box.top : box.bottom, box.left : box.right])
-            assert len(source._cache) <= 3
+            reader.read(box)
+        assert sorted(keys) == sorted({f"{row}.{column}" for row in range(5) for column in range(6)})
+
+
+def test_few_chunks_are_kept(tmp_path, monkeypatch):
+    image = pixels(dtype=np.uint8)[..., 0]
+    tifffile.imwrite(tmp_path / "a.tif", image, tile=(16, 16), compression="zlib")
+    monkeypatch.setattr("instseg.io.tiff._CACHE_BYTES", 3 * 256)
+    with closing(TiffReader(tmp_path / "a.tif")) as reader:
+        keys = decoded_keys(monkeypatch)
+        for column in (0, 1, 2, 0, 3, 0, 1):
+            box = Box(2, 16 * column, 9, 16 * column + 5)
+            np.testing.assert_array_equal(reader.read(box)[..., 0], image[box.top : box.bottom, box.left : box.right])
+        # The fourth tile takes the place of the second, which was read longest ago.
+        assert keys == ["0.0", "0.1", "0.2", "0.3", "0.1"]
+
+
+def test_a_chunk_larger_than_the_cache_is_kept(tmp_path, monkeypatch):
+    image = pixels(dtype=np.uint8)[..., 0]
+    tifffile.imwrite(tmp_path / "a.tif", image, rowsperstrip=70, compression="zlib")
+    monkeypatch.setattr("instseg.io.tiff._CACHE_BYTES", 100)
+    with closing(TiffReader(tmp_path / "a.tif")) as reader:
+        keys = decoded_keys(monkeypatch)
+        for box in BOXES:
+            np.testing.assert_array_equal(reader.read(box)[..., 0], image[box.top : box.bottom, box.left : box.right])
+        assert keys == ["0.0"]
+
+
+def test_parts_are_no_views_of_the_file(tmp_path):
+    image = pixels(dtype=np.uint8)[..., 0]
+    tifffile.imwrite(tmp_path / "a.tif", image)
+    with closing(TiffReader(tmp_path / "a.tif")) as reader:
+        part = reader.read(Box(0, 0, 70, 90))
+        part[...] = 0
+        assert type(part) is np.ndarray
+        np.testing.assert_array_equal(reader.read(Box(0, 0, 70, 90))[..., 0], image)
+
+
+def test_the_geometry_is_that_of_the_file(tmp_path):
+    options = {"resolution": (1e4, 2e4), "resolutionunit": "CENTIMETER"}
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((40, 50), np.uint8), photometric="minisblack", **options)
+    with closing(TiffReader(str(tmp_path / "a.tif"))) as reader:
+        assert reader.geometry == PixelGeometry((5e-5, 1e-4), None, "centimeter")
 
 
 @pytest.mark.parametrize(
@@ -97,7 +202,7 @@ def test_what_is_not_read_in_parts(tmp_path, options):
         TiffReader(tmp_path / "a.tif")
 
 
-@pytest.mark.parametrize("kind", ["contiguous", "tiles", "tiles-deflated"])
+@pytest.mark.parametrize("kind", ["contiguous", "tiles", "tiles-deflated", "lzw-predicted"])
 def test_a_file_that_ends_too_early_is_named(tmp_path, kind):
     path = tmp_path / "cut.tif"
     tifffile.imwrite(path, RNG.integers(0, 255, (300, 400), np.uint8), **WRITTEN[kind])
@@ -106,133 +211,24 @@ def test_a_file_that_ends_too_early_is_named(tmp_path, kind):
     data = path.read_bytes()
     # The directory of these files comes before the pixels.
     path.write_bytes(data[: max(last + 10, len(data) // 2)])
-    with (
-        closing(TiffReader(path)) as source,
-        pytest.raises(ImageFileError, match=r"cannot read .*cut.tif: it is damaged or cut off"),
+    with pytest.raises(
+        ImageFileError, match=r"cannot read .*cut.tif: it is damaged or cut off \(it ends before its last"
     ):
-        source.read(Box(0, 0, 300, 400))
+        TiffReader(path)
 
 
-def test_levels_are_those_of_the_whole_nearly():
-    image = draw_discs(np.random.default_rng(0), DiscSettings(size=3000, min_discs=2000, max_discs=2000))[0][..., None]
-    found = estimate_percentiles(image.shape[:2], lambda box: image[box.top : box.bottom, box.left : box.right])
-    np.testing.assert_allclose(found, percentiles(image), rtol=0.03)
-    small = image[:40, :50]
-    found = estimate_percentiles((40, 50), lambda box: small[box.top : box.bottom, box.left : box.right])
-    np.testing.assert_allclose(found, np.percentile(small[::2, ::2], [1, 99.8])[:, None], rtol=1e-5)
-
-
-def test_labels_are_written_band_by_band(tmp_path):
-    labels = RNG.integers(0, 100_000, (STRIP_ROWS + 300, 700)).astype(np.int32)
-    bands = (labels[top : top + STRIP_ROWS] for top in range(0, len(labels), STRIP_ROWS))
-    write_labels_streamed(tmp_path / "labels.tif", labels.shape, bands)
-    np.testing.assert_array_equal(read_labels(tmp_path / "labels.tif"), labels)
-    assert [path.name for path in tmp_path.iterdir()] == ["labels.tif"]
-    assert read_header(tmp_path / "labels.tif").dtype == "uint32"
-
-
-@pytest.fixture
-def large(tmp_path, monkeypatch):
-    """An image that counts as large, in a folder of its own."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("instseg.io.source.STREAMING_PIXELS", 1000)
-    image = draw_discs(np.random.default_rng(2), DiscSettings(size=300, min_discs=50, max_discs=50))[0]
-    tifffile.imwrite("large.tif", image, tile=(64, 64), compression="zlib")
-    return image
-
-
-TILES = TileSettings(tile=128, overlap=40)
-
-
-def test_a_source_is_segmented_as_an_image_is(tiny_model, large):
-    model = instseg.load(tiny_model)
-    source = TiffReader(Path("large.tif"))
-    found = segment(model, source, PredictOptions(tiles=TILES, workspace=Path()))
-    assert isinstance(found.labels, LabelsOnDisk)
-    assert found.labels.shape == (300, 300)
-    whole = segment(model, large, PredictOptions(tiles=TILES, measure=True))
-    # Levels are from every second pixel, and so a little others.
-    assert score(whole.array, found.array).mean_ap > 0.95
-    assert len(found.instances) == found.array.max() > 20
-    np.testing.assert_array_equal(found.instances.area, np.bincount(found.array.ravel())[1:])
-    for rows in (1, 7, 300, 1000):
-        np.testing.assert_array_equal(np.concatenate(list(found.labels.bands(rows))), found.array)
-    assert [path.name for path in Path().iterdir()] == ["large.tif"]
-
-
-def run(*arguments):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
-
-
-def test_the_command_segments_what_is_too_large_for_memory(tiny_model, large):
-    options = ("--tile", 128, "--overlap", 40, "--scores", "scores.csv")
-    done = run("predict", tiny_model, "large.tif", "--out", "labels.tif", *options)
-    assert done.exit_code == 0, done.stderr
-    labels = read_labels(Path("labels.tif"))
-    assert labels.shape == (300, 300)
-    assert done.stdout == f"labels.tif: {labels.max()} instances\n"
-    assert len(Path("scores.csv").read_text().splitlines()) == 1 + labels.max()
-    assert sorted(path.name for path in Path().iterdir()) == ["labels.tif", "large.tif", "scores.csv"]
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (("--out", "labels.png"), "large.tif is read part by part, and its labels are written so, as TIFF"),
-        (("--out", "labels.tif", "--overlay", "o.png"), "which --overlay cannot be; leave it out"),
-        (("--out", "labels.tif", "--embeddings", "e.npz"), "which --embeddings cannot be; leave it out"),
-    ],
-)
-def test_what_a_large_image_cannot_have(tiny_model, large, options, message):
-    refused = run("predict", tiny_model, "large.tif", *options)
-    assert refused.exit_code == 1
-    assert message in refused.stderr
-    assert [path.name for path in Path().iterdir()] == ["large.tif"]
-
-
-PLACES = {
-    "inches": ({"resolution": (254.0, 508.0), "resolutionunit": "INCH"}, (0.01, 0.005)),
-    "centimetres": ({"resolution": (1e4, 2e4), "resolutionunit": "CENTIMETER"}, (1e-4, 5e-5)),
-    "imagej": ({"imagej": True, "resolution": (2.0, 4.0), "metadata": {"unit": "um"}}, (5e-5, 2.5e-5)),
-    "ome": (
-        {
-            "ome": True,
-            "metadata": {
-                "axes": "YX",
-                "PhysicalSizeX": 0.5,
-                "PhysicalSizeXUnit": "µm",
-                "PhysicalSizeY": 250.0,
-                "PhysicalSizeYUnit": "nm",
-            },
-        },
-        (5e-5, 2.5e-5),
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", PLACES)
-def test_the_size_of_pixels_goes_from_the_image_to_its_labels(tiny_model, tmp_path, monkeypatch, kind):
-    monkeypatch.chdir(tmp_path)
-    options, size = PLACES[kind]
-    tifffile.imwrite("a.tif", np.zeros((40, 50), np.uint8), photometric="minisblack", **options)
-    assert read_pixel_geometry(Path("a.tif")).pixel_size == pytest.approx(size)
-    assert run("predict", tiny_model, "a.tif", "--out", "labels.tif").exit_code == 0
-    assert read_pixel_geometry(Path("labels.tif")).pixel_size == pytest.approx(size)
-    assert read_pixel_geometry(Path("labels.tif")).position is None
-
-
-def test_positions_go_along(tmp_path):
-    path, again = tmp_path / "a.tif", tmp_path / "b.tif"
-    where = PixelGeometry((1e-4, 2e-4), (1.25, 0.0078125))
-    write_labels_streamed(path, (40, 50), iter([np.ones((40, 50), np.int32)]), where)
-    assert read_pixel_geometry(path).position == (1.25, 0.0078125)
-    write_labels(again, np.ones((40, 50), np.int32), read_pixel_geometry(path))
-    assert read_pixel_geometry(again).position == (1.25, 0.0078125)
-    assert read_pixel_geometry(again).pixel_size == pytest.approx(where.pixel_size)
-
-
-def test_what_says_nothing_of_its_pixels(tmp_path):
-    tifffile.imwrite(tmp_path / "a.tif", np.zeros((4, 5), np.uint8))
-    write_labels(tmp_path / "a.png", np.ones((4, 5), np.int32))
-    assert read_pixel_geometry(tmp_path / "a.tif") is None
-    assert read_pixel_geometry(tmp_path / "a.png") is None
+@pytest.mark.parametrize("kind", ["tiles-deflated", "deflated", "one-strip"])
+def test_a_damaged_chunk_is_named_when_it_is_read(tmp_path, kind):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, pixels()[..., 0], **WRITTEN[kind])
+    with tifffile.TiffFile(path) as tiff:
+        page = tiff.pages[0]
+        begin, size = page.dataoffsets[-1], page.databytecounts[-1]
+    data = bytearray(path.read_bytes())
+    data[begin : begin + size] = bytes(size)
+    path.write_bytes(data)
+    with (
+        closing(TiffReader(path)) as reader,
+        pytest.raises(ImageFileError, match=r"cannot read .*a.tif: it is damaged or cut off"),
+    ):
+        reader.read(Box(0, 0, 70, 90))

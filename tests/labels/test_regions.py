@@ -3,7 +3,13 @@ import pytest
 from scipy import ndimage
 
 from instseg.errors import UsageError
-from instseg.labels.regions import connected_components, fill_holes, relabel_sequential
+from instseg.labels.regions import (
+    connected_components,
+    dense_labels,
+    equivalent_diameter,
+    fill_holes,
+    relabel_sequential,
+)
 
 
 def test_pieces_are_numbered_in_raster_order_and_split_by_value():
@@ -119,3 +125,38 @@ def test_a_hole_with_another_instance_in_it_or_at_the_edge_is_none():
     np.testing.assert_array_equal(fill_holes(ring[1:]), ring[1:])
     np.testing.assert_array_equal(fill_holes(ring), np.full((7, 7), 7))
     assert fill_holes(np.zeros((0, 4), np.int32)).shape == (0, 4)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.uint64])
+@pytest.mark.parametrize("factor", [1, 10])
+def test_dense_labels_are_numbered_in_their_own_order(dtype, factor):
+    # Labels far larger than the image are sorted, others counted.
+    labels = np.array([[0, 9, 9], [4, 4, 9], [0, 25, 0]], dtype) * dtype(factor)
+    ids, numbers = dense_labels(labels)
+    assert ids.tolist() == [4 * factor, 9 * factor, 25 * factor]
+    assert ids.dtype == dtype
+    assert numbers.tolist() == [[0, 2, 2], [1, 1, 2], [0, 3, 0]]
+    assert numbers.dtype == np.int32
+
+
+@pytest.mark.parametrize("large", [1, 1000])
+def test_dense_labels_without_background_or_without_instances(large):
+    ids, numbers = dense_labels(np.array([[2, 1]]) * large)
+    assert (ids.tolist(), numbers.tolist()) == ([large, 2 * large], [[2, 1]])
+    ids, numbers = dense_labels(np.zeros((2, 1), np.int32))
+    assert (ids.tolist(), numbers.tolist()) == ([], [[0], [0]])
+    ids, numbers = dense_labels(np.zeros((0, 3), np.int32))
+    assert (ids.size, numbers.shape, numbers.dtype) == (0, (0, 3), np.int32)
+
+
+def test_huge_labels_become_dense():
+    ids, numbers = dense_labels(np.array([[0, 2**63, 2**62, 2**63]], np.uint64))
+    assert ids.tolist() == [2**62, 2**63]
+    assert numbers.tolist() == [[0, 2, 1, 2]]
+
+
+def test_equivalent_diameters():
+    diameters = equivalent_diameter(np.array([0, 3, 12]))
+    np.testing.assert_allclose(diameters, [0, 2 * (3 / np.pi) ** 0.5, 4 * (3 / np.pi) ** 0.5])
+    assert diameters.dtype == np.float64
+    assert equivalent_diameter(np.pi / 4) == 1

@@ -95,13 +95,14 @@ def test_a_layer_that_the_model_does_not_have_starts_fresh(name, inserted):
     )
 
 
-def test_a_layer_that_only_the_model_has_is_left_out(tiny_model, inserted, tmp_path, tiny_plan, tiny_discs):
+def test_a_layer_that_only_the_model_has_is_left_out_and_said(inserted, monkeypatch, tmp_path, tiny_plan, tiny_discs):
     plan = tiny_plan(1)
     list(iter_training(tmp_path / "longer", plan, disc_data(plan.train, tiny_discs)))
-    shorter = build_network(plan.model)
-    weights = read_weights(tmp_path / "longer")
-    assert weights.keys() == named_variables(shorter).keys()
-    pytest.MonkeyPatch().undo()
+    monkeypatch.undo()
+    network = build_network(plan.model)
+    weights, changes = transfer_weights(tmp_path / "longer", network, plan.model)
+    assert weights.keys() == named_variables(network).keys()
+    assert changes == ("layers of the model are left out: decoder0_upsample_extra, decoder0_upsample_extra_norm",)
 
 
 @pytest.mark.parametrize("name", FORMATS)

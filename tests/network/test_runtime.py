@@ -67,6 +67,21 @@ def test_a_model_in_bfloat16_needs_a_machine_made_for_it(tmp_path, monkeypatch, 
     assert instseg.load(tiny_model, precision="float32").settings.channels == 1
 
 
+def test_numbers_of_threads_have_bounds():
+    for threads in (None, 1, 1024):
+        runtime.check_threads(threads)
+    for threads in (0, -1, 1025):
+        with pytest.raises(UsageError, match=f"^threads is {threads}, expected a number above 0 and up to 1024"):
+            runtime.load_tensorflow(threads)
+
+
+def test_threads_of_a_tensorflow_that_runs_cannot_be_changed():
+    tf.zeros(1).numpy()
+    other = tf.config.threading.get_intra_op_parallelism_threads() + 1
+    with pytest.raises(UsageError, match=f"^threads is {other}, but TensorFlow already runs in this process"):
+        runtime.load_tensorflow(other)
+
+
 def test_bfloat16_is_almost_the_same_and_leaves_other_models_alone(tiny_model):
     if runtime.default_precision() != "bfloat16":
         pytest.skip("this machine has no instructions for bfloat16")

@@ -1,0 +1,78 @@
+"""Contingency tables and matches worked out by hand; scores compare them with a slow reference."""
+
+import numpy as np
+import pytest
+
+from instseg.errors import InstsegError
+from instseg.labels.matching import contingency_table, match
+
+TRUTH = np.array(
+    [
+        [1, 1, 0, 2],
+        [1, 1, 0, 2],
+        [3, 3, 3, 0],
+    ],
+    np.int32,
+)
+# 7 is 1 without a pixel (IoU 3/4), 8 is 2 with one more (2/3), 9 lies half on 3 (1/3).
+PREDICTED = np.array(
+    [
+        [7, 7, 0, 8],
+        [7, 0, 8, 8],
+        [0, 0, 9, 0],
+    ],
+    np.int32,
+)
+
+
+def test_contingency_table_by_hand() -> None:
+    table = contingency_table(TRUTH, PREDICTED)
+    assert table.truth_ids.tolist() == [1, 2, 3]
+    assert table.predicted_ids.tolist() == [7, 8, 9]
+    assert table.truth_areas.tolist() == [4, 2, 3]
+    assert table.predicted_areas.tolist() == [3, 3, 1]
+    assert table.truth_index.tolist() == table.predicted_index.tolist() == [0, 1, 2]
+    assert table.intersection.tolist() == [3, 2, 1]
+    assert table.iou.tolist() == [3 / 4, 2 / 3, 1 / 3]
+
+
+def test_match_by_hand() -> None:
+    matches = match(TRUTH, PREDICTED, 0.5)
+    assert matches.truth_ids.tolist() == [1, 2]
+    assert matches.predicted_ids.tolist() == [7, 8]
+    assert matches.iou.tolist() == [3 / 4, 2 / 3]
+
+
+def test_more_pairs_go_before_better_ones() -> None:
+    # Greedy would give prediction 5 to truth 1 (IoU 4/7) and leave truth 2 alone (its only partner is 5).
+    truth = np.array([[1] * 5 + [2] * 2])
+    predicted = np.array([[6] * 1 + [5] * 6])
+    np.testing.assert_allclose(sorted(contingency_table(truth, predicted).iou), [1 / 5, 2 / 6, 4 / 7])
+    matches = match(truth, predicted, 0.2)
+    assert list(zip(matches.truth_ids, matches.predicted_ids, strict=True)) == [(1, 6), (2, 5)]
+
+
+def test_of_equal_numbers_the_larger_sum_of_iou_wins() -> None:
+    truth, predicted = np.array([[1] * 10]), np.array([[4] * 3 + [5] * 4 + [6] * 3])
+    assert match(truth, predicted, 0.1).predicted_ids.tolist() == [5]
+
+
+def test_predictions_on_ignored_instances():
+    table = contingency_table(np.array([[1, 1, 0, 2]]), np.array([[5, 5, 5, 6]]))
+    assert table.ignored(np.array([True, False])).tolist() == [True, False]
+    # Half of its pixels are not more than half.
+    table = contingency_table(np.array([[1, 1, 0, 0]]), np.array([[5, 5, 5, 5]]))
+    assert table.ignored(np.array([True])).tolist() == [False]
+
+
+@pytest.mark.parametrize(
+    ("truth", "predicted", "message"),
+    [
+        (np.ones((2, 2), int), np.ones((2, 3), int), "expected the same shape"),
+        (np.ones((2, 2)), np.ones((2, 2), int), "the truth is of type float64, expected integer labels"),
+        (np.ones((2, 2), int), -np.ones((2, 2), int), "the prediction has the label -1"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(truth, predicted, message):
+    with pytest.raises(InstsegError, match=message):
+        contingency_table(truth, predicted)
