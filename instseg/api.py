@@ -18,7 +18,6 @@ from instseg.inference.job import LabelFormat, PredictRequest, check_predict_opt
 from instseg.inference.model import load
 from instseg.inference.options import Diameter, ProgressCallback, no_progress
 from instseg.io.atomic import StrPath
-from instseg.models.builtin import find_model
 from instseg.network.runtime import load_tensorflow
 from instseg.settings import ClusterSettings, Precision, TileSettings, split_settings
 
@@ -142,9 +141,8 @@ def predict_files(
     check_predict_options(diameter, channels, clustering)
     file = None if scheduler_file is None else Path(scheduler_file)
     cluster = make_cluster(workers, scheduler, file, threads)
-    directory = find_model(Path(model))
     request = PredictRequest(
-        model=directory,
+        model=Path(model),
         images=[images] if isinstance(images, (str, PathLike)) else images,
         out=out,
         out_dir=out_dir,
@@ -173,7 +171,7 @@ def predict_files(
     executor: Executor
     if cluster is None:
         load_tensorflow(threads)
-        executor = LocalExecutor(load(directory, precision=precision))
+        executor = LocalExecutor(load(prepared.model, precision=precision))
     else:
-        executor = DaskExecutor(cluster, model_ref(directory, cluster.threads_of_each, precision))
+        executor = DaskExecutor(cluster, model_ref(prepared.model, cluster.threads_of_each, precision))
     return PredictResult(images=tuple(executor.run(prepared.job, progress)), skipped=prepared.skipped)

@@ -30,6 +30,17 @@ class InstsegError(Exception):
         super().__init__(message)
         self.parameter = parameter
 
+    def located(self, path: object) -> "InstsegError":
+        """Return the error with the file that it is about at its beginning, unless its message has that already."""
+        message = str(self)
+        if str(path) in message:
+            return self
+        if self.parameter is not None:
+            message = f"`{self.parameter}`{message.removeprefix(self.parameter)}"
+        error = InstsegError(f"{path}: {message}")
+        error.__cause__ = self
+        return error
+
 
 class UsageError(InstsegError):
     """A wrong use of the tool or of a function: a parameter out of its range, parameters that exclude each other."""

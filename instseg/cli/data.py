@@ -55,7 +55,7 @@ def check(
     channels: Channels = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
-    """Read a data folder and list all problems that training would have with it.
+    """Read a data folder and list all that training would stumble over.
 
     The exit code is 1 if training could not use the folder, else 0.
     """

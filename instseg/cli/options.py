@@ -143,14 +143,13 @@ def as_options(text: str, options: Mapping[str, Option] | None = None) -> str:
 
     def replace(match: re.Match[str]) -> str:
         arguments = _arguments(match[1])
-        found = [_option_of(name, options) for name, _ in arguments]
-        if not arguments or None in found:
-            return match[1]
-        return " ".join(
-            option.name if value is None else option.given(value)
-            for option, (_, value) in zip(found, arguments, strict=True)
-            if option is not None
-        )
+        words = []
+        for name, value in arguments:
+            option = _option_of(name, options)
+            if option is None:
+                return match[1]
+            words.append(option.name if value is None else option.given(value))
+        return " ".join(words) or match[1]
 
     return _QUOTED.sub(replace, text)
 

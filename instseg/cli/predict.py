@@ -107,9 +107,8 @@ def predict(
     size = parse_diameter(diameter)
     check_predict_options(size, channels, clustering)
     cluster = make_cluster(workers, scheduler, scheduler_file, threads)
-    directory = find_model(model)
     request = PredictRequest(
-        model=directory,
+        model=model,
         images=images,
         out=out,
         out_dir=out_dir,
@@ -133,6 +132,7 @@ def predict(
         tiles=tiles,
     )
     prepared = prepare_job(request)
+    directory = find_model(model)
     job = prepared.job
     if prepared.skipped:
         terminal.print_note(f"{prepared.skipped} images have their results already")
@@ -161,24 +161,18 @@ def predict(
 def _report(results: "Sequence[FileResult]", out: Path | None, files: int) -> "list[ImageSummary]":
     """Print what the images hold, and what could not be segmented."""
     summaries = [result.summary for result in results if result.summary is not None]
-    failures = [result for result in results if result.error is not None]
+    errors = [(result.path, result.error) for result in results if result.error is not None]
     if out is not None:
-        for failure in failures:
-            raise failure.error or InstsegError("")
+        for _, error in errors:
+            raise error
         typer.echo(f"{out}: {summaries[0].instances} instances")
         return summaries
     typer.echo(f"{len(summaries)} images, {sum(summary.instances for summary in summaries)} instances")
-    if failures:
-        for failure in failures[:_MAX_MESSAGES]:
-            terminal.print_error(_describe(failure))
-        raise InstsegError(f"{len(failures)} of {files} files could not be segmented")
+    if errors:
+        for path, error in errors[:_MAX_MESSAGES]:
+            terminal.print_error(error.located(path))
+        raise InstsegError(f"{len(errors)} of {files} files could not be segmented")
     return summaries
-
-
-def _describe(failure: "FileResult") -> str:
-    """Return what went wrong with a file; errors of reading name it themselves."""
-    text = str(failure.error)
-    return text if str(failure.path) in text else f"{failure.path}: {text}"
 
 
 def _report_sizes(summaries: "Sequence[ImageSummary]", settings: ModelSettings) -> None:

@@ -11,7 +11,7 @@ from instseg.settings import ClusterSettings
 
 # Squares of larger values overflow float32, and those of smaller ones vanish.
 _LARGEST = 1e15
-_ARRAYS = ("embeddings", "foreground", "seeds", "bandwidth", "classes")
+MAP_NAMES = ("embeddings", "foreground", "seeds", "bandwidth", "classes")
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +58,7 @@ class Embeddings:
     class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in _ARRAYS:
+        for name in MAP_NAMES:
             if (array := getattr(self, name)) is not None:
                 object.__setattr__(self, name, _finite(name, array))
         if self.embeddings.ndim != 3 or 0 in self.embeddings.shape:
@@ -95,7 +95,7 @@ class Embeddings:
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         """Return all maps that are not None by name, the embeddings included."""
-        return {name: array for name in _ARRAYS if (array := getattr(self, name)) is not None}
+        return {name: array for name in MAP_NAMES if (array := getattr(self, name)) is not None}
 
 
 def _finite(name: str, values: ArrayLike) -> NDArray[np.float32]:

@@ -95,7 +95,7 @@ def model_cases(
     with closing(segment_many(model, _readers(pairs, read, truths), options)) as segmentations:
         for pair, segmentation in zip(pairs, segmentations, strict=True):
             if isinstance(segmentation, InstsegError):
-                raise _located(segmentation, pair.image)
+                raise segmentation.located(pair.image)
             truth, image = truths.popleft(), segmentation.image
             yield Case(
                 name=pair.name,
@@ -121,18 +121,6 @@ def _readers(
 
     for pair in pairs:
         yield functools.partial(open_pair, pair)
-
-
-def _located(error: InstsegError, path: Path) -> InstsegError:
-    """Return an error of an image that names its file, as errors of reading do themselves."""
-    message = str(error)
-    if str(path) in message:
-        return error
-    if error.parameter is not None:
-        message = f"`{error.parameter}`{message.removeprefix(error.parameter)}"
-    located = InstsegError(f"{path}: {message}")
-    located.__cause__ = error
-    return located
 
 
 def folder_cases(
@@ -176,7 +164,7 @@ def match_images(folder: Path, label_files: Sequence[LabelFiles]) -> dict[str, P
     images = {file.stem: file for file in find_images([folder])}
     if missing := [files.name for files in label_files if files.name not in images]:
         raise InstsegError(
-            f"{folder} has no image for {len(missing)} of {len(label_files)} label images ({', '.join(missing[:3])}); "
+            f"{folder} has no image for {len(missing)} of {len(label_files)} label images ({format_names(missing)}); "
             "add them, or leave `images` out"
         )
     return images
@@ -216,5 +204,3 @@ def _by_stem(what: str, files: Sequence[Path]) -> dict[str, Path]:
         doubled = [file.name for file in files if by_stem[file.stem] != file]
         raise InstsegError(f"{len(doubled)} {what} share a name ({format_names(doubled)}); keep one file of each name")
     return by_stem
-
-

@@ -11,6 +11,7 @@ from instseg.inference.options import Diameter, PredictOptions
 from instseg.inference.outputs import OutputFolder, OutputPaths, SingleOutput
 from instseg.io.atomic import StrPath
 from instseg.io.folders import find_images
+from instseg.models.builtin import find_model
 from instseg.models.config import read_training
 from instseg.preprocessing.channels import parse_channels
 from instseg.settings import ClusterSettings, ModelSettings, TileSettings
@@ -25,6 +26,8 @@ class PreparedJob(NamedTuple):
     ----------
     job : PredictJob
         Perhaps without files, where all have their results.
+    model : Path
+        The model directory.
     settings : ModelSettings
         What the model's network is.
     skipped : int
@@ -32,6 +35,7 @@ class PreparedJob(NamedTuple):
     """
 
     job: PredictJob
+    model: Path
     settings: ModelSettings
     skipped: int
 
@@ -58,7 +62,7 @@ class PredictRequest:
     Attributes
     ----------
     model : Path
-        A model directory.
+        A model directory, or the name of a model in the package.
     images : sequence of path-like
         Files, folders or patterns.
     out, out_dir : path-like or None
@@ -111,7 +115,8 @@ def prepare_job(request: PredictRequest) -> PreparedJob:
     _check_request(request)
     files = _shard_of(find_images([Path(image) for image in request.images]), request.shard)
     outputs, remaining = _outputs_of(request, files)
-    settings = read_training(request.model).config.model
+    model = find_model(request.model)
+    settings = read_training(model).config.model
     if isinstance(request.diameter, float | int):
         # Refused before TensorFlow takes its seconds.
         settings.magnification(request.diameter)
@@ -133,7 +138,7 @@ def prepare_job(request: PredictRequest) -> PreparedJob:
         planes=request.planes,
         planes_as_channels=request.channels is not None or settings.channel_choice is not None,
     )
-    return PreparedJob(job, settings, len(files) - len(remaining))
+    return PreparedJob(job, model, settings, len(files) - len(remaining))
 
 
 def _check_request(request: PredictRequest) -> None:

@@ -31,7 +31,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from instseg.clustering.embeddings import _ARRAYS, Embeddings
+from instseg.clustering.embeddings import MAP_NAMES, Embeddings
 from instseg.errors import InstsegError
 from instseg.io.atomic import StrPath, atomic_write
 from instseg.settings import ClusterSettings
@@ -103,7 +103,7 @@ def _read(archive: zipfile.ZipFile, size: int) -> Embeddings:
         raise InstsegError(f"'format' is {version!r}, expected the integer {FORMAT}; write it as numpy.array({FORMAT})")
     if int(version) > FORMAT:
         raise InstsegError(f"it is of format {int(version)}, this version reads up to {FORMAT}; update instseg")
-    arrays = {name: _member(archive, name, size) for name in _ARRAYS if name in names}
+    arrays = {name: _member(archive, name, size) for name in MAP_NAMES if name in names}
     settings = _settings(_member(archive, "settings", size)) if "settings" in names else None
     named = {"class_names", "classes"} <= names
     class_names = _names(_member(archive, "class_names", size)) if named else ()
@@ -124,7 +124,7 @@ def _member(archive: zipfile.ZipFile, name: str, size: int) -> NDArray[Any]:
         header = stream.tell()
     if dtype.hasobject:
         raise InstsegError(f"'{name}' holds pickled objects, which are never read; save it as a plain array")
-    if name in _ARRAYS and dtype.kind != "f":
+    if name in MAP_NAMES and dtype.kind != "f":
         raise InstsegError(f"'{name}' is {dtype}, expected floats; convert it with .astype('float32')")
     claim = math.prod(shape) * dtype.itemsize
     # The archive's directory claims sizes as well; only that of the file is certain.

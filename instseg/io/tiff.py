@@ -18,7 +18,7 @@ from instseg.tiling.grid import Box
 
 # Decoded tiles or strips that are kept, as tiles of the network that overlap or lie side by side need the same ones.
 _CACHE_BYTES = 256 * 2**20
-# Chunks that Zarr handles at a time: one by one, its tasks take as long as the decoding of small strips.
+# Chunks that Zarr handles at a time: one by one, strips of 16 rows take a third longer to read.
 _BATCH_SIZE = 16
 
 

@@ -24,7 +24,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from instseg.errors import InstsegError
+from instseg.errors import InstsegError, format_names
 from instseg.io.atomic import ensure_dir
 
 SETTINGS_FILE = "instseg.json"
@@ -118,8 +118,8 @@ def check_trainable(folder: Path) -> None:
     if folder.is_dir() and current_generation(folder) is None and not (folder / _GENERATIONS).is_dir():
         foreign = [path.name for path in folder.iterdir() if not path.name.startswith(".") and path.name != "report"]
         if foreign:
-            shown = ", ".join(sorted(foreign)[:3])
-            raise InstsegError(f"cannot train into {folder}: it holds other files ({shown}); give a new directory")
+            names = format_names(sorted(foreign))
+            raise InstsegError(f"cannot train into {folder}: it holds other files ({names}); give a new directory")
     if any((folder / name).exists() and not (folder / name).is_symlink() for name in (_CURRENT, *_LINKED)):
         check_resumable(folder)
         raise InstsegError(

@@ -125,8 +125,8 @@ def record(inner=(), inner_first=(), seam=(), area=(), first=()):
 
 
 def test_labels_by_hand():
-    # Two rows of two tiles, cores of 10 x 10. Number 2 of the first is 1 of the tile to its right; what that one numbers
-    # 7 has no pixel in its core.
+    # Two rows of two tiles, cores of 10 x 10. Number 2 of the first tile is number 1 of the tile to its right, whose
+    # number 7 has no pixel in its core.
     merger = LabelMerger(Grid(20, 20, side=14, overlap=2))
     merger.add((0, 1), record([2, 5], [15, 31], [1, 3, 7], [6, 9, 0], [10, 52, np.iinfo(np.int64).max]))
     merger.add((0, 0), record([1], [21], [2, 4], [10, 20], [8, 60]))
