@@ -147,6 +147,17 @@ def check_data(
     ------
     InstsegError
         If one of the two folders is missing or holds no image.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import instseg
+    >>> from instseg.data.generate import generate_discs
+    >>> folder = tempfile.mkdtemp()
+    >>> discs = generate_discs(folder, count=2)
+    >>> report = instseg.check_data(folder)
+    >>> report.pairs, report.usable_for_training, report.instances["total"] == discs
+    (2, True, True)
     """
     folder = Path(data)
     pairs, mismatches = match_folder(folder)

@@ -13,9 +13,9 @@ from instseg.inference.options import Diameter, PercentileRange
 
 _STEP = math.sqrt(2)
 _MOST_STEPS = 6
-# Height and width of the part of an image that is tried on, in its pixels, and of what the network may see of it.
+# Height and width of the crop of an image that sizes are tried on, in its pixels, and of what the network may see.
 _CROP, _LARGEST_SEEN, _SMALLEST_SEEN = 512, 2048, 32
-# How much surer another size has to be than that of the training, which is right more often than any other.
+# How many times the confidence at the size of the training another one needs: that one is right more often than any.
 _MARGIN = 1.03
 
 
@@ -77,8 +77,8 @@ def estimate_magnification(embedder: Embedder, image: NDArray[Any], levels: Perc
             return 0.0
         maps = embedder.embed_tile(part, levels, magnification=magnification)
         labels = cluster(maps)
-        found = measure_instances(labels, maps)
-        return float(found.score.mean() * (labels > 0).mean()) if len(found) else 0.0
+        instances = measure_instances(labels, maps)
+        return float(instances.score.mean() * (labels > 0).mean()) if len(instances) else 0.0
 
     best_value, best = _MARGIN * confidence(0), 0
     for direction in (1, -1):
