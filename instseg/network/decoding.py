@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from instseg.network.objective import objective_of
+from instseg.network.objective import objective_of, pixel_coordinates
 from instseg.settings import ModelSettings
 
 
@@ -58,8 +58,3 @@ def split_heads(raw: Any, settings: ModelSettings) -> tuple[Any, Any]:
     # A split has one gradient; slices would have one each, all as large as the whole.
     maps, class_logits = tf.split(raw, [raw.shape[-1] - settings.classes, settings.classes], axis=-1)
     return maps, class_logits
-
-
-def pixel_coordinates(height: Any, width: Any) -> Any:
-    """Return the row and the column of each pixel, (1, H, W, 2) float32."""
-    return tf.stack(tf.meshgrid(*(tf.cast(tf.range(n), tf.float32) for n in (height, width)), indexing="ij"), -1)[None]

@@ -151,7 +151,6 @@ class OverlapObjective(Objective):
         import tensorflow as tf
 
         from instseg.loss.overlap import overlap_loss, subsample_2x2
-        from instseg.network.decoding import pixel_coordinates
 
         shape = tf.shape(labels)
         coordinates = tf.repeat(pixel_coordinates(shape[1], shape[2]), shape[0], axis=0)
@@ -239,3 +238,11 @@ def _subsample_choice(shape: Any, seed: Any) -> Any:
     # What one device would draw for this part of the batch.
     part = tf.distribute.get_replica_context().replica_id_in_sync_group
     return choice[part * shape[0] : (part + 1) * shape[0]]
+
+
+def pixel_coordinates(height: Any, width: Any) -> Any:
+    """Return the row and the column of each pixel, (1, H, W, 2) float32."""
+    import tensorflow as tf
+
+    rows, columns = (tf.cast(tf.range(length), tf.float32) for length in (height, width))
+    return tf.stack(tf.meshgrid(rows, columns, indexing="ij"), -1)[None]

@@ -1,6 +1,6 @@
 """Tell what an image of a terapixel and a million images take, from what is measured here on small ones.
 
-    python tests/benchmarks/scale.py MODEL [--tasks 2000]
+    python tests/benchmarks/scale.py MODEL [--tasks 2000] [--sides 1024 2048 4096 8192]
 
 MODEL is a directory that `instseg train` wrote on generated discs, or of objects like these. Measured are: the network
 and the clustering of a block on all cores of this machine, the bytes of its file and of its messages, its instances;
@@ -42,13 +42,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, metavar="MODEL")
     parser.add_argument("--tasks", type=int, default=2000, help="tasks without work that the scheduler is timed with")
+    parser.add_argument("--sides", type=int, nargs="+", default=_SIDES, help="of the blocks, overlap included")
     options = parser.parse_args()
     per_task = time_tasks(options.tasks)
     print(f"scheduler and client: {1000 * per_task:.2f} ms a task")
     from instseg.inference.model import load
 
     model = load(options.model)
-    measured = {side: measure(model, side) for side in _SIDES}
+    measured = {side: measure(model, side) for side in options.sides}
     per_instance, bytes_of_instance = time_merging()
     print(f"merging: {1e6 * per_instance:.2f} us and {bytes_of_instance:.0f} bytes for an instance")
     print("\na block, by its side with the overlap")
@@ -104,7 +105,7 @@ def main() -> None:
         rows,
     )
     # Images of this size are one block, without overlap.
-    one = measured[2048]
+    one = measured.get(2048) or measure(model, 2048)
     images, seconds = 10**6, one["seconds"] / (1 + one["extra"]) / one["pixels"] * 2048**2 / 1e6
     tasks = images / 16
     print(
