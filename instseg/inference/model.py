@@ -124,7 +124,7 @@ class Model(Embedder):
         >>> from instseg.data.discs import draw_discs
         >>> image, _ = draw_discs(np.random.default_rng(0))
         >>> result = instseg.load("shapes").segment(image)
-        >>> len(result.instances) == result.labels.max()
+        >>> len(result.instances) == int(result.labels.max())
         True
         >>> sorted(result.instances.to_dict())[:3]
         ['area', 'bbox-0', 'bbox-1']
