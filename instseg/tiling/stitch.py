@@ -141,8 +141,8 @@ def match_instances(before: NDArray[np.integer], after: NDArray[np.integer]) -> 
 class LabelMerger:
     """Gives the instances of all tiles their labels in the image.
 
-    Labels are 1..N in raster order of the instances' first pixels, as in an image of one tile. Memory is some 12 bytes
-    for each instance and some more for those at seams; time is O(N log N) at most.
+    Labels are 1..N in raster order of the instances' first pixels, as in an image of one tile. Memory is some 26 bytes
+    for each instance at most; time is O(N log N) at most.
 
     Parameters
     ----------

@@ -46,11 +46,12 @@ def main() -> None:
     options = parser.parse_args()
     per_task = time_tasks(options.tasks)
     print(f"scheduler and client: {1000 * per_task:.2f} ms a task")
+    # Before anything else takes memory: what is measured is how much the process's peak grows.
+    per_instance, bytes_of_instance = time_merging()
     from instseg.inference.model import load
 
     model = load(options.model)
     measured = {side: measure(model, side) for side in options.sides}
-    per_instance, bytes_of_instance = time_merging()
     print(f"merging: {1e6 * per_instance:.2f} us and {bytes_of_instance:.0f} bytes for an instance")
     print("\na block, by its side with the overlap")
     show(
