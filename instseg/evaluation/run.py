@@ -3,7 +3,6 @@
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,13 @@ from instseg.evaluation.tables import write_csv
 from instseg.inference.job import check_predict_options
 from instseg.inference.model import Model, load
 from instseg.inference.options import Diameter, PredictOptions, ProgressCallback, no_progress
-from instseg.io.atomic import check_writable
+from instseg.io.atomic import StrPath, check_writable
 from instseg.io.folders import find_images, find_pairs
 from instseg.io.images import write_picture
 from instseg.models.builtin import find_model
 from instseg.models.config import read_training
 from instseg.network.runtime import load_tensorflow
 from instseg.settings import ClusterSettings, Precision, TileSettings, split_settings
-
-StrPath = str | PathLike[str]
 
 _MAX_WORST = 100
 
