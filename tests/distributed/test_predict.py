@@ -149,7 +149,11 @@ def test_a_run_goes_on_where_it_was_broken_off(tiny_model, image, scheduler, tmp
     zarr.create_array(str(tmp_path / "large.zarr"), data=np.tile(image, (3, 3)), chunks=(64, 64))
     arguments = ["predict", tiny_model, tmp_path / "large.zarr", "--out", out, "--scheduler-file", scheduler, *TILES]
     process = subprocess.Popen(
-        [sys.executable, "-m", "instseg", *map(str, arguments)], stderr=subprocess.PIPE, start_new_session=True
+        [sys.executable, "-m", "instseg", *map(str, arguments)],
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        # A shell that runs the tests in the background has its children ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     blocks = tmp_path / ".labels.zarr.partial" / "blocks"
     deadline = time.monotonic() + SECONDS
