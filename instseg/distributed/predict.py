@@ -36,9 +36,9 @@ from instseg.inference.options import ProgressCallback, no_progress
 from instseg.inference.outputs import SingleOutput
 from instseg.inference.results import ImageSummary
 from instseg.io.atomic import atomic_write, ensure_dir, write_errors
-from instseg.io.omezarr import create_zarr_labels, replace_zarr
 from instseg.io.source import read_geometry
 from instseg.io.tables import write_table
+from instseg.io.zarr_labels import create_zarr_labels, replace_zarr
 from instseg.tiling.grid import Box, TileIndex
 from instseg.tiling.stitch import LabelMerger, LabelTable
 from instseg.version import installed_version

@@ -16,8 +16,8 @@ from instseg.inference.batch import FileResult, LocalExecutor, PredictJob, open_
 from instseg.inference.image_tiles import ImageTiles, TilePlan
 from instseg.inference.model import Model, load
 from instseg.io.atomic import write_errors
-from instseg.io.omezarr import downsample_level, open_zarr_labels
 from instseg.io.source import ImageReader
+from instseg.io.zarr_labels import downsample_level, open_zarr_labels
 from instseg.models.directory import read_settings
 from instseg.network.runtime import load_tensorflow
 from instseg.settings import Precision

@@ -13,10 +13,10 @@ from instseg.inference.segmentation import Segmentation
 from instseg.io.images import write_picture
 from instseg.io.label_images import STRIP_ROWS, write_labels, write_labels_streamed
 from instseg.io.npz import write_embeddings
-from instseg.io.omezarr import write_zarr_labels
 from instseg.io.outlines import write_outlines
 from instseg.io.source import whole_box
 from instseg.io.tables import write_table
+from instseg.io.zarr_labels import write_zarr_labels
 from instseg.visualization.colours import Picture
 from instseg.visualization.pictures import classes_legend, embeddings_picture, overlay, vstack
 

@@ -13,8 +13,9 @@ import zarr
 from instseg.errors import InstsegError
 from instseg.io.formats import ImageFileError
 from instseg.io.label_images import STRIP_ROWS
-from instseg.io.omezarr import ZarrReader, create_zarr_labels, replace_zarr, write_zarr_labels
+from instseg.io.omezarr import ZarrReader
 from instseg.io.pixel_size import PixelGeometry
+from instseg.io.zarr_labels import create_zarr_labels, replace_zarr, write_zarr_labels
 from instseg.tiling.grid import Box
 
 # The first version of the format names no axes, and its arrays are of Zarr's second.
@@ -296,7 +297,7 @@ KILLED = """
 import os, shutil, sys
 from pathlib import Path
 import numpy as np
-from instseg.io.omezarr import write_zarr_labels
+from instseg.io.zarr_labels import write_zarr_labels
 
 def killed(*arguments, **options):
     os.kill(os.getpid(), 9)

@@ -7,9 +7,10 @@ import pytest
 import tifffile
 
 from instseg.io.label_images import write_labels, write_labels_streamed
-from instseg.io.omezarr import ZarrReader, write_zarr_labels
+from instseg.io.omezarr import ZarrReader
 from instseg.io.pixel_size import PixelGeometry, length_ratio, read_pixel_geometry
 from instseg.io.tiff import TiffReader
+from instseg.io.zarr_labels import write_zarr_labels
 
 ONES = np.ones((40, 50), np.int32)
 MICROSCOPY = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
