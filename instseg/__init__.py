@@ -14,7 +14,7 @@ objects lie apart; clustering turns the vectors into labels.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from instseg.api import PredictResult, predict_files
+    from instseg.api import predict_files
     from instseg.clustering.embeddings import Embeddings
     from instseg.clustering.instances import Instances
     from instseg.data.check import DataReport, check_data
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from instseg.evaluation.results import Evaluation
     from instseg.evaluation.run import evaluate
     from instseg.inference.model import Model, load
+    from instseg.inference.run import PredictResult
     from instseg.inference.segmentation import Segmentation
     from instseg.io.images import read_image
     from instseg.io.label_images import read_labels, write_labels
@@ -39,7 +40,7 @@ _HOMES = {
     "Instances": "clustering.instances",
     "InstsegError": "errors",
     "Model": "inference.model",
-    "PredictResult": "api",
+    "PredictResult": "inference.run",
     "Segmentation": "inference.segmentation",
     "TileSettings": "settings",
     "TrainingResult": "training.api",

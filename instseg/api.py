@@ -5,47 +5,21 @@ raised as `InstsegError`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from instseg.distributed.client import make_cluster
+from instseg.distributed.client import DaskCluster, make_cluster
 from instseg.distributed.predict import DaskExecutor
 from instseg.distributed.tasks import model_ref
-from instseg.inference.batch import Executor, FileResult, LocalExecutor
-from instseg.inference.job import LabelFormat, PredictRequest, check_predict_options, prepare_job
+from instseg.inference.batch import Executor, LocalExecutor
+from instseg.inference.job import LabelFormat, PredictRequest, PreparedJob, check_predict_options, prepare_job
 from instseg.inference.model import load
 from instseg.inference.options import Diameter, ProgressCallback, no_progress
+from instseg.inference.run import PredictResult, no_images, run_job
 from instseg.io.atomic import StrPath
 from instseg.network.runtime import load_tensorflow
 from instseg.settings import ClusterSettings, Precision, TileSettings, split_settings
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PredictResult:
-    """What became of some images.
-
-    Attributes
-    ----------
-    images : tuple of FileResult
-        For each image its file, and either a summary (instances, diameter, magnification, pixels) or an error.
-    skipped : int
-        Images that were left out as their results exist.
-    """
-
-    images: tuple[FileResult, ...]
-    skipped: int
-
-    @property
-    def instances(self) -> int:
-        """Instances in all images."""
-        return sum(image.summary.instances for image in self.images if image.summary is not None)
-
-    @property
-    def failed(self) -> tuple[FileResult, ...]:
-        """The images that could not be segmented."""
-        return tuple(image for image in self.images if image.error is not None)
 
 
 def predict_files(
@@ -90,7 +64,8 @@ def predict_files(
     file_format : {'png', 'tif', 'zarr'}
         Of the labels in `out_dir`.
     overwrite, skip_existing : bool
-        Whether to replace results that `out_dir` holds, or to leave images out that have theirs.
+        Whether to replace results that `out_dir` holds, or to leave images out that have theirs. Results that were
+        made with another model or other settings are refused then; with both, they are replaced and others stay.
     shard : str, optional
         'I/N': the I-th of N parts of the images, for N runs side by side.
     planes : bool
@@ -119,7 +94,7 @@ def predict_files(
     Returns
     -------
     PredictResult
-        An image that cannot be read or written costs no other: see `failed`.
+        An image that fails costs no other: see `failed`, and `stopped` for why the run ended early.
 
     Raises
     ------
@@ -162,16 +137,22 @@ def predict_files(
         tta=tta,
         diameter=diameter,
         channels=channels,
+        precision=precision,
         clustering=clustering,
         tiles=tiles,
     )
-    prepared = prepare_job(request)
+    return _run(prepare_job(request), cluster, threads, progress)
+
+
+def _run(
+    prepared: PreparedJob, cluster: DaskCluster | None, threads: int | None, progress: ProgressCallback
+) -> PredictResult:
     if not prepared.job.files:
-        return PredictResult(images=(), skipped=prepared.skipped)
+        return no_images(prepared)
     executor: Executor
     if cluster is None:
         load_tensorflow(threads)
-        executor = LocalExecutor(load(prepared.model, precision=precision))
+        executor = LocalExecutor(load(prepared.model, precision=prepared.precision))
     else:
-        executor = DaskExecutor(cluster, model_ref(prepared.model, cluster.threads_of_each, precision))
-    return PredictResult(images=tuple(executor.run(prepared.job, progress)), skipped=prepared.skipped)
+        executor = DaskExecutor(cluster, model_ref(prepared.model, cluster.threads_of_each, prepared.precision))
+    return run_job(executor, prepared, progress)

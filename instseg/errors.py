@@ -2,13 +2,19 @@
 
 A message says what was given, what was expected and what to do. It names parameters as Python has them:
 at its beginning (`UsageError("tile is 0, expected ...", parameter="tile")`), or in backticks inside of advice
-("choose some with `channels='2'`"). The command line catches `InstsegError` alone, puts its own options in the place of
-the parameters, prints one line and exits with `exit_code`. Anything else is a bug and keeps its traceback.
+("choose some with `channels='2'`"). The command line catches `InstsegError`, puts its own options in the place of
+the parameters, prints one line and exits with `exit_code`. Anything else is a bug: it prints one line of that, too, or
+the traceback if it is asked for it.
 """
 
+import re
 from collections.abc import Sequence
 
 _LISTED = 3
+_LONGEST_VALUE = 300
+# Controls of terminals (C0, DEL, C1), separators of lines, what turns the direction of the text around it, and lone
+# surrogates, by which Python represents the bytes of names that are no UTF-8.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class InstsegError(Exception):
@@ -49,7 +55,7 @@ class UsageError(InstsegError):
 
 
 def check_parameter(condition: bool, name: str, value: object, expected: str) -> None:
-    """Check a parameter.
+    """Check a parameter; a value that fills pages is cut in the message.
 
     Raises
     ------
@@ -57,7 +63,9 @@ def check_parameter(condition: bool, name: str, value: object, expected: str) ->
         "NAME is VALUE, expected EXPECTED", if the condition does not hold.
     """
     if not condition:
-        raise UsageError(f"{name} is {value}, expected {expected}", parameter=name)
+        text = str(value)
+        shown = text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
+        raise UsageError(f"{name} is {shown}, expected {expected}", parameter=name)
 
 
 def format_names(names: Sequence[object]) -> str:
@@ -69,3 +77,28 @@ def format_names(names: Sequence[object]) -> str:
     'a.png, b.png, c.png, ...'
     """
     return ", ".join(str(name) for name in names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
+
+
+def printable(text: str) -> str:
+    r"""Return a text with visible escapes in the place of what a terminal would obey instead of showing.
+
+    Names of files, classes and columns come from others. A terminal takes control characters in them for commands,
+    characters that turn the direction of writing make a name look like another, and lone surrogates, which stand for
+    the bytes of names that are no UTF-8, cannot be encoded.
+
+    Parameters
+    ----------
+    text : str
+        Any text.
+
+    Returns
+    -------
+    str
+        The same text if there is nothing of that kind in it. Backslashes stay as they are.
+
+    Examples
+    --------
+    >>> print(printable("nuclei\x1b[2J\n\u202egnp.exe"))
+    nuclei\x1b[2J\n\u202egnp.exe
+    """
+    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)

@@ -12,7 +12,7 @@ _PURPOSES = {
 }
 _PACKAGES = {
     "onnx": ("onnx", "tf2onnx", "onnxruntime"),
-    "dask": ("dask", "distributed"),
+    "dask": ("dask", "distributed", "cryptography"),
     "imagej": ("roifile",),
 }
 

@@ -7,6 +7,8 @@ Defaults and descriptions are written here only: the command line makes its opti
 import dataclasses
 import difflib
 import math
+import types
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
@@ -26,6 +28,10 @@ MAX_INSTANCES = 512
 _SMALLEST_MAGNIFICATION, _LARGEST_MAGNIFICATION = 1 / 32, 8
 # The memory for images grows with the square of the scale.
 _LARGEST_FAMILIAR = 4
+# Far beyond what anyone trains: a stored model with more than these is damaged.
+_MOST_LEVELS, _MOST_CHANNELS, _MOST_CLASSES, _LARGEST_SCALE = 12, 65_536, 65_536, 1_000
+_LONGEST_SHOWN = 80
+_UNIONS = (typing.Union, types.UnionType)
 
 # Names of settings in models of format 2, and those of today.
 _RENAMED = {"smallest_diameter": "diameter_p5", "largest_diameter": "diameter_p95"}
@@ -78,18 +84,50 @@ class Settings:
         Raises
         ------
         InstsegError
-            If a name is unknown or a value is of another type than its default.
+            If a name is unknown or a value is of another type than the setting.
         """
         fields = {field.name: field for field in dataclasses.fields(cls)}
         for name, value in values.items():
             if name not in fields:
-                raise InstsegError(f"unknown {cls.__name__} value {name!r}; expected {', '.join(fields)}")
-            default = fields[name].default
-            kinds = {float: (float, int), tuple: (tuple, list)}.get(type(default), (type(default),))
-            # None stands for a default that depends on the data, so that its type is not known here.
-            if default is not None and type(value) not in kinds:
-                raise InstsegError(f"{cls.__name__} value {name!r} is {value!r}, expected a {type(default).__name__}")
+                raise InstsegError(f"unknown {cls.__name__} value {_shown(name)}; expected {', '.join(fields)}")
+            kind = fields[name].type
+            if not _is_of(value, kind):
+                raise InstsegError(f"{cls.__name__} value {name!r} is {_shown(value)}, expected {_kind_name(kind)}")
         return cls(**values)
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    """Return whether a value from JSON is of the type of a field; numbers are finite, integers fit 64 bits."""
+    parts = typing.get_args(kind)
+    if typing.get_origin(kind) in _UNIONS:
+        return any(_is_of(value, part) for part in parts)
+    if typing.get_origin(kind) is Literal:
+        # The group of settings itself says which are allowed.
+        return isinstance(value, str)
+    if typing.get_origin(kind) is tuple:
+        return isinstance(value, tuple | list) and all(_is_of(item, parts[0]) for item in value)
+    if kind in (int, float):
+        kinds = (int,) if kind is int else (int, float)
+        return type(value) in kinds and (abs(value) < 2**63 if isinstance(value, int) else math.isfinite(value))
+    return type(value) is kind
+
+
+def _kind_name(kind: Any) -> str:
+    """Return what `_is_of` takes, for a message."""
+    parts = typing.get_args(kind)
+    if typing.get_origin(kind) in _UNIONS:
+        return " or ".join(_kind_name(part) for part in parts)
+    if typing.get_origin(kind) is tuple:
+        return f"a tuple of {parts[0].__name__}"
+    if kind is types.NoneType:
+        return "None"
+    return f"a {str.__name__ if typing.get_origin(kind) is Literal else kind.__name__}"
+
+
+def _shown(value: Any) -> str:
+    """Return a value for a message, which one of megabytes would fill."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +162,8 @@ class MetricLossSettings(Settings):
     pull_weight: float = _option(1.0, "Weight of the pull term.")
     regularization_error_metric: ErrorName = _option("squared", "What a centroid far from 0 costs.")
     regularization_weight: float = _option(1e-4, "Weight of the regularization term.")
-    ignore_label: int | None = _option(None, "Pixels of this label take no part: 0 for the background.")
+    # No option of its own: `train` has one for the data, whose 0 means this.
+    ignore_label: int | None = None
 
     def __post_init__(self) -> None:
         _check_not_negative(self, "push_margin", "pull_margin", "push_weight", "pull_weight", "regularization_weight")
@@ -134,9 +173,7 @@ class MetricLossSettings(Settings):
             _check_choice(self, name, ("squared", "logcosh"))
         if self.ignore_label is not None:
             # Patches number their instances anew.
-            check_parameter(
-                self.ignore_label == 0, "ignore_label", self.ignore_label, "0, the background; remove other labels"
-            )
+            check_parameter(self.ignore_label == 0, "ignore_label", self.ignore_label, "0, the background")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,8 +230,17 @@ class ModelSettings(Settings):
         check_parameter(
             self.embeddings >= least, "embeddings", self.embeddings, f"at least {least} for `loss={self.loss!r}`"
         )
+        check_parameter(self.channels <= _MOST_CHANNELS, "channels", self.channels, f"at most {_MOST_CHANNELS}")
+        check_parameter(self.classes <= _MOST_CLASSES, "classes", self.classes, f"at most {_MOST_CLASSES}")
+        check_parameter(self.scale <= _LARGEST_SCALE, "scale", self.scale, f"at most {_LARGEST_SCALE}")
+        for name in ("diameter_p5", "diameter_p95"):
+            if getattr(self, name) is not None:
+                _check_positive(self, name)
         for name in ("widths", "class_names"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        sound = 1 <= len(self.widths) <= _MOST_LEVELS and all(0 < width <= _MOST_CHANNELS for width in self.widths)
+        expected = f"1 to {_MOST_LEVELS} numbers of channels from 1 to {_MOST_CHANNELS}"
+        check_parameter(sound, "widths", self.widths, expected)
         named = len(self.class_names) in (0, self.classes - 1) and all(
             isinstance(name, str) for name in self.class_names
         )

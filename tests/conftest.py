@@ -5,6 +5,12 @@ import pytest
 from instseg.settings import DiscSettings, ModelSettings, TrainSettings
 
 
+def pytest_addoption(parser):
+    group = parser.getgroup("damaged files")
+    group.addoption("--fuzz-mutants", type=int, default=2000, metavar="N", help="how many damaged files to try")
+    group.addoption("--fuzz-seed", default="0", metavar="S", help="other damaged files for another seed")
+
+
 @pytest.fixture(scope="session")
 def tiny_discs():
     """Settings of images of 64 x 64 pixels with a few discs; a training shows more of them."""

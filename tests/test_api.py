@@ -61,8 +61,11 @@ def test_predict_files_writes_what_is_wanted_and_returns_figures(tiny_model, fol
         assert image.summary.instances == labels.max()
         assert image.summary.pixels == 64 * 64
     assert result.instances == sum(image.summary.instances for image in result.images)
-    again = instseg.predict_files(tiny_model, folder / "images", out_dir=folder / "labels", skip_existing=True)
+    where = {"out_dir": folder / "labels", "skip_existing": True}
+    again = instseg.predict_files(tiny_model, folder / "images", **where, min_size=5)
     assert (again.images, again.skipped) == ((), 3)
+    with pytest.raises(InstsegError, match=r"3 of the images that were made otherwise \(min_size=5, now 10\)"):
+        instseg.predict_files(tiny_model, folder / "images", **where)
 
 
 def test_one_image_goes_into_one_file(tiny_model, folder):
@@ -79,7 +82,9 @@ def test_a_file_that_cannot_be_read_costs_no_other(tiny_model, folder):
     (failure,) = result.failed
     assert failure.path.name == "bad.png"
     assert isinstance(failure.error, InstsegError)
-    assert len(list((folder / "labels").iterdir())) == 3
+    assert len(list((folder / "labels").glob("*.png"))) == 3
+    assert result.failures == folder / "labels" / "failed.csv"
+    assert result.stopped is None
 
 
 @pytest.mark.parametrize(
@@ -92,7 +97,7 @@ def test_a_file_that_cannot_be_read_costs_no_other(tiny_model, folder):
         ({"out_dir": "b", "tile": 0}, "tile is 0, expected a number of pixels above 0"),
         ({"out_dir": "b", "diameter": "large"}, "diameter is large, expected a number of pixels, or auto"),
         ({"out_dir": "b", "shard": "5/4"}, "shard is 5/4, expected I/N"),
-        ({"out_dir": "b", "skip_existing": True, "overwrite": True}, "`skip_existing` and `overwrite` cannot go"),
+        ({"out": "a.png", "skip_existing": True}, "`skip_existing` and `shard` are for many images"),
         ({"out_dir": "b", "workers": 0}, "workers is 0, expected a number from 1 to 1024"),
         ({"out_dir": "b", "workers": 2, "scheduler": "x"}, "`workers` and `scheduler` cannot go together"),
         ({"out_dir": "b", "foreground_threshold": 2}, "foreground_threshold is 2, expected above 0 and below 1"),

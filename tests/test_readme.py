@@ -26,7 +26,7 @@ READMES.append(ROOT / "tests" / "benchmarks" / "README.md")
 SET_UP = "    python -m pip install . && instseg train .model --iterations 2500"
 TESTS = (
     '    python -m pip install ".[test]" && '
-    "ruff check && ruff format --check && mypy && lint-imports && python -m pytest"
+    "ruff check && ruff format --check && mypy && lint-imports && python -m pytest -n 2"
 )
 LINK = re.compile(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -137,7 +137,7 @@ def test_all_pictures_are_small_and_explained():
 @pytest.mark.parametrize("path", READMES, ids=title)
 def test_the_command_line_takes_every_command(path):
     calls = commands(path, "instseg")
-    assert calls or path.parent.name in ("instseg", "loss")
+    assert calls or path.parent.name in ("instseg", "loss", "io")
     for call in calls:
         command, arguments = subcommand(call)
         # Raises where an option or a value is none, or an argument is missing.
@@ -215,7 +215,7 @@ def test_python_blocks_run(path, code, workplace):
     if "labels" in namespace and "instseg.load" in code:
         assert namespace["labels"].shape == (48, 56)
     if "results" in namespace:
-        assert sorted(path.name for path in Path("results").iterdir()) == ["0000.png", "0001.png"]
+        assert sorted(path.name for path in Path("results").iterdir()) == ["0000.png", "0001.png", "run.json"]
     if "value" in namespace:
         assert float(namespace["value"]) > 0
 

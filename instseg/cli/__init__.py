@@ -1,16 +1,19 @@
 """The `instseg` command. Only this package knows a terminal; what is heavy is imported inside the commands."""
 
+import logging
+import os
 import sys
 from typing import Annotated
 
 import typer
 
 import instseg
-from instseg.cli import cluster, data, evaluate, export, models, predict, train
-from instseg.cli.command import Command
+from instseg.cli import cluster, data, evaluate, export, models, predict, signals, terminal, train
+from instseg.cli.command import TRACEBACK, Command, Group
 
 app = typer.Typer(
     name="instseg",
+    cls=Group,
     help="Instance segmentation with learned embeddings: images and labels in, one label per object out.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -22,7 +25,7 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"instseg {instseg.__version__}")
+        terminal.print_result(f"instseg {instseg.__version__}")
         raise typer.Exit
 
 
@@ -45,6 +48,14 @@ app.command("export", cls=Command)(export.export)
 
 
 def main() -> None:
-    """Run the command line of this process."""
-    app(prog_name="instseg")
-    sys.exit(0)
+    """Run the command line of this process, and end it."""
+    streams = terminal.Streams()
+    signals.exit_in_order()
+    if TRACEBACK in os.environ:
+        # The core logs the tracebacks of what costs one image of many.
+        logging.basicConfig()
+        logging.getLogger("instseg").setLevel(logging.DEBUG)
+    try:
+        app(prog_name="instseg")
+    except SystemExit as end:
+        sys.exit(streams.exit_code(end.code if isinstance(end.code, int) else 0))

@@ -59,4 +59,4 @@ def cluster(
             write_table(scores, instances)
         if outlines is not None:
             write_outlines(outlines, labels, instances)
-    typer.echo(f"{out}: {int(labels.max(initial=0))} instances")
+    terminal.print_result(f"{out}: {int(labels.max(initial=0))} instances")

@@ -1,6 +1,5 @@
 """`instseg data`: make example data, and check one's own before training."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,12 +9,14 @@ from instseg.cli import terminal
 from instseg.cli.command import Command
 from instseg.cli.model import Channels, check_channels
 from instseg.cli.options import Overrides, settings_options, terminal_text
+from instseg.errors import printable
 from instseg.settings import DiscSettings, TrainSettings
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from instseg.data.check import DataReport, Problem
+    from instseg.data.check import DataReport
+    from instseg.data.problems import Problem
 
 app = typer.Typer(help="Make example data, or check your own.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -40,7 +41,7 @@ def generate(
     with terminal.progress_bar("Drawing") as progress:
         drawn = generate_discs(out, count=count, seed=seed, overwrite=overwrite, settings=settings, progress=progress)
     noun = "image" if count == 1 else "images"
-    typer.echo(f"wrote {count} {noun} with {drawn} discs to {out}; see {out / PREVIEW}")
+    terminal.print_result(f"wrote {count} {noun} with {drawn} discs to {out}; see {out / PREVIEW}")
 
 
 @app.command(cls=Command)
@@ -53,6 +54,12 @@ def check(
         bool, typer.Option("--connected-components", help="Take each connected piece of a binary mask as an instance.")
     ] = False,
     channels: Channels = None,
+    ignore_label: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Leave out pixels of this value in label images, such as 255.", show_default=False
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Read a data folder and list all that training would stumble over.
@@ -68,11 +75,12 @@ def check(
             folder,
             connected_components=connected_components,
             channels=channels,
+            ignore_label=ignore_label,
             patch_size=patch_size,
             progress=advance,
         )
     if as_json:
-        typer.echo(json.dumps(_with_options(report.to_dict()), indent=2))
+        terminal.print_json(_with_options(report.to_dict()))
     else:
         _print(report)
     if not report.usable_for_training:
@@ -87,9 +95,7 @@ def _with_options(report: dict[str, Any]) -> dict[str, Any]:
 
 
 def _print(report: "DataReport") -> None:
-    from rich.console import Console
-
-    console = Console()
+    console = terminal.console()
     console.print(_summary(report))
     if report.problems:
         console.print(_problems(report.problems))
@@ -137,7 +143,7 @@ def _problems(problems: "tuple[Problem, ...]") -> "Table":
     for heading in ("", "files", "problem", "what to do"):
         table.add_column(heading, overflow="fold")
     for problem in problems:
-        names = "\n".join(escape(name) for name in problem.files)
+        names = "\n".join(escape(printable(name)) for name in problem.files)
         more = problem.count - len(problem.files)
         colour = "red" if problem.severity == "error" else "yellow"
         table.add_row(

@@ -1,6 +1,5 @@
 """`instseg evaluate`."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,11 +16,11 @@ from instseg.cli.model import (
     find_model,
     parse_diameter,
 )
-from instseg.cli.options import Overrides, settings_options
+from instseg.cli.options import Overrides, settings_options, terminal_text
 from instseg.settings import ClusterSettings, TileSettings
 
 if TYPE_CHECKING:
-    from instseg.evaluation.run import EvaluationRequest
+    from instseg.evaluation.request import EvaluationRequest
     from instseg.inference.model import Model
 
 
@@ -40,8 +39,11 @@ def evaluate(
     ] = None,
     connected_components: Annotated[
         bool,
-        typer.Option("--connected-components", help="Make each connected piece of a true mask an instance."),
+        typer.Option("--connected-components", help="Make each connected piece of a mask an instance."),
     ] = False,
+    ignore_label: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Pixels of this true label do not count.", show_default=False)
+    ] = None,
     worst: Annotated[int, typer.Option(min=1, max=100, help="Images in --picture.")] = 3,
     min_truth_size: Annotated[int, typer.Option(min=0, help="True instances of fewer pixels do not count.")] = 0,
     tta: Tta = False,
@@ -59,7 +61,8 @@ def evaluate(
     AP is TP / (TP + FP + FN). Mean AP is the mean over IoU 0.50, 0.55, ... 0.90.
     """
     terminal.check_threads(threads)
-    from instseg.evaluation.run import EvaluationRequest, run_evaluation
+    from instseg.evaluation.request import EvaluationRequest
+    from instseg.evaluation.run import run_evaluation
 
     request = EvaluationRequest(
         model=model,
@@ -71,6 +74,7 @@ def evaluate(
         picture=picture,
         worst=worst,
         connected_components=connected_components,
+        ignore_label=ignore_label,
         min_truth_size=min_truth_size,
         tta=tta,
         diameter=parse_diameter(diameter),
@@ -82,8 +86,11 @@ def evaluate(
     )
     with terminal.progress_bar("Evaluating") as progress:
         evaluation = run_evaluation(request, progress, _open_model)
+    for note in evaluation.notes:
+        terminal.print_note(note)
     if as_json:
-        typer.echo(json.dumps(evaluation.to_dict(), indent=2))
+        notes = [terminal_text(note) for note in evaluation.notes]
+        terminal.print_json(evaluation.to_dict() | {"notes": notes})
     else:
         print_tables(evaluation)
 

@@ -1,6 +1,10 @@
 """The tables that `instseg evaluate` prints."""
 
+import math
 from typing import TYPE_CHECKING
+
+from instseg.cli import terminal
+from instseg.errors import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,11 +26,9 @@ _WORST = 3
 
 def print_tables(evaluation: "Evaluation") -> None:
     """Print the figures of an evaluation: two tables, one of the classes where these are known, and some lines."""
-    from rich.console import Console
-
     from instseg.evaluation.results import named_errors
 
-    console = Console()
+    console = terminal.console()
     truth = sum(image.truth for image in evaluation.images)
     predicted = sum(image.predicted for image in evaluation.images)
     console.print(_table(f"Mean over {len(evaluation.images)} images", evaluation.per_image))
@@ -48,9 +50,8 @@ def print_tables(evaluation: "Evaluation") -> None:
             f"AUROC of the instances' scores for being right at IoU 0.5: {evaluation.auroc:.3f}", highlight=False
         )
     for image in evaluation.worst(_WORST):
-        console.print(
-            f"mean AP {image.scores.mean_ap:.3f}: {image.name}", highlight=False, markup=False, soft_wrap=True
-        )
+        line = f"mean AP {image.scores.mean_ap:.3f}: {printable(image.name)}"
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _classes_table(evaluation: "Evaluation") -> "Table":
@@ -65,7 +66,8 @@ def _classes_table(evaluation: "Evaluation") -> "Table":
     for name, scores in evaluation.per_class.items():
         ratios = (scores.ap[0], scores.precision[0], scores.recall[0], scores.mean_ap)
         counts = (scores.tp[0] + scores.fn[0], scores.tp[0] + scores.fp[0])
-        table.add_row(escape(name), *(f"{count:,}" for count in counts), *(f"{ratio:.4f}" for ratio in ratios))
+        name = escape(printable(name))
+        table.add_row(name, *(f"{count:,}" for count in counts), *(_ratio(ratio) for ratio in ratios))
     return table
 
 
@@ -73,9 +75,15 @@ def _table(title: str, scores: "Scores | MeanScores") -> "Table":
     from rich import box
     from rich.table import Table
 
-    table = Table(title=f"{title}: mean AP {scores.mean_ap:.4f}", title_justify="left", box=box.SIMPLE, padding=(0, 1))
+    table = Table(
+        title=f"{title}: mean AP {_ratio(scores.mean_ap)}", title_justify="left", box=box.SIMPLE, padding=(0, 1)
+    )
     for heading in ("IoU", *_RATIOS.values()):
         table.add_column(heading, justify="right", no_wrap=True)
     for index, threshold in enumerate(scores.thresholds):
-        table.add_row(f"{threshold:.2f}", *(f"{getattr(scores, ratio)[index]:.4f}" for ratio in _RATIOS))
+        table.add_row(f"{threshold:.2f}", *(_ratio(getattr(scores, ratio)[index]) for ratio in _RATIOS))
     return table
+
+
+def _ratio(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.4f}"

@@ -42,7 +42,7 @@ def export(
         check_new(out)
         _export_compact(model, out)
     size = sum(path.stat().st_size for path in [out, *out.rglob("*")] if path.is_file())
-    typer.echo(f"{out}: {size / 2**20:.1f} MiB")
+    terminal.print_result(f"{out}: {size / 2**20:.1f} MiB")
 
 
 def _export_compact(model: Path, out: Path) -> None:

@@ -19,7 +19,7 @@ OptionalModelArgument = Annotated[Path | None, typer.Argument(metavar="[MODEL]",
 Tta = Annotated[bool, typer.Option("--tta", help="Average over flips and quarter turns: better, eight times the cost.")]
 _CHOICE = (
     "Channels of the images: numbers from 1, red, green, blue, with commas; 1+2 is a mean, gray that of all, and dark "
-    "that turned over, for dark objects on a bright ground."
+    "that inverted, for dark objects on a bright ground."
 )
 Channels = Annotated[str | None, typer.Option(metavar="CHOICE", help=_CHOICE, show_default="all")]
 ModelChannels = Annotated[str | None, typer.Option(metavar="CHOICE", help=_CHOICE, show_default="as in training")]

@@ -1,9 +1,10 @@
 """`instseg models`."""
 
-import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from instseg.cli import terminal
 
 if TYPE_CHECKING:
     from instseg.models.builtin import ModelCard
@@ -30,9 +31,9 @@ def models(
             {"name": each, "path": str(BUNDLED_DIR / each), **cards[each].to_dict(), "model": settings[each].to_dict()}
             for each in names
         ]
-        typer.echo(json.dumps(rows, indent=2))
+        terminal.print_json(rows)
     elif not names:
-        typer.echo("This installation has no models of its own; train one with: instseg train MODEL --data DIR")
+        terminal.print_result("This installation has no models; train one with: instseg train MODEL --data DIR")
     elif name is None:
         _print_table(cards, settings)
     else:
@@ -41,7 +42,6 @@ def models(
 
 def _print_table(cards: "dict[str, ModelCard]", settings: "dict[str, ModelSettings]") -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=box.SIMPLE, padding=(0, 1))
@@ -50,7 +50,7 @@ def _print_table(cards: "dict[str, ModelCard]", settings: "dict[str, ModelSettin
     for name, card in cards.items():
         model = settings[name]
         table.add_row(name, card.title, str(model.channels), _diameter(model), f"{card.mean_ap:.3f}")
-    console = Console(highlight=False)
+    console = terminal.console(highlight=False, markup=False)
     console.print(table)
     console.print(f"instseg models NAME shows a model's card. {_TRUST}", soft_wrap=True)
 
@@ -70,8 +70,8 @@ def _print_card(name: str, card: "ModelCard", model: "ModelSettings") -> None:
     width = max(len(key) for key in lines)
     for key, texts in lines.items():
         for number, text in enumerate(texts):
-            typer.echo(f"{key if number == 0 else '':<{width}}  {text}")
-    typer.echo(_TRUST)
+            terminal.print_result(f"{key if number == 0 else '':<{width}}  {text}")
+    terminal.print_result(_TRUST)
 
 
 def _diameter(model: "ModelSettings") -> str:

@@ -11,6 +11,7 @@ import inspect
 import re
 import shlex
 import types
+import warnings
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin, get_type_hints
@@ -23,7 +24,8 @@ from instseg.settings import ClusterSettings, MetricLossSettings, Settings
 Overrides = dict[str, Any]
 """The options of one settings class that the user gave, by field name."""
 
-_QUOTED = re.compile(r"`([^`]+)`")
+# Words of the core in backticks stand between spaces or punctuation. Names of files may have such characters, too.
+_QUOTED = re.compile(r"(?<![^\s(])`([^`]{1,200})`(?=[,.;:)]*(?:\s|$))")
 # Parameters of the core that are options of other names.
 _ALIASES = {"planes_as_channels": "channels", "widths": "network"}
 
@@ -158,8 +160,10 @@ def _arguments(text: str) -> list[tuple[str, str | None]]:
     """Return the names and values in a text like those of a call: 'tile, fill_holes=True'; [] if it is none."""
     call = f"f({text})"
     try:
-        node = ast.parse(call, mode="eval").body
-    except SyntaxError:
+        # Texts may hold names of files: Python warns of some, and others are more than its parser takes.
+        with warnings.catch_warnings(action="ignore"):
+            node = ast.parse(call, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []
     if not isinstance(node, ast.Call):
         return []

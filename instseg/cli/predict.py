@@ -20,11 +20,14 @@ from instseg.cli.model import (
 )
 from instseg.cli.options import Overrides, settings_options
 from instseg.errors import InstsegError
-from instseg.settings import ClusterSettings, ModelSettings, TileSettings
+from instseg.settings import ClusterSettings, ModelSettings, Precision, TileSettings
 
 if TYPE_CHECKING:
-    from instseg.inference.batch import Executor, FileResult
+    from instseg.distributed.client import DaskCluster
+    from instseg.inference.batch import Executor
+    from instseg.inference.job import PreparedJob
     from instseg.inference.results import ImageSummary
+    from instseg.inference.run import PredictResult
 
 # Fewer instances than this say nothing about the size of objects.
 _MIN_INSTANCES = 5
@@ -48,7 +51,8 @@ def predict(
     ] = "png",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that --out-dir holds.")] = False,
     skip_existing: Annotated[
-        bool, typer.Option("--skip-existing", help="Leave images out whose results --out-dir holds.")
+        bool,
+        typer.Option("--skip-existing", help="Leave images out whose results --out-dir holds."),
     ] = False,
     shard: Annotated[
         str | None, typer.Option(metavar="I/N", help="Take the I-th of N parts of the images, for N runs side by side.")
@@ -102,6 +106,7 @@ def predict(
     """
     from instseg.distributed.client import make_cluster
     from instseg.inference.job import PredictRequest, check_predict_options, prepare_job
+    from instseg.inference.run import no_images, run_job
 
     terminal.check_threads(threads)
     size = parse_diameter(diameter)
@@ -128,51 +133,83 @@ def predict(
         tta=tta,
         diameter=size,
         channels=channels,
+        precision=precision,
         clustering=clustering,
         tiles=tiles,
     )
     prepared = prepare_job(request)
     directory = find_model(model)
-    job = prepared.job
-    if prepared.skipped:
-        terminal.print_note(f"{prepared.skipped} images have their results already")
-    if not job.files:
-        typer.echo("0 images, 0 instances")
+    _print_prepared(prepared)
+    if not prepared.job.files:
+        no_images(prepared)
+        terminal.print_result("0 images, 0 instances")
         return
-    executor: Executor
-    if cluster is None:
-        from instseg.inference.batch import LocalExecutor
-
-        executor = LocalExecutor(load_model(directory, threads, precision))
-    else:
-        from instseg.distributed.predict import DaskExecutor
-        from instseg.distributed.tasks import model_ref
-
-        executor = DaskExecutor(cluster, model_ref(directory, cluster.threads_of_each, precision))
+    executor = _executor(cluster, directory, threads, precision)
     with terminal.progress_bar("Segmenting") as progress:
-        results = list(executor.run(job, progress))
-    summaries = _report(results, out, len(job.files))
+        result = run_job(executor, prepared, progress)
+    summaries = _report(result, out is not None, len(prepared.job.files))
     if size is None:
         _report_sizes(summaries, prepared.settings)
     elif size == "auto":
         _report_magnifications(summaries)
 
 
-def _report(results: "Sequence[FileResult]", out: Path | None, files: int) -> "list[ImageSummary]":
+def _executor(cluster: "DaskCluster | None", model: Path, threads: int | None, precision: Precision) -> "Executor":
+    """Load what does the work: TensorFlow here, or the connection to workers."""
+    if cluster is None:
+        from instseg.inference.batch import LocalExecutor
+
+        return LocalExecutor(load_model(model, threads, precision))
+    from instseg.distributed.predict import DaskExecutor
+    from instseg.distributed.tasks import model_ref
+
+    return DaskExecutor(cluster, model_ref(model, cluster.threads_of_each, precision))
+
+
+def _print_prepared(prepared: "PreparedJob") -> None:
+    """Print what is not segmented, and why."""
+    if prepared.skipped:
+        terminal.print_note(f"{prepared.skipped} images have their results already")
+    for note in prepared.notes:
+        terminal.print_note(f"Note: {note}")
+
+
+def _report(result: "PredictResult", single: bool, files: int) -> "list[ImageSummary]":
     """Print what the images hold, and what could not be segmented."""
-    summaries = [result.summary for result in results if result.summary is not None]
-    errors = [(result.path, result.error) for result in results if result.error is not None]
-    if out is not None:
-        for _, error in errors:
-            raise error
-        typer.echo(f"{out}: {summaries[0].instances} instances")
+    summaries = [image.summary for image in result.images if image.summary is not None]
+    if single:
+        for image in result.failed:
+            raise image.error or InstsegError(f"{image.path} could not be segmented")
+        terminal.print_result(f"{result.images[0].labels}: {summaries[0].instances} instances")
+        _print_notes(result)
         return summaries
-    typer.echo(f"{len(summaries)} images, {sum(summary.instances for summary in summaries)} instances")
-    if errors:
-        for path, error in errors[:_MAX_MESSAGES]:
-            terminal.print_error(error.located(path))
-        raise InstsegError(f"{len(errors)} of {files} files could not be segmented")
+    terminal.print_result(f"{len(summaries)} images, {sum(summary.instances for summary in summaries)} instances")
+    _print_notes(result)
+    for image in result.failed[:_MAX_MESSAGES]:
+        if image.error is not None:
+            terminal.print_error(image.error.located(image.path))
+    if result.failed:
+        failed = len({image.path for image in result.failed})
+        where = "" if result.failures is None else f"; {result.failures} names all of them"
+        terminal.print_error(f"{failed} of {files} files could not be segmented{where}")
+    if result.stopped is not None:
+        raise result.stopped
+    if result.failed:
+        raise typer.Exit(1)
     return summaries
+
+
+def _print_notes(result: "PredictResult") -> None:
+    """Print what is to be known of results; what is the same for many images, once."""
+    images: dict[str, list[Path]] = {}
+    for image in result.images:
+        for note in image.notes:
+            images.setdefault(note, []).append(image.path)
+    for note, paths in list(images.items())[:_MAX_MESSAGES]:
+        which = str(paths[0]) if len(paths) == 1 else f"{len(paths)} images, such as {paths[0]}"
+        terminal.print_note(f"Note: {which}: {note}")
+    if len(images) > _MAX_MESSAGES:
+        terminal.print_note(f"Note: {len(images) - _MAX_MESSAGES} further notes are in run.json beside the results")
 
 
 def _report_sizes(summaries: "Sequence[ImageSummary]", settings: ModelSettings) -> None:

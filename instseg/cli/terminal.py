@@ -1,17 +1,25 @@
-"""The terminal: results go to stdout, everything else to stderr."""
+"""The terminal: results go to stdout, everything else to stderr, and names of files only as what can be shown."""
 
+import errno
+import io
+import json
+import os
+import select
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
-
-import typer
+from typing import TYPE_CHECKING, Any, Protocol
 
 from instseg.cli.options import terminal_text
-from instseg.errors import InstsegError
+from instseg.errors import InstsegError, printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 # Work that takes less time, in seconds, needs no progress bar.
 _DELAY = 1.0
+# Columns that a table needs to hold anything.
+_MIN_WIDTH = 40
 
 
 class ProgressCallback(Protocol):
@@ -21,14 +29,105 @@ class ProgressCallback(Protocol):
         """Take how many of how many are done, and a detail to show."""
 
 
+class _Descriptor(io.FileIO):
+    """A file descriptor whose writing never fails: the work goes on where nobody reads what it says of itself."""
+
+    error: OSError | None = None
+    """The first error of writing."""
+
+    def write(self, content: Any, /) -> int:
+        """Write, or remember the error and drop what was to be written."""
+        try:
+            while (written := super().write(content)) is None:
+                # Another process has set the pipe not to block.
+                select.select([], [self], [])
+            return written
+        except OSError as error:
+            self.error = self.error or error
+            return memoryview(content).nbytes
+
+
+class Streams:
+    """stdout and stderr of this process, made such that what goes wrong with them stops no work.
+
+    A descriptor that the shell has closed (`2>&-`) leads to the null device, so that no file of the user takes its
+    number and receives what libraries write there. Characters that an encoding lacks are written as escapes.
+    """
+
+    def __init__(self) -> None:
+        # A closed stdout is one that cannot be written; that nobody reads stderr is no error.
+        for number, flags in enumerate((os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)):
+            try:
+                os.fstat(number)
+            except OSError:
+                # The system gives out the lowest number that is free, which is this one.
+                os.set_inheritable(os.open(os.devnull, flags), True)
+        self._stdout = _Descriptor(1, "w", closefd=False)
+        sys.stdout = _text(self._stdout, sys.stdout)
+        sys.stderr = _text(_Descriptor(2, "w", closefd=False), sys.stderr)
+
+    def exit_code(self, code: int) -> int:
+        """Return the exit code of a command that ended with `code`: not 0 where its results could not be written.
+
+        Nothing is printed if a reader has gone, such as `head`, which does so when it has enough.
+        """
+        sys.stdout.flush()
+        error = self._stdout.error
+        if error is None:
+            return code
+        if error.errno != errno.EPIPE:
+            print_error(f"cannot write to stdout: {error.strerror}; check where it goes and the space there")
+        return code or 1
+
+
+def _text(descriptor: _Descriptor, before: Any) -> io.TextIOWrapper:
+    """Return a text stream with the encoding of the one before, if there is one."""
+    return io.TextIOWrapper(
+        io.BufferedWriter(descriptor),
+        encoding=getattr(before, "encoding", None) or "utf-8",
+        errors="backslashreplace",
+        line_buffering=descriptor.fileno() == 2 or descriptor.isatty(),
+    )
+
+
+def print_result(message: str) -> None:
+    """Write a line to stdout."""
+    print(printable(message), flush=True)
+
+
+def print_json(value: Any) -> None:
+    """Write a value to stdout as JSON, in ASCII."""
+    # The one control character that JSON does not escape.
+    print(json.dumps(value, indent=2).replace("\x7f", "\\u007f"), flush=True)
+
+
 def print_error(error: str | InstsegError) -> None:
     """Write one line to stderr; parameters become options."""
-    typer.echo("instseg: " + " ".join(terminal_text(error).split()), err=True)
+    print("instseg:", printable(" ".join(terminal_text(error).split())), file=sys.stderr, flush=True)
 
 
 def print_note(message: str) -> None:
-    """Write what is no result to stderr; parameters become options."""
-    typer.echo(terminal_text(message), err=True)
+    """Write what is no result as a line to stderr; parameters become options."""
+    print(printable(terminal_text(message)), file=sys.stderr, flush=True)
+
+
+def console(*, stderr: bool = False, **options: Any) -> "Console":
+    """Return a console of Rich for tables and bars, which shows texts without the controls and emoji they may hold.
+
+    Names have to be escaped where markup is on, which is Rich's default; `markup=False` turns it off.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    class Printable(Console):
+        def render_str(self, text: str, **options: Any) -> Text:
+            return super().render_str("\n".join(printable(line) for line in text.split("\n")), **options)
+
+    made = Printable(stderr=stderr, emoji=False, **options)
+    if made.file is sys.stdout:
+        # Rich leaves out what does not fit; a terminal breaks lines that are too long.
+        made.width = max(made.width, _MIN_WIDTH)
+    return made
 
 
 def check_threads(threads: int | None) -> None:
@@ -53,7 +152,6 @@ def progress_bar(description: str) -> Iterator[ProgressCallback]:
     """
     import time
 
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     if not sys.stderr.isatty():
@@ -64,14 +162,15 @@ def progress_bar(description: str) -> Iterator[ProgressCallback]:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[detail]}"),
+        # The name of a file may look like markup.
+        TextColumn("{task.fields[detail]}", markup=False),
         TimeRemainingColumn(),
     )
-    progress = Progress(*columns, console=Console(stderr=True), transient=True)
+    progress = Progress(*columns, console=console(stderr=True), transient=True)
     task = progress.add_task(description, detail="")
 
     def count(done: int, total: int, detail: str = "") -> None:
-        progress.update(task, completed=done, total=total, detail=detail)
+        progress.update(task, completed=done, total=total, detail=printable(detail))
         if time.perf_counter() - start > _DELAY:
             progress.start()
 
@@ -85,13 +184,12 @@ def progress_bar(description: str) -> Iterator[ProgressCallback]:
 @contextmanager
 def spinner(description: str) -> Iterator[None]:
     """Show a spinner during work without steps, such as loading TensorFlow."""
-    import os
-
-    from rich.console import Console
-
     if not sys.stderr.isatty():
         yield
         return
     # A descriptor of its own: the ordinary one is redirected while TensorFlow loads, to capture what it prints.
-    with os.fdopen(os.dup(2), "w") as own, Console(file=own, force_terminal=True).status(description):
-        yield
+    with _text(_Descriptor(os.dup(2), "w"), sys.stderr) as own:
+        # The usual dots are no ASCII.
+        dots = "dots" if own.encoding.lower().startswith("utf") else "line"
+        with console(file=own, force_terminal=True).status(description, spinner=dots):
+            yield

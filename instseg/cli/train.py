@@ -1,11 +1,7 @@
 """`instseg train`."""
 
 import shlex
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -13,6 +9,7 @@ import typer
 from instseg.cli import terminal
 from instseg.cli.model import Channels, find_model
 from instseg.cli.options import Overrides, settings_options
+from instseg.cli.signals import stop_on_signals
 from instseg.cli.train_progress import format_scores, progress_display
 from instseg.settings import MetricLossSettings, ModelSettings, TrainSettings
 
@@ -38,6 +35,14 @@ def train(
         bool, typer.Option("--connected-components", help="Make each connected piece of a binary mask an instance.")
     ] = False,
     channels: Channels = None,
+    ignore_label: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Leave out pixels of this value in label images, such as 255; with --loss metric 0, too.",
+            show_default=False,
+        ),
+    ] = None,
     network: Annotated[
         str | None,
         typer.Option(
@@ -88,6 +93,7 @@ def train(
             val=val,
             connected_components=connected_components,
             channels=channels,
+            ignore_label=ignore_label,
             network=network,
             pretrained=pretrained if pretrained is None or resume else find_model(pretrained),
             resume=resume,
@@ -103,7 +109,7 @@ def train(
     if prepared.finished:
         _print_finished(prepared)
         return
-    with _graceful_interrupt() as stop, progress_display(prepared.config.train) as show:
+    with stop_on_signals() as stop, progress_display(prepared.config.train) as show:
         result = run_training(prepared, report=report, strategy=devices, progress=show, stop=stop)
     _print_result(result, prepared)
 
@@ -118,13 +124,14 @@ def _print_finished(prepared: "PreparedTraining") -> None:
 
 def _print_result(result: "TrainingResult", prepared: "PreparedTraining") -> None:
     # Of several processes, those that do not validate have nothing to say.
-    if not result.scores:
+    if not result.best_iteration:
         return
     iterations = f"{result.iterations:,} iterations"
     if result.best_iteration != result.iterations:
         iterations += f", best after {result.best_iteration:,}"
     images = "1 validation image" if result.validation_images == 1 else f"{result.validation_images} validation images"
-    typer.echo(f"{result.model}: {iterations}, {format_scores(result.scores)} on {images}")
+    on_images = f" on {images}" if result.scores else ""
+    terminal.print_result(f"{result.model}: {iterations}, {format_scores(result.scores)}{on_images}")
     model = shlex.quote(str(result.model))
     if result.finished:
         terminal.print_note(f"Segment images with: instseg predict {model} IMAGE --out labels.png")
@@ -134,26 +141,3 @@ def _print_result(result: "TrainingResult", prepared: "PreparedTraining") -> Non
     train = prepared.config.train
     goal = f"--iterations {train.iterations}" if train.minutes is None else f"--minutes {train.minutes:g}"
     terminal.print_note(f"Stopped before its end. Go on with: instseg train {model} --resume {goal}")
-
-
-@contextmanager
-def _graceful_interrupt() -> Iterator[Callable[[], bool]]:
-    """Have the first Ctrl-C or SIGTERM ask the training to save and end, the second end it at once."""
-    asked = False
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        del frame
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-        terminal.print_note(
-            f"{signal.Signals(number).name}: saving after this iteration; once more ends at once, unsaved"
-        )
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

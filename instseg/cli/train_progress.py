@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from instseg.cli import terminal
+from instseg.cli.options import terminal_text
 from instseg.settings import TrainSettings
-from instseg.training.events import CheckpointSaved, Event, PhaseStarted, StepDone, WeightsTransferred
+from instseg.training.events import CheckpointSaved, DataWarning, Event, PhaseStarted, StepDone, WeightsTransferred
 
 _PLAIN_LINE_EVERY = 20.0
 _TOTAL = 10_000
@@ -30,6 +31,8 @@ class _PlainLines:
         self._start: tuple[float, float] | None = None
 
     def __call__(self, event: Event) -> None:
+        if isinstance(event, DataWarning):
+            terminal.print_note(event.message)
         if isinstance(event, WeightsTransferred):
             terminal.print_note(_describe_transfer(event))
         if isinstance(event, CheckpointSaved):
@@ -54,13 +57,13 @@ class _PlainLines:
 
 @contextmanager
 def _bar(train: TrainSettings) -> Iterator[Callable[[Event], None]]:
-    from rich.console import Console, Group
+    from rich.console import Group
     from rich.live import Live
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
     from rich.text import Text
 
     # Names of folders may look like markup.
-    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    console = terminal.console(stderr=True, highlight=False, markup=False)
     # Two lines, as one with everything does not fit into 80 columns.
     progress = Progress(
         TextColumn("Training"),
@@ -77,6 +80,8 @@ def _bar(train: TrainSettings) -> Iterator[Callable[[Event], None]]:
 
         def show(event: Event) -> None:
             nonlocal started
+            if isinstance(event, DataWarning):
+                console.print(terminal_text(event.message))
             if isinstance(event, WeightsTransferred):
                 console.print(_describe_transfer(event))
             if isinstance(event, CheckpointSaved):
@@ -118,6 +123,8 @@ def _format_losses(event: StepDone) -> str:
 
 def format_scores(scores: dict[str, float]) -> str:
     """Return scores for a line, such as 'AP50 0.912, AP75 0.801'."""
+    if not scores:
+        return "nothing to measure, as the validation images hold no instance"
     return ", ".join(f"{name} {value:.3f}" for name, value in scores.items())
 
 

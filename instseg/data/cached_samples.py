@@ -10,6 +10,7 @@ import numpy as np
 
 from instseg.data.classes import TABLE, class_indices, sort_class_names
 from instseg.data.samples import Sample, SampleReader, common_channels, rescale_sample
+from instseg.data.survey import FolderSurvey
 from instseg.errors import InstsegError
 from instseg.io.folders import Pair
 
@@ -81,11 +82,13 @@ class StreamedSamples:
         Chooses the training pairs that are read before the training.
     progress : callable
         Is called with the number of images read so far and of all that are read before the training.
+    survey : FolderSurvey
+        Takes the pairs that are read before the training.
 
     Attributes
     ----------
-    measured : sequence of Sample
-        Some of the training samples, whose instances tell the typical size.
+    measured : sequence of Path
+        Some of the training label images, whose instances tell the typical size.
     channels : int
         Of all images.
     class_names : tuple of str
@@ -106,6 +109,7 @@ class StreamedSamples:
         max_bytes: int,
         rng: np.random.Generator,
         progress: Callable[[int, int], None],
+        survey: FolderSurvey,
     ) -> None:
         self._reader = reader
         self._training_pairs, self._validation_pairs = training_pairs, validation_pairs
@@ -113,16 +117,18 @@ class StreamedSamples:
         chosen = rng.permutation(len(training_pairs))[:_EXAMINED].tolist()
         self._examined: dict[Pair, Sample] = {}
         for number, index in enumerate(chosen, start=1):
-            self._examined[training_pairs[index]] = reader.read(training_pairs[index])
+            self._examined[training_pairs[index]] = reader.read(training_pairs[index], survey)
             progress(number, len(chosen))
-        if not any(sample.labels.any() for sample in self._examined.values()):
+        if not any((sample.labels > 0).any() for sample in self._examined.values()):
             raise InstsegError(
                 f"none of {len(self._examined)} label images of {reader.folder} holds an instance, expected some "
                 "pixels above 0; check the label images"
             )
         self.class_names = _table_class_names(reader)
         self.channels = common_channels(self._examined)
-        self.measured: Sequence[Sample] = list(self._examined.values())
+        for pair, sample in self._examined.items():
+            reader.class_names(pair, sample.labels, survey)
+        self.measured = [pair.labels for pair in self._examined]
 
     @property
     def validation(self) -> Sequence[Sample]:
@@ -131,7 +137,7 @@ class StreamedSamples:
 
     def training(self, scale: float) -> tuple[Sequence[Sample], int | None]:
         """Return the training samples at a scale, and how many of them patches are cut from at a time."""
-        typical = sum(sample.nbytes for sample in self.measured) / len(self.measured) * scale**2
+        typical = sum(sample.nbytes for sample in self._examined.values()) / len(self._examined) * scale**2
         buffer = max(1, min(len(self._training_pairs), int(self._max_bytes * _BUFFER_SHARE / typical)))
         return self._cached(self._training_pairs, scale, self._max_bytes), buffer
 

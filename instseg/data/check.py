@@ -1,55 +1,29 @@
 """A report on a data folder before training: what it holds, and every problem that training would have with it."""
 
-import re
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from instseg.data.classes import ClassSource, find_classes, instance_labels, sort_class_names
 from instseg.data.datasets import suggest_scale
-from instseg.errors import InstsegError
+from instseg.data.label_statistics import PERCENTILES, Diameters, LabelStatistics, label_statistics, without_crumbs
+from instseg.data.problems import Problem
+from instseg.data.samples import SampleReader
+from instseg.data.survey import FolderSurvey
+from instseg.errors import InstsegError, check_parameter
 from instseg.io.folders import Pair, match_folder
-from instseg.io.formats import ImageFileError
-from instseg.io.images import read_image
-from instseg.io.label_images import read_labels
-from instseg.labels.regions import connected_components as find_components
-from instseg.labels.regions import equivalent_diameter, relabel_sequential
-from instseg.preprocessing.channels import select_channels
+from instseg.io.image_file import ImageFileError
+from instseg.io.label_images import to_instances
+from instseg.labels.regions import equivalent_diameter
 from instseg.settings import TrainSettings
 
-Severity = Literal["error", "warning"]
-
-# A problem names so many of its files.
-_NAMED = 5
-_PERCENTILES = (5, 50, 95)
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """A problem that prevents training ('error') or may make its result worse ('warning').
-
-    Attributes
-    ----------
-    severity : {'error', 'warning'}
-    what, advice : str
-        What is wrong, with the numbers of the first file, and what to do. Parameters are in backticks.
-    count : int
-        Number of files with the problem; 0 for one of the whole folder.
-    files : tuple of str
-        Paths of the first few of them, relative to the data folder.
-    """
-
-    severity: Severity
-    what: str
-    advice: str
-    count: int
-    files: tuple[str, ...]
+_Read = TypeVar("_Read")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +45,9 @@ class DataReport:
         'min', 'median' and 'max' of an image, and 'total'.
     diameters : dict of str to float
         '5', '50' and '95': percentiles of the diameters of instances in pixels, each that of the disc of equal area.
+        Instances of a few pixels, far smaller than the others, are not measured; a problem tells of them.
     foreground : float
-        Share of the pixels that belong to instances, 0..1.
+        Share of the pixels that belong to instances, of those that are not ignored, 0..1.
     classes : dict of str to int
         Number of instances of each class, by its name; empty where the folder has no classes.
     disconnected : int
@@ -119,6 +94,7 @@ def check_data(
     *,
     connected_components: bool = False,
     channels: str | None = None,
+    ignore_label: int | None = None,
     patch_size: int = TrainSettings().patch_size,
     progress: Callable[[int, int], None] | None = None,
 ) -> DataReport:
@@ -134,6 +110,9 @@ def check_data(
         Whether labels are binary masks, of which each connected component is an instance.
     channels : str, optional
         The channels to take, such as 'gray' or '2': see `instseg.preprocessing.channels.parse_channels`.
+    ignore_label : int, optional
+        Pixels of this value in label images take no part: they are neither background nor of an instance.
+        0, the background, changes nothing here.
     patch_size : int
         Height and width of the training patches in pixels; smaller images are reported.
     progress : callable, optional
@@ -147,6 +126,8 @@ def check_data(
     ------
     InstsegError
         If one of the two folders is missing or holds no image.
+    UsageError
+        If `ignore_label` is negative.
 
     Examples
     --------
@@ -159,217 +140,142 @@ def check_data(
     >>> report.pairs, report.usable_for_training, report.instances["total"] == discs
     (2, True, True)
     """
+    check_parameter(ignore_label is None or ignore_label >= 0, "ignore_label", ignore_label, "a label, 0 or above")
     folder = Path(data)
     pairs, mismatches = match_folder(folder)
-    survey = _FolderSurvey(patch_size, channels, None)
-    try:
-        survey.class_source = find_classes(folder, connected_components=connected_components)
-    except InstsegError as error:
-        survey.add("error", str(error), "see the message")
+    check = _FolderCheck(folder, connected_components, channels, ignore_label or None)
+    check.find_classes([pair.name for pair in pairs])
     for mismatch in mismatches:
         for path in mismatch.files:
-            survey.add("error", mismatch.what, mismatch.advice, path)
+            check.survey.add("error", mismatch.what, mismatch.advice, path)
     for done, pair in enumerate(pairs, start=1):
-        survey.inspect(pair, connected_components)
+        check.inspect(pair)
         if progress is not None:
             progress(done, len(pairs))
-    return survey.report(folder, len(pairs))
+    return check.report(len(pairs), patch_size)
 
 
-@dataclass(slots=True)
-class _FolderSurvey:
-    """Statistics and problems, collected pair by pair."""
+class _FolderCheck:
+    """Reads the pairs of a folder, none of which stops it, for a survey and for what would prevent a training.
 
-    patch_size: int
-    selected_channels: str | None
-    class_source: ClassSource | None
-    problems: dict[tuple[Severity, str], list[tuple[str, str, Path | None]]] = field(default_factory=dict)
-    shapes: dict[Path, tuple[int, int]] = field(default_factory=dict)
-    unclassified: int = 0
-    dtypes: dict[str, list[Path]] = field(default_factory=dict)
-    channels: dict[str, list[Path]] = field(default_factory=dict)
-    counts: list[int] = field(default_factory=list)
-    areas: list[NDArray[np.int64]] = field(default_factory=list)
-    classes: Counter[str] = field(default_factory=Counter)
-    disconnected: int = 0
-    empty: int = 0
-    constant: int = 0
+    Attributes
+    ----------
+    survey : FolderSurvey
+    """
 
-    def add(self, severity: Severity, what: str, advice: str, path: Path | None = None) -> None:
-        # The same problem in several files is one problem, even if its numbers differ.
-        kind = re.sub(r"\d[\d.,]*", "#", what)
-        self.problems.setdefault((severity, kind), []).append((what, advice, path))
+    def __init__(
+        self, folder: Path, connected_components: bool, channels: str | None, ignore_label: int | None
+    ) -> None:
+        self.survey = FolderSurvey(folder)
+        self._folder = folder
+        self._reader = SampleReader(folder, connected_components, channels, None, ignore_label)
+        self._classes: ClassSource | None = None
+        self._unclassified = 0
 
-    def inspect(self, pair: Pair, connected_components: bool) -> None:
-        planes_as_channels = self.selected_channels is not None
-        image = self._read(pair.image, lambda path: read_image(path, planes_as_channels=planes_as_channels))
-        labels = self._read(pair.labels, lambda path: read_labels(path, connected_components=connected_components))
-        if image is None or labels is None:
+    def find_classes(self, names: list[str]) -> None:
+        """Find the classes of the folder, whose pairs have these names."""
+        try:
+            self._classes = find_classes(self._folder, connected_components=self._reader.connected_components)
+        except InstsegError as error:
+            self.survey.add("error", str(error), "see the message")
+        self.survey.inspect_class_source(self._classes, names)
+
+    def inspect(self, pair: Pair) -> None:
+        """Read a pair."""
+        image = self._read(pair.image, self._reader.read_image)
+        read = self._read(pair.labels, self._read_labels)
+        if image is None or read is None:
             return
-        if self.selected_channels is not None:
-            try:
-                image = select_channels(image, self.selected_channels)
-            except InstsegError as error:
-                self.add("error", str(error), "choose others, or leave the image out", pair.image)
-                return
+        labels, statistics = read
         if image.shape[:2] != labels.shape:
             (height, width), (rows, columns) = image.shape[:2], labels.shape
             what = f"the image is {height} x {width} pixels and its labels are {rows} x {columns}"
-            self.add("error", what, "export the labels at the image's size", pair.image)
+            self.survey.add("error", what, "export the labels at the image's size", pair.image)
             return
-        self._inspect_image(pair.image, image)
-        self._inspect_labels(pair.labels, labels)
-        if self.class_source is not None:
-            self._inspect_classes(self.class_source, pair, labels)
+        self.survey.inspect_image(pair.image, image)
+        self.survey.inspect_labels(pair.labels, statistics)
+        self._inspect_classes(pair, labels)
 
-    def _read(self, path: Path, read: Callable[[Path], NDArray[Any]]) -> NDArray[Any] | None:
+    def _read_labels(self, path: Path) -> tuple[NDArray[np.int32], LabelStatistics]:
+        values = self._reader.read_values(path)
+        labels = to_instances(path, values, connected_components=self._reader.connected_components)
+        return labels, label_statistics(values, connected_components=self._reader.connected_components)
+
+    def _read(self, path: Path, read: Callable[[Path], _Read]) -> _Read | None:
         try:
             return read(path)
         except ImageFileError as error:
-            self.add("error", error.what, error.advice, path)
+            self.survey.add("error", error.what, error.advice, path)
         except InstsegError as error:
-            self.add("error", str(error), "see the message", path)
+            self.survey.add("error", str(error), "see the message", path)
         return None
 
-    def _inspect_image(self, path: Path, image: NDArray[Any]) -> None:
-        height, width, channels = image.shape
-        self.shapes[path] = (height, width)
-        self.dtypes.setdefault(str(image.dtype), []).append(path)
-        self.channels.setdefault(str(channels), []).append(path)
-        if (image == image[0, 0]).all():
-            self.constant += 1
-            self.add("warning", "the image has one value only", "remove it if nothing was recorded", path)
-
-    def _inspect_labels(self, path: Path, labels: NDArray[np.int32]) -> None:
-        instances = relabel_sequential(labels)
-        areas = np.bincount(instances.ravel())[1:]
-        self.areas.append(areas)
-        self.counts.append(len(areas))
-        if not len(areas):
-            self.empty += 1
-            self.add("warning", "there are no instances", "fine if the image shows none", path)
-        if apart := _disconnected(instances):
-            self.disconnected += apart
-            what = f"instances that lie in several pieces: {apart}"
-            self.add("warning", what, "give each piece its own number unless they are one object", path)
-
-    def _inspect_classes(self, source: ClassSource, pair: Pair, labels: NDArray[np.int32]) -> None:
+    def _inspect_classes(self, pair: Pair, labels: NDArray[np.int32]) -> None:
+        if self._classes is None:
+            return
         try:
-            names = source.names(pair, labels)
-            for what, advice in source.inconsistencies(pair, labels):
-                self.add("warning", what, advice, pair.labels)
+            names = self.survey.inspect_classes(self._classes, pair, labels)
         except ImageFileError as error:
-            self.unclassified += 1
-            self.add("error", f"its class image: {error.what}", error.advice, pair.labels)
+            self._unclassified += 1
+            self.survey.add("error", f"its class image: {error.what}", error.advice, pair.labels)
             return
         except InstsegError as error:
-            self.unclassified += 1
-            self.add("error", str(error), "see the message", pair.labels)
+            self._unclassified += 1
+            self.survey.add("error", str(error), "see the message", pair.labels)
             return
-        self.classes.update(names.values())
         if without := len(instance_labels(labels)) - len(names):
-            self.unclassified += 1
-            self.add("error", f"instances without a class: {without}", "give every instance a class", pair.labels)
+            self._unclassified += 1
+            what = f"instances without a class: {without}"
+            self.survey.add("error", what, "give every instance a class", pair.labels)
 
-    def report(self, folder: Path, pairs: int) -> DataReport:
-        areas = np.concatenate([*self.areas, np.zeros(0, np.int64)])
-        percentiles = np.percentile(equivalent_diameter(areas), _PERCENTILES) if len(areas) else np.zeros(3)
-        diameters = [round(float(value), 2) for value in percentiles]
-        scale = suggest_scale(diameters[1]) if len(areas) else 1.0
-        small = self._inspect_sizes(scale)
-        self._inspect_all(pairs, len(areas), diameters[-1] * scale)
+    def report(self, pairs: int, patch_size: int) -> DataReport:
+        """Return the report when all pairs were read."""
+        survey = self.survey
+        areas = survey.all_areas()
+        measured = equivalent_diameter(without_crumbs(areas, survey.crumbs()))
+        percentiles = np.percentile(measured, PERCENTILES) if len(areas) else np.zeros(3)
+        diameters = Diameters(*(round(float(value), 2) for value in percentiles))
+        scale = suggest_scale(diameters.typical) if len(areas) else 1.0
+        if not survey.shapes:
+            survey.add("error", f"none of the {pairs} pairs can be used", "mend the problems of the single files")
+        elif not len(areas):
+            survey.add("error", "no label image has an instance", "label some objects")
+        survey.conclude(diameters, scale, patch_size, validated_apart=False)
         classes = self._sorted_classes()
-        shapes = list(self.shapes.values())
-        pixels = sum(height * width for height, width in shapes)
+        shapes = list(survey.shapes.values())
+        pixels = sum(height * width for height, width in shapes) - survey.ignored
         sizes = Counter(f"{height} x {width}" for height, width in shapes)
         heights, widths = zip(*shapes, strict=True) if shapes else ((0,), (0,))
-        counts = self.counts or [0]
+        counts = [len(of_image) for of_image in survey.areas.values()] or [0]
         return DataReport(
-            folder=str(folder),
+            folder=str(self._folder),
             pairs=pairs,
-            usable=len(shapes) - self.unclassified,
+            usable=len(shapes) - self._unclassified,
             sizes=dict(sizes.most_common()),
             height=(min(heights), max(heights)),
             width=(min(widths), max(widths)),
-            dtypes={name: len(paths) for name, paths in sorted(self.dtypes.items())},
-            channels={name: len(paths) for name, paths in sorted(self.channels.items())},
+            dtypes={name: len(paths) for name, paths in sorted(survey.dtypes.items())},
+            channels={name: len(paths) for name, paths in sorted(survey.channels.items())},
             instances={
                 "min": min(counts),
                 "median": float(np.median(counts)),
                 "max": max(counts),
                 "total": sum(counts),
             },
-            diameters=dict(zip(map(str, _PERCENTILES), diameters, strict=True)),
+            diameters=dict(zip(map(str, PERCENTILES), diameters, strict=True)),
             foreground=round(float(areas.sum()) / pixels, 4) if pixels else 0.0,
-            classes={name: self.classes[name] for name in classes},
-            disconnected=self.disconnected,
-            empty=self.empty,
-            constant=self.constant,
-            small=small,
+            classes={name: survey.classes[name] for name in classes},
+            disconnected=survey.disconnected,
+            empty=survey.empty,
+            constant=survey.constant,
+            small=len(survey.small(scale, patch_size)),
             scale=round(scale, 4),
-            problems=self._merged_problems(folder),
+            problems=survey.problems.merged(self._folder),
         )
 
     def _sorted_classes(self) -> tuple[str, ...]:
         try:
-            return sort_class_names(self.classes)
+            return sort_class_names(self.survey.classes)
         except InstsegError as error:
-            self.add("error", str(error), "see the message")
+            self.survey.add("error", str(error), "see the message")
             return ()
-
-    def _inspect_sizes(self, scale: float) -> int:
-        """Report the images that are smaller than a patch at a scale, and return their number."""
-        small = [path for path, shape in self.shapes.items() if round(min(shape) * scale) < self.patch_size]
-        for path in small:
-            shown = "" if scale == 1 else f", shown at {scale:.2g} times its size,"
-            what = f"the image{shown} is smaller than a training patch of {self.patch_size} pixels"
-            self.add("warning", what, "it will be padded; a smaller `patch_size` avoids that", path)
-        return len(small)
-
-    def _inspect_all(self, pairs: int, instances: int, large: float) -> None:
-        """Report the problems of the whole folder."""
-        if not self.shapes:
-            self.add("error", f"none of the {pairs} pairs can be used", "mend the problems of the single files")
-        elif not instances:
-            self.add("error", "no label image has an instance", "label some objects")
-        elif len(self.shapes) == 1:
-            self.add("warning", "there is only one pair to use", "add more, so that some can be kept for validation")
-        self._add_mixed(
-            "error",
-            "numbers of channels",
-            self.channels,
-            "convert all to gray or all to RGB, or give `channels='gray'`",
-        )
-        self._add_mixed("warning", "types of values", self.dtypes, "save all with the same bit depth")
-        if large > self.patch_size / 2:
-            what = (
-                f"one instance in twenty is wider than {large:.3g} of the network's pixels, half of a patch is "
-                f"{self.patch_size // 2}"
-            )
-            self.add("warning", what, "give a larger `patch_size`")
-
-    def _add_mixed(self, severity: Severity, name: str, files: dict[str, list[Path]], advice: str) -> None:
-        if len(files) < 2:
-            return
-        most, *others = sorted(files, key=lambda key: -len(files[key]))
-        counted = ", ".join(f"{key} in {len(files[key])}" for key in (most, *others))
-        for path in (path for key in others for path in files[key]):
-            self.add(severity, f"the images differ in their {name} ({counted})", advice, path)
-
-    def _merged_problems(self, folder: Path) -> tuple[Problem, ...]:
-        problems = []
-        for (severity, _), occurrences in self.problems.items():
-            what, advice, _ = occurrences[0]
-            if any(other != what for other, _, _ in occurrences):
-                what += " (in the first; the numbers differ)"
-            files = [path.relative_to(folder).as_posix() for _, _, path in occurrences if path is not None]
-            problems.append(Problem(severity, what, advice, len(files), tuple(files[:_NAMED])))
-        return tuple(sorted(problems, key=lambda problem: problem.severity))
-
-
-def _disconnected(instances: NDArray[np.int32]) -> int:
-    """Return how many of the instances 1..N of a label image have more than one component."""
-    components = find_components(instances)
-    owner = np.zeros(int(components.max()) + 1, np.int32)
-    owner[components] = instances
-    return int((np.bincount(owner[1:]) > 1).sum())

@@ -7,17 +7,19 @@ With class images, the class of an instance is that of most of its pixels.
 """
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+import unicodedata
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from instseg.errors import InstsegError
-from instseg.io.folders import SUFFIXES, Pair, find_images
+from instseg.errors import InstsegError, format_names
+from instseg.io.folders import SUFFIXES, Pair, find_images, stem_of
 from instseg.io.label_images import read_class_image
+from instseg.labels.regions import IGNORED
 
 FOLDER, TABLE = "classes", "classes.csv"
 """The subfolder of a data folder that holds class images, and the file that can take its place."""
@@ -49,10 +51,13 @@ class InstanceClasses(NamedTuple):
     classes: NDArray[np.int32]
 
     def of_pixels(self, labels: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Return the class of each pixel of a label image, or of a part of it, of any shape: 0 is background."""
-        background = np.zeros(1, np.int32)
-        ids = np.concatenate([background, self.labels])
-        classes = np.concatenate([background, self.classes])
+        """Return the class of each pixel of a label image, or of a part of it, of any shape.
+
+        0 is background, and `IGNORED` stays.
+        """
+        none = np.array([IGNORED, 0], np.int32)
+        ids = np.concatenate([none, self.labels])
+        classes = np.concatenate([none, self.classes])
         return classes[np.searchsorted(ids, labels)]
 
 
@@ -75,13 +80,24 @@ class ClassSource:
     table: Mapping[str, ClassNames] | None
 
     def names(self, pair: Pair, labels: NDArray[np.int32]) -> ClassNames:
-        """Return the class of each instance that has one.
+        """Return the class of each instance that has one, with the parameters and errors of `classify`."""
+        return self.classify(pair, labels)[0]
+
+    def classify(self, pair: Pair, labels: NDArray[np.int32]) -> tuple[ClassNames, list[tuple[str, str]]]:
+        """Return the class of each instance that has one, and what does not fit.
 
         Parameters
         ----------
         pair : Pair
         labels : (H, W) int32
-            The labels of the pair; 0 is background.
+            The labels of the pair; 0 is background, and classes of ignored pixels do not count.
+
+        Returns
+        -------
+        names : dict of int to str
+            By label.
+        inconsistencies : list of (str, str)
+            What is inconsistent but does not prevent training, and what to do.
 
         Raises
         ------
@@ -89,12 +105,22 @@ class ClassSource:
             If the pair has no class image, or one that cannot be read or is of another size.
         """
         if self.table is not None:
-            of_image = self.table.get(pair.name, {})
-            return {label: of_image[label] for label in instance_labels(labels) if label in of_image}
-        return {label: str(value) for label, value in _majority(labels, self.pixels(pair, labels)).items()}
+            of_image, present = self.table.get(pair.name, {}), instance_labels(labels)
+            names = {label: of_image[label] for label in present if label in of_image}
+            surplus = len(of_image) - len(names)
+            text = f"classes of labels that do not exist: {surplus}"
+            return names, [(text, f"correct the labels in {TABLE}")] if surplus else []
+        pixels = self._pixels(pair, labels)
+        mixed, outside = disagreement(labels, pixels)
+        problems = []
+        if mixed:
+            problems.append((f"instances of several classes: {mixed}", "the most frequent is taken; correct the rest"))
+        if outside:
+            problems.append((f"classified pixels outside of instances: {outside}", "they do not count"))
+        return {label: str(value) for label, value in _majority(labels, pixels).items()}, problems
 
-    def pixels(self, pair: Pair, labels: NDArray[np.int32]) -> NDArray[np.integer]:
-        """Return the class image (H, W) of a pair, with the parameters and errors of `names`."""
+    def _pixels(self, pair: Pair, labels: NDArray[np.int32]) -> NDArray[np.integer]:
+        """Return the class image (H, W) of a pair."""
         if (path := (self.images or {}).get(pair.name)) is None:
             raise InstsegError(f"{self.path} has no class image for {pair.name}; add it, or remove {self.path}")
         pixels = read_class_image(path)
@@ -103,26 +129,30 @@ class ClassSource:
             raise InstsegError(f"{path} is {sizes}, expected equal sizes; export the classes at the labels' size")
         return pixels
 
-    def inconsistencies(self, pair: Pair, labels: NDArray[np.int32]) -> list[tuple[str, str]]:
-        """Compare the classes of a pair with its labels, with the parameters and errors of `names`.
+    def without_image(self, names: Collection[str]) -> tuple[str, str] | None:
+        """Compare the images that the classes are of with those of the folder.
+
+        Parameters
+        ----------
+        names : collection of str
+            The names of all pairs of the folder.
 
         Returns
         -------
-        list of (str, str)
-            What is inconsistent but does not prevent training, and what to do.
+        (str, str) or None
+            What does not fit, and what to do.
         """
-        if self.table is not None:
-            surplus = len(self.table.get(pair.name, {}).keys() - set(instance_labels(labels)))
-            if not surplus:
-                return []
-            return [(f"classes of labels that do not exist: {surplus}", f"correct the labels in {TABLE}")]
-        mixed, outside = disagreement(labels, self.pixels(pair, labels))
-        problems = []
-        if mixed:
-            problems.append((f"instances of several classes: {mixed}", "the most frequent is taken; correct the rest"))
-        if outside:
-            problems.append((f"classified pixels outside of instances: {outside}", "they do not count"))
-        return problems
+        classified: Collection[str] = self.images if self.table is None else self.table  # type: ignore[assignment]
+        unknown = sorted(set(classified) - set(names))
+        if not unknown:
+            return None
+        shown = format_names(unknown)
+        if self.table is None:
+            what = f"class images that belong to no image: {len(unknown)} ({shown})"
+            return what, "name them as the images, or remove them"
+        rows = sum(len(self.table[name]) for name in unknown)
+        what = f"rows of {TABLE} that name no image: {rows} ({shown})"
+        return what, "name the images as their files, or remove the rows"
 
 
 def find_classes(folder: Path, *, connected_components: bool = False) -> ClassSource | None:
@@ -146,8 +176,8 @@ def find_classes(folder: Path, *, connected_components: bool = False) -> ClassSo
     if images.is_dir():
         by_name: dict[str, Path] = {}
         for path in find_images([images]):
-            if (other := by_name.setdefault(path.stem, path)) != path:
-                raise InstsegError(f"{other} and {path} are both class images of {path.stem}; remove one")
+            if (other := by_name.setdefault(stem_of(path), path)) != path:
+                raise InstsegError(f"{other} and {path} are both class images of {stem_of(path)}; remove one")
         return ClassSource(images, by_name, None)
     if not table.exists():
         return None
@@ -170,34 +200,55 @@ def read_class_table(path: Path) -> dict[str, ClassNames]:
     Raises
     ------
     InstsegError
-        If the file cannot be read, a column is missing, a label is not a number above 0, a class is empty, or a label
-        has two classes.
+        If the file cannot be read, a column is missing or there twice, a row has too many fields, a label is not a
+        number above 0, a class is empty, or a label has two classes.
     """
     table: dict[str, ClassNames] = {}
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            missing = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
-            if missing:
-                heading = ",".join(reader.fieldnames or ())[:60]
-                raise InstsegError(
-                    f"{path} has no column {', '.join(missing)}: its first line is '{heading}', expected "
-                    f"{','.join(_COLUMNS)} with commas between; save it so"
-                )
-            for row in reader:
-                image, label, name = ((row[column] or "").strip() for column in _COLUMNS)
-                where = f"line {reader.line_num} of {path}"
+            for line, fields in _rows(path, csv.reader(file)):
+                image, label, name = fields
+                where = f"line {line} of {path}"
                 if not (_is_number(label) and 0 < int(label) <= _LARGEST_LABEL):
-                    raise InstsegError(f"{where}: the label is '{label[:20]}', expected 1 to {_LARGEST_LABEL}")
+                    raise InstsegError(f"{where}: the label is {label[:20]!r}, expected 1 to {_LARGEST_LABEL}")
                 if not image or not name:
                     raise InstsegError(f"{where}: the {'class' if image else 'image'} is empty; fill it in")
-                stem = Path(image).stem if Path(image).suffix.lower() in SUFFIXES else image
+                stem = _stem(image)
                 if table.setdefault(stem, {}).setdefault(int(label), name) != name:
                     other = table[stem][int(label)]
                     raise InstsegError(f"{where}: label {label} of {image} is {name}, and {other} before; keep one")
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InstsegError(f"cannot read {path}: {error}; save it as CSV in UTF-8") from error
     return table
+
+
+def _rows(path: Path, rows: Any) -> Iterator[tuple[int, list[str]]]:
+    """Yield the line and the three fields of each row of a table that is not blank."""
+    heading = [name.strip() for name in next(rows, [])]
+    shown = ",".join(heading)[:60]
+    if missing := [name for name in _COLUMNS if name not in heading]:
+        raise InstsegError(
+            f"{path} has no column {', '.join(missing)}: its first line is '{shown}', expected "
+            f"{','.join(_COLUMNS)} with commas between; save it so"
+        )
+    if doubled := [name for name in _COLUMNS if heading.count(name) > 1]:
+        raise InstsegError(f"{path} has the column {doubled[0]} twice: its first line is '{shown}'; remove one")
+    places = [heading.index(name) for name in _COLUMNS]
+    for row in rows:
+        fields = [field.strip() for field in row]
+        if any(fields[len(heading) :]):
+            raise InstsegError(
+                f"line {rows.line_num} of {path} has {len(row)} fields and the first line {len(heading)}; "
+                "put text that holds a comma in quotes"
+            )
+        if any(fields):
+            yield rows.line_num, [fields[place] if place < len(fields) else "" for place in places]
+
+
+def _stem(image: str) -> str:
+    """Return the name of a pair by that of its image, with or without the suffix of a file."""
+    path = Path(image)
+    return stem_of(path) if path.suffix.lower() in SUFFIXES else unicodedata.normalize("NFC", image)
 
 
 def sort_class_names(names: Iterable[str]) -> tuple[str, ...]:

@@ -4,21 +4,22 @@ import dataclasses
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from instseg.data.cached_samples import StreamedSamples
 from instseg.data.classes import find_classes
 from instseg.data.discs import draw_discs
+from instseg.data.label_statistics import Diameters, label_statistics, measure_diameters
 from instseg.data.memory import MemorySamples
 from instseg.data.patches import BatchSource, DiscPatches, SamplePatches
+from instseg.data.problems import Problem
 from instseg.data.rng import SPLIT, VALIDATION, generator
 from instseg.data.samples import Sample, SampleReader, make_sample
+from instseg.data.survey import FolderSurvey
 from instseg.io.folders import Pair, find_pairs
 from instseg.io.formats import read_header
-from instseg.labels.regions import equivalent_diameter
 from instseg.settings import DiscSettings, TrainSettings
 
 MAX_BYTES = 2 * 2**30
@@ -36,20 +37,6 @@ _MIN_DIAMETER, _MAX_DIAMETER = 8.0, 48.0
 _HEADERS = 500
 # Validation uses no more images, so that further ones would only be lost to the training.
 _MAX_VALIDATION = 40
-
-
-class Diameters(NamedTuple):
-    """Percentiles of the diameters of instances in pixels, each that of the disc of equal area.
-
-    Attributes
-    ----------
-    smallest, typical, largest : float
-        5th, 50th and 95th percentile.
-    """
-
-    smallest: float
-    typical: float
-    largest: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +59,8 @@ class TrainingData:
         JSON-ready description of the data, for the settings file of the model.
     class_names : tuple of str
         Of the classes 1..K; empty where there is only one.
+    problems : tuple of Problem
+        What may make the result worse, as far as the images tell that are read before the training.
     """
 
     patches: BatchSource
@@ -81,6 +70,7 @@ class TrainingData:
     scale: float
     description: dict[str, Any]
     class_names: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
 
 
 def disc_data(settings: TrainSettings, discs: DiscSettings | None = None) -> TrainingData:
@@ -103,7 +93,7 @@ def disc_data(settings: TrainSettings, discs: DiscSettings | None = None) -> Tra
         patches=patches,
         validation=validation,
         channels=1,
-        diameters=measure_diameters([sample.labels for sample in validation]),
+        diameters=measure_diameters(np.concatenate([label_statistics(sample.labels).areas for sample in validation])),
         scale=1.0,
         description={"kind": "discs", **crowded.to_dict()},
     )
@@ -116,6 +106,7 @@ def folder_data(
     val: Path | None = None,
     connected_components: bool = False,
     channels: str | None = None,
+    ignore_label: int | None = None,
     scale: Callable[[float], float] | None = None,
     validation_names: Collection[str] = (),
     max_bytes: int = MAX_BYTES,
@@ -136,6 +127,8 @@ def folder_data(
         Whether labels are binary masks, of which each connected component is an instance.
     channels : str, optional
         The channels to take, as `instseg.preprocessing.channels.parse_channels` reads it.
+    ignore_label : int, optional
+        Pixels of this value in label images take no part.
     scale : callable, optional
         Takes the typical diameter of the training instances in pixels, and returns at how many times their size
         images are shown; by default `suggest_scale`.
@@ -153,19 +146,24 @@ def folder_data(
     InstsegError
         If the training could not use the folders.
     """
-    training_pairs, validation_pairs = find_pairs(folder), [] if val is None else find_pairs(val)
+    pairs = find_pairs(folder)
     if val is None:
-        training_pairs, validation_pairs = train_val_split(training_pairs, settings, validation_names)
+        training_pairs, validation_pairs = train_val_split(pairs, settings, validation_names)
+    else:
+        training_pairs, validation_pairs = pairs, find_pairs(val)
     classes = find_classes(folder, connected_components=connected_components)
-    reader = SampleReader(folder, connected_components, channels, classes)
+    reader = SampleReader(folder, connected_components, channels, classes, ignore_label)
+    survey = FolderSurvey(folder)
+    survey.inspect_class_source(classes, [pair.name for pair in pairs])
     samples: MemorySamples | StreamedSamples
     if _estimate_bytes(list(dict.fromkeys([*training_pairs, *validation_pairs]))) > max_bytes:
         rng = generator(settings.seed, SPLIT, 1)
-        samples = StreamedSamples(reader, training_pairs, validation_pairs, max_bytes, rng, progress)
+        samples = StreamedSamples(reader, training_pairs, validation_pairs, max_bytes, rng, progress, survey)
     else:
-        samples = MemorySamples(reader, training_pairs, validation_pairs, progress)
-    diameters = measure_diameters([sample.labels for sample in samples.measured])
+        samples = MemorySamples(reader, training_pairs, validation_pairs, progress, survey)
+    diameters = measure_diameters(survey.all_areas(samples.measured), survey.crumbs())
     shown_scale = (scale or suggest_scale)(diameters.typical)
+    survey.conclude(diameters, shown_scale, settings.patch_size, validated_apart=val is not None or len(pairs) > 1)
     training, shuffle_buffer = samples.training(shown_scale)
     return TrainingData(
         patches=SamplePatches(
@@ -185,6 +183,7 @@ def folder_data(
             "validation_images": sorted(pair.name for pair in validation_pairs),
         },
         class_names=samples.class_names,
+        problems=survey.problems.merged(folder),
     )
 
 
@@ -227,13 +226,6 @@ def train_val_split(
     chosen = set(rng.permutation(len(pairs))[:count].tolist())
     training = [pair for number, pair in enumerate(pairs) if number not in chosen]
     return training, [pairs[number] for number in sorted(chosen)]
-
-
-def measure_diameters(labels: Sequence[NDArray[np.int32]]) -> Diameters:
-    """Measure the diameters of all instances in label images (H, W), which hold at least one."""
-    # Counted by sorting, as labels may be large numbers.
-    areas = np.concatenate([np.unique_counts(image[image > 0]).counts for image in labels])
-    return Diameters(*(round(float(value), 2) for value in equivalent_diameter(np.percentile(areas, (5, 50, 95)))))
 
 
 def suggest_scale(diameter: float) -> float:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from instseg.data.classes import ClassNames, class_indices, sort_class_names
 from instseg.data.samples import Sample, SampleReader, common_channels, rescale_sample
+from instseg.data.survey import FolderSurvey
 from instseg.errors import InstsegError
 from instseg.io.folders import Pair
 
@@ -18,10 +19,14 @@ class MemorySamples:
         A pair can be in both.
     progress : callable
         Is called with the number of images read so far and of all.
+    survey : FolderSurvey
+        Takes all pairs.
 
     Attributes
     ----------
     validation : sequence of Sample
+    measured : sequence of Path
+        The training label images, whose instances tell the typical size.
     channels : int
         Of all images.
     class_names : tuple of str
@@ -30,7 +35,8 @@ class MemorySamples:
     Raises
     ------
     InstsegError
-        If a file cannot be read, an instance has no class, the numbers of channels differ, or there are no instances.
+        If a file cannot be read, an instance has no class, the numbers of channels differ, or there are no instances in
+        the training images, or in a folder of its own to validate on.
     """
 
     def __init__(
@@ -39,13 +45,14 @@ class MemorySamples:
         training_pairs: Sequence[Pair],
         validation_pairs: Sequence[Pair],
         progress: Callable[[int, int], None],
+        survey: FolderSurvey,
     ) -> None:
         pairs = list(dict.fromkeys([*training_pairs, *validation_pairs]))
         samples: dict[Pair, Sample] = {}
         names: dict[Pair, ClassNames] = {}
         for number, pair in enumerate(pairs, start=1):
-            samples[pair] = reader.read(pair)
-            if (of_image := reader.class_names(pair, samples[pair].labels)) is not None:
+            samples[pair] = reader.read(pair, survey)
+            if (of_image := reader.class_names(pair, samples[pair].labels, survey)) is not None:
                 names[pair] = of_image
             progress(number, len(pairs))
         self.class_names = sort_class_names(name for of_image in names.values() for name in of_image.values())
@@ -56,13 +63,10 @@ class MemorySamples:
                 samples[pair] = samples[pair]._replace(classes=classes)
         self.channels = common_channels(samples)
         _check_instances(reader, samples, training_pairs, validation_pairs)
+        _check_validation(reader, samples, validation_pairs, survey)
+        self.measured = [pair.labels for pair in training_pairs]
         self._training = [samples[pair] for pair in training_pairs]
         self.validation: Sequence[Sample] = [samples[pair] for pair in validation_pairs]
-
-    @property
-    def measured(self) -> Sequence[Sample]:
-        """The training samples whose instances tell the typical size: all of them, until `training` rescales them."""
-        return self._training
 
     def training(self, scale: float) -> tuple[Sequence[Sample], int | None]:
         """Return the training samples at a scale, and how many of them patches are cut from at a time: None for all."""
@@ -79,9 +83,9 @@ def _check_instances(
     training_pairs: Sequence[Pair],
     validation_pairs: Sequence[Pair],
 ) -> None:
-    if any(samples[pair].labels.any() for pair in training_pairs):
+    if any(_holds_instance(samples[pair]) for pair in training_pairs):
         return
-    if any(samples[pair].labels.any() for pair in validation_pairs if reader.is_in_folder(pair)):
+    if any(_holds_instance(samples[pair]) for pair in validation_pairs if reader.is_in_folder(pair)):
         raise InstsegError(
             f"only the {len(validation_pairs)} images of {reader.folder} kept for validation hold instances, "
             f"not the {len(training_pairs)} to train on; give another `seed`, or a folder of its own by `val`"
@@ -89,3 +93,24 @@ def _check_instances(
     raise InstsegError(
         f"no label in {reader.folder} holds an instance, expected some pixels above 0; check the label images"
     )
+
+
+def _check_validation(
+    reader: SampleReader, samples: Mapping[Pair, Sample], validation_pairs: Sequence[Pair], survey: FolderSurvey
+) -> None:
+    """Refuse validation images without any instance, or warn of those that chance has chosen."""
+    if any(_holds_instance(samples[pair]) for pair in validation_pairs):
+        return
+    of_folder = [pair for pair in validation_pairs if reader.is_in_folder(pair)]
+    if not of_folder:
+        folder = validation_pairs[0].labels.parent.parent
+        raise InstsegError(
+            f"none of the {len(validation_pairs)} label images of {folder} holds an instance, expected some to "
+            "validate on; check them, or leave `val` out"
+        )
+    what = f"none of the images kept for validation holds an instance ({len(of_folder)}), so that scores say nothing"
+    survey.add("warning", what, "give another `seed`, or a folder of its own by `val`")
+
+
+def _holds_instance(sample: Sample) -> bool:
+    return bool((sample.labels > 0).any())

@@ -12,7 +12,7 @@ from instseg.data.augment import augment, crop_and_resize, random_crop_window, r
 from instseg.data.discs import draw_discs
 from instseg.data.rng import BATCHES, ORDER, generator
 from instseg.data.samples import Sample, make_sample
-from instseg.labels.regions import dense_labels
+from instseg.labels.regions import IGNORED, dense_labels
 from instseg.preprocessing.normalisation import normalise
 from instseg.settings import MAX_INSTANCES, SCALE_JITTER, DiscSettings
 
@@ -32,9 +32,10 @@ class Batch(NamedTuple):
     images : (B, P, P, C) float32
         Normalised to about 0..1.
     labels : (B, P, P) int32
-        0 is background; instances are 1..N, without gaps, in each patch.
+        0 is background; instances are 1..N, without gaps, in each patch. Pixels of `IGNORED` take no part.
     classes : (B, P, P) int32 or None
-        0 is background, else the class 1..K of the instance that the pixel belongs to; None where there is only one.
+        0 is background, `IGNORED` takes no part, else the class 1..K of the instance that the pixel belongs to; None
+        where there is only one.
     """
 
     images: NDArray[np.float32]
@@ -190,8 +191,11 @@ def _stack(rng: np.random.Generator, patches: Sequence[tuple[NDArray[np.float32]
 
 def _number(rng: np.random.Generator, labels: NDArray[np.int32]) -> NDArray[np.int32]:
     """Renumber instances 1..N in the order of their labels, or at random if there are more than `MAX_INSTANCES`."""
+    ignored = labels < 0
+    if any_ignored := ignored.any():
+        labels = np.maximum(labels, 0)
     ids, numbers = dense_labels(labels)
     if len(ids) > MAX_INSTANCES:
         # The loss leaves out the largest numbers, which are not to be the same objects each time.
         numbers = np.append(0, rng.permutation(len(ids)) + 1).astype(np.int32)[numbers]
-    return numbers
+    return np.where(ignored, np.int32(IGNORED), numbers) if any_ignored else numbers

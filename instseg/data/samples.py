@@ -3,17 +3,26 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from instseg.data.classes import ClassNames, ClassSource, InstanceClasses
+from instseg.data.label_statistics import label_statistics
+from instseg.data.survey import FolderSurvey
 from instseg.errors import InstsegError
-from instseg.io.folders import Pair, read_pair
+from instseg.io.folders import Pair
+from instseg.io.formats import read_header
+from instseg.io.image_file import ImageFileError
+from instseg.io.images import read_image
+from instseg.io.label_images import read_label_values, to_instances
 from instseg.preprocessing.channels import select_channels
 from instseg.preprocessing.normalisation import percentiles
+
+# Images with more pixels, which take some GB with their labels and what is computed of them, are not read.
+_MAX_PIXELS = 200_000_000
 
 
 class Sample(NamedTuple):
@@ -24,7 +33,7 @@ class Sample(NamedTuple):
     image : (H, W, C) uint8, uint16 or float32
         The values of the file, not normalised.
     labels : (H, W) int32
-        0 is background.
+        0 is background, and pixels of `IGNORED` take no part.
     low, high : (C,) float32
         The percentiles of each channel that normalisation maps to 0 and 1.
     classes : InstanceClasses or None
@@ -77,32 +86,55 @@ class SampleReader:
         The channels to take, as `instseg.preprocessing.channels.parse_channels` reads it; None stands for all.
     classes : ClassSource or None
         The classes of the instances in the folder.
+    ignore_label : int or None
+        Pixels of this value in a label image take no part.
     """
 
     folder: Path
     connected_components: bool
     channels: str | None
-    classes: ClassSource | None
+    classes: ClassSource | None = None
+    ignore_label: int | None = None
 
-    def read(self, pair: Pair) -> Sample:
-        """Read a pair, without classes.
+    def read(self, pair: Pair, survey: FolderSurvey | None = None) -> Sample:
+        """Read a pair, without classes, and have a survey take it.
 
         Raises
         ------
         InstsegError
-            If a file cannot be read, the sizes differ, or the image lacks a channel.
+            If a file cannot be read or is too large, the sizes differ, or the image lacks a channel.
         """
-        image, labels = read_pair(
-            pair, connected_components=self.connected_components, planes_as_channels=self.channels is not None
-        )
-        if self.channels is not None:
-            try:
-                image = select_channels(image, self.channels)
-            except InstsegError as error:
-                raise InstsegError(f"{pair.image}: {error}; choose others, or leave the image out") from error
+        image = self.read_image(pair.image)
+        values = self.read_values(pair.labels)
+        labels = to_instances(pair.labels, values, connected_components=self.connected_components)
+        if image.shape[:2] != labels.shape:
+            sizes = f"{_size(image)} pixels and {pair.labels} is {_size(labels)}"
+            raise InstsegError(f"{pair.image} is {sizes}, expected equal sizes; export the labels at the image's size")
+        if survey is not None:
+            survey.inspect_image(pair.image, image)
+            statistics = label_statistics(values, connected_components=self.connected_components)
+            survey.inspect_labels(pair.labels, statistics)
         return make_sample(image, labels)
 
-    def class_names(self, pair: Pair, labels: NDArray[np.int32]) -> ClassNames | None:
+    def read_image(self, path: Path) -> NDArray[Any]:
+        """Read an image (H, W, C) of the channels that were chosen; errors as `read`."""
+        _check_pixels(path)
+        image = read_image(path, planes_as_channels=self.channels is not None)
+        if self.channels is None:
+            return image
+        try:
+            return select_channels(image, self.channels)
+        except InstsegError as error:
+            raise InstsegError(f"{path}: {error}; choose others, or leave the image out") from error
+
+    def read_values(self, path: Path) -> NDArray[np.int32]:
+        """Read the values (H, W) of a label image, of which `to_instances` makes instances; errors as `read`."""
+        _check_pixels(path)
+        return read_label_values(path, ignore_label=self.ignore_label)
+
+    def class_names(
+        self, pair: Pair, labels: NDArray[np.int32], survey: FolderSurvey | None = None
+    ) -> ClassNames | None:
         """Return the class of each label of a pair; None without classes, and for pairs of another folder.
 
         Raises
@@ -112,11 +144,25 @@ class SampleReader:
         """
         if self.classes is None or not self.is_in_folder(pair):
             return None
-        return self.classes.names(pair, labels)
+        if survey is None:
+            return self.classes.names(pair, labels)
+        return survey.inspect_classes(self.classes, pair, labels)
 
     def is_in_folder(self, pair: Pair) -> bool:
         """Return whether a pair belongs to the data folder, and not to the one to validate on."""
         return pair.labels.parent.parent == self.folder
+
+
+def _check_pixels(path: Path) -> None:
+    header = read_header(path)
+    pixels = header.height * header.width
+    if pixels > _MAX_PIXELS:
+        limit = f"more than the {_MAX_PIXELS // 10**6} that are read at once for training"
+        raise ImageFileError(path, f"it has {pixels // 10**6:,} megapixels, {limit}", "cut it into tiles")
+
+
+def _size(pixels: NDArray[np.generic]) -> str:
+    return f"{pixels.shape[0]} x {pixels.shape[1]}"
 
 
 def common_channels(samples: Mapping[Pair, Sample]) -> int:

@@ -8,9 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, TypeVar
 
 from instseg.errors import InstsegError, UsageError, check_parameter
+from instseg.inference.failures import as_instseg_error
+from instseg.io.json_text import read_json
 from instseg.optional import require_extra
 from instseg.version import installed_version
 
@@ -72,50 +75,64 @@ class DaskCluster:
     def connected(self) -> Iterator[Any]:
         """Yield a `distributed.Client` of the cluster, whose workers have the versions of this process.
 
+        Workers of this machine talk by TLS, with a certificate that is made for them and that no other user can read. A
+        scheduler is connected to as Dask's configuration says (`distributed.comm.tls`).
+
         Raises
         ------
         InstsegError
             If a package is missing, nobody answers, there is no worker or one has other versions.
         """
         require_extra("dask")
-        import dask
-        from distributed import Client, LocalCluster
-
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
-        if self.scheduler is None and self.scheduler_file is None:
-            with (
-                dask.config.set({"distributed.scheduler.allowed-failures": _RETRIES}),
-                LocalCluster(
-                    n_workers=self.workers,
-                    threads_per_worker=1,
-                    dashboard_address=None,
-                    # Its server of numbers would listen at port 8787 of all networks, and warn where that is taken.
-                    scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
-                    silence_logs=logging.CRITICAL,
-                ) as local,
-                Client(local, timeout=60) as client,
-            ):
-                yield client
-            return
-        where = self.scheduler or f"the scheduler of {self.scheduler_file}"
+        with self._local_client() if self.workers is not None else self._remote_client() as client:
+            yield client
+
+    @contextmanager
+    def _local_client(self) -> Iterator[Any]:
+        import dask
+        from distributed import Client, LocalCluster, Security
+
+        with (
+            dask.config.set(
+                {
+                    "distributed.scheduler.allowed-failures": _RETRIES,
+                    # HTTP cannot be switched off, and would tell every user of this machine about the run.
+                    "distributed.scheduler.http.routes": [],
+                    "distributed.worker.http.routes": [],
+                }
+            ),
+            # Dask's own place for what workers swap out is a folder that any user may have made.
+            TemporaryDirectory(prefix="instseg-workers-") as scratch,
+            LocalCluster(
+                n_workers=self.workers,
+                threads_per_worker=1,
+                # Whoever is connected to a scheduler can have it run anything, and ports are open to all users.
+                security=Security.temporary(),
+                protocol="tls://",
+                dashboard_address=None,
+                # Its server of numbers would listen at port 8787 of all networks, and warn where that is taken.
+                scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
+                local_directory=scratch,
+                silence_logs=logging.CRITICAL,
+            ) as local,
+            Client(local, timeout=60) as client,
+        ):
+            yield client
+
+    @contextmanager
+    def _remote_client(self) -> Iterator[Any]:
+        where = f"the scheduler of {self.scheduler_file}" if self.scheduler is None else self.scheduler or "''"
         try:
-            deadline = time.monotonic() + _PATIENCE
-            # The client would wait for it for ever.
-            while self.scheduler_file is not None and not self.scheduler_file.exists():
-                if time.monotonic() > deadline:
-                    raise FileNotFoundError(f"{self.scheduler_file} does not exist")
-                time.sleep(0.1)
-            client = Client(
-                self.scheduler,
-                scheduler_file=None if self.scheduler_file is None else str(self.scheduler_file),
-                timeout=_PATIENCE,
-            )
-        except (OSError, TimeoutError, ValueError, KeyError) as error:
-            reason = str(error).strip().splitlines()
-            raise InstsegError(
-                f"cannot reach {where} ({reason[0] if reason else type(error).__name__}); "
-                "start one with: dask scheduler"
-            ) from error
+            address = self.scheduler if self.scheduler_file is None else _wait_for_address(self.scheduler_file)
+            client = _connect(address)
+        except (OSError, TimeoutError, ValueError, KeyError, TypeError) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            advice = "start one with: dask scheduler"
+            if "ssl_context" in reason:
+                reason = "it talks by TLS, and Dask's configuration has no certificate"
+                advice = "name the files in distributed.comm.tls of Dask's configuration"
+            raise InstsegError(f"cannot reach {where} ({reason}); {advice}") from error
         with client:
             _check_workers(client, where)
             yield client
@@ -138,6 +155,34 @@ def make_cluster(
     return cluster
 
 
+def _connect(address: str | None) -> Any:
+    from distributed import Client
+
+    # In two steps: one that cannot connect has to be closed here, as it would wait for itself where it is collected.
+    client = Client.__new__(Client)
+    try:
+        client.__init__(address, timeout=_PATIENCE)
+    except BaseException:
+        with suppress(Exception):
+            client.close()
+        raise
+    return client
+
+
+def _wait_for_address(scheduler_file: Path) -> str:
+    """Return the address that a scheduler writes into a file when it has started, which may be soon."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        with suppress(InstsegError):
+            stored = read_json(scheduler_file)
+            if isinstance(stored, dict) and isinstance(stored.get("address"), str):
+                return str(stored["address"])
+        # It is written bit by bit.
+        if time.monotonic() > deadline:
+            raise ValueError("the file holds no address" if scheduler_file.exists() else "there is no such file")
+        time.sleep(0.1)
+
+
 def _check_workers(client: Any, where: str) -> None:
     with suppress(TimeoutError):
         client.wait_for_workers(1, timeout=_PATIENCE)
@@ -158,17 +203,20 @@ def _check_workers(client: Any, where: str) -> None:
 
 
 def map_unordered(
-    client: Any, function: Callable[[_Item], _Result], tasks: Sequence[_Item]
+    client: Any,
+    function: Callable[[_Item], _Result],
+    tasks: Sequence[_Item],
+    died: Callable[[InstsegError], _Result] | None = None,
 ) -> Iterator[tuple[int, _Result]]:
     """Have tasks done, and yield each one's number and result as they come.
 
     No more than some tasks for each worker are given to the scheduler at once, whatever their number; workers that join
-    later get their share.
+    later get their share. Where workers die of a task, `died` makes the result of the error.
 
     Raises
     ------
     InstsegError
-        That of the first task that has one, or if workers die of a task.
+        That of the first task that has one, or if workers die of a task and there is no `died`.
     """
     from distributed import KilledWorker, as_completed
 
@@ -189,17 +237,24 @@ def map_unordered(
         submit()
         for future in running:
             number = numbers.pop(future)
-            result = future.result()
+            try:
+                result = future.result()
+            except KilledWorker as error:
+                if died is None:
+                    raise _died_error() from error
+                result = died(_died_error())
             if isinstance(result, _Failed):
                 raise result.error
             submit()
             yield number, result
-    except KilledWorker as error:
-        raise InstsegError(
-            f"workers died {_RETRIES + 1} times of the same task; they may lack memory: give less by `memory` or `tile`"
-        ) from error
     finally:
         client.cancel(list(numbers))
+
+
+def _died_error() -> InstsegError:
+    return InstsegError(
+        f"workers died {_RETRIES + 1} times of the same task; they may lack memory: give less by `memory` or `tile`"
+    )
 
 
 class _WorkerCount:
@@ -229,7 +284,10 @@ def _cores() -> int:
 
 
 class _Failed(NamedTuple):
-    """A mistake of the user's: Dask would take a raised one for a fault of the worker, and try it again."""
+    """What went wrong in a task, as its result.
+
+    Dask would send a raised error with its frames, and a client that cannot unpickle them waits for ever.
+    """
 
     error: InstsegError
 
@@ -237,5 +295,5 @@ class _Failed(NamedTuple):
 def _guarded(function: Callable[[_Item], _Result], task: _Item) -> _Result | _Failed:
     try:
         return function(task)
-    except InstsegError as error:
-        return _Failed(error)
+    except Exception as error:  # Whatever a task raises.
+        return _Failed(as_instseg_error(error))

@@ -7,7 +7,8 @@ instances at seams, never pixels.
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from instseg.clustering.instances import merge_instances
 from instseg.distributed.blocks import read_instances, tables_for
 from instseg.distributed.client import DaskCluster, count_workers, map_unordered
 from instseg.distributed.tasks import (
+    FilesOutcome,
     FilesTask,
     ImageTask,
     ModelRef,
@@ -30,7 +32,8 @@ from instseg.distributed.tasks import (
     write_one_tile,
 )
 from instseg.errors import InstsegError
-from instseg.inference.batch import FileResult, PredictJob, Throughput
+from instseg.inference.batch import FileResult, PredictJob, Throughput, no_room_error
+from instseg.inference.failures import as_instseg_error
 from instseg.inference.image_tiles import TilePlan
 from instseg.inference.options import ProgressCallback, no_progress
 from instseg.inference.outputs import SingleOutput
@@ -38,7 +41,7 @@ from instseg.inference.results import ImageSummary
 from instseg.io.atomic import atomic_write, ensure_dir, write_errors
 from instseg.io.source import read_geometry
 from instseg.io.tables import write_table
-from instseg.io.zarr_labels import create_zarr_labels, replace_zarr
+from instseg.io.zarr_labels import create_zarr_labels, partial_zarr, replace_zarr, zarr_lock
 from instseg.tiling.grid import Box, TileIndex
 from instseg.tiling.stitch import LabelMerger, LabelTable
 from instseg.version import installed_version
@@ -69,35 +72,68 @@ class DaskExecutor:
         """
         options, outputs = job.options, job.outputs.absolute()
         workspace = None if options.workspace is None else options.workspace.resolve()
-        files = tuple(file.resolve() for file in job.files)
+        # Not resolved: results have the names of links, not of what these lead to.
+        files = tuple(file.absolute() for file in job.files)
         options = dataclasses.replace(options, workspace=workspace)
         absolute = dataclasses.replace(job, files=files, options=options, outputs=outputs)
-        if isinstance(outputs, SingleOutput):
+        try:
+            yield from self._run(absolute, job, progress)
+        except InstsegError:
+            raise
+        except Exception as error:  # Whatever a worker raises.
+            raise as_instseg_error(error) from error
+
+    def _run(self, absolute: PredictJob, job: PredictJob, progress: ProgressCallback) -> Iterator[FileResult]:
+        if isinstance(absolute.outputs, SingleOutput):
             summary = _ImageRun(self._cluster, ImageTask(self._model, absolute), progress).run()
-            yield FileResult(number=1, path=job.files[0], summary=summary)
+            yield FileResult(number=1, path=job.files[0], summary=summary, labels=job.outputs.labels(""))
         else:
             yield from self._run_files(absolute, job.files, progress)
 
     def _run_files(self, job: PredictJob, named: Sequence[Path], progress: ProgressCallback) -> Iterator[FileResult]:
         with self._cluster.connected() as client:
             size = max(1, min(_MAX_FILES, len(job.files) // (4 * count_workers(client))))
-            starts = range(0, len(job.files), size)
-            tasks = [
-                FilesTask(self._model, dataclasses.replace(job, files=job.files[start : start + size]))
-                for start in starts
-            ]
+            tasks = [(start, self._task(job, start, size)) for start in range(0, len(job.files), size)]
             throughput, done = Throughput(progress, len(job.files)), 0
-            results: dict[int, list[FileResult]] = {}
-            for number, of_task in map_unordered(client, segment_files, tasks):
-                results[number] = of_task
-                for result in of_task:
-                    throughput.add(done + result.number, result.summary)
-                done += len(tasks[number].job.files)
-        for number in sorted(results):
-            for result in results[number]:
-                # Files are named as the caller named them.
-                file = result.number + starts[number]
-                yield dataclasses.replace(result, number=file, path=named[file - 1])
+            with closing(_outcomes(client, tasks)) as outcomes:
+                for start, outcome in outcomes:
+                    for result in outcome.results:
+                        throughput.add(done + result.number, result.summary)
+                        # Files are named as the caller named them.
+                        file = result.number + start
+                        yield dataclasses.replace(result, number=file, path=named[file - 1])
+                    done += len({result.number for result in outcome.results})
+                    if outcome.error is not None:
+                        raise no_room_error(len(job.files) - done)
+
+    def _task(self, job: PredictJob, start: int, count: int) -> FilesTask:
+        return FilesTask(self._model, dataclasses.replace(job, files=job.files[start : start + count]))
+
+
+class _WorkersDied(InstsegError):
+    """Workers died of a task."""
+
+
+def _outcomes(client: Any, tasks: Sequence[tuple[int, FilesTask]]) -> Generator[tuple[int, FilesOutcome]]:
+    """Yield what becomes of tasks, with the numbers of their first files; one file of which workers die fails alone."""
+
+    def died(error: InstsegError) -> FilesOutcome:
+        return FilesOutcome([], _WorkersDied(str(error)))
+
+    alone = []
+    for number, outcome in map_unordered(client, segment_files, [task for _, task in tasks], died):
+        start, (model, job) = tasks[number]
+        if not isinstance(outcome.error, _WorkersDied):
+            yield start, outcome
+        elif len(job.files) > 1 or len(tasks) > 1:
+            singles = enumerate(job.files, start)
+            alone += [(first, FilesTask(model, dataclasses.replace(job, files=(file,)))) for first, file in singles]
+        else:
+            (file,) = job.files
+            yield start, FilesOutcome([FileResult(number=1, path=file, name=file.stem, error=outcome.error)], None)
+    # One after the other, as Dask blames whatever waits for a worker that dies.
+    for task in alone:
+        yield from _outcomes(client, [task])
 
 
 class _ImageRun:
@@ -107,7 +143,7 @@ class _ImageRun:
         self._cluster, self._task, self._progress = cluster, task, progress
         self._image, self._outputs = task.job.files[0], task.job.outputs
         self._out = self._outputs.labels("")
-        self._partial = self._out.with_name(f".{self._out.name}.partial")
+        self._partial = partial_zarr(self._out)
         self._tiles, self._labels = self._partial / "blocks", self._partial / "labels"
 
     def run(self) -> ImageSummary:
@@ -120,6 +156,10 @@ class _ImageRun:
             there.
         """
         self._outputs.check_streamable(self._image, "")
+        with zarr_lock(self._out):
+            return self._run()
+
+    def _run(self) -> ImageSummary:
         with self._cluster.connected() as client:
             self._client = client
             ensure_dir(self._tiles)
@@ -134,7 +174,7 @@ class _ImageRun:
             replace_zarr(self._labels, self._out)
             shutil.rmtree(self._partial)
         height, width = plan.grid.shape
-        return ImageSummary(count, _weighted_median(diameters), plan.magnification, height * width)
+        return ImageSummary(count, _weighted_median(diameters), plan.magnification, (height, width))
 
     def _join(self, plan: TilePlan) -> tuple[dict[TileIndex, LabelTable], int, list[tuple[float, int]]]:
         """Segment all tiles, and return their label tables, the number of instances, and diameters with weights."""

@@ -1,7 +1,6 @@
 """What workers do: functions of one argument, which find model, image and results by their paths."""
 
 import functools
-import hashlib
 import sys
 import threading
 from collections.abc import Mapping
@@ -13,12 +12,13 @@ from numpy.typing import NDArray
 from instseg.distributed.blocks import TileSummary, match_seams, read_summary, segment_tile, tile_exists, write_tile
 from instseg.errors import InstsegError
 from instseg.inference.batch import FileResult, LocalExecutor, PredictJob, open_streamable
+from instseg.inference.failures import without_frames
 from instseg.inference.image_tiles import ImageTiles, TilePlan
 from instseg.inference.model import Model, load
 from instseg.io.atomic import write_errors
 from instseg.io.source import ImageReader
 from instseg.io.zarr_labels import downsample_level, open_zarr_labels
-from instseg.models.directory import read_settings
+from instseg.models.config import model_digest
 from instseg.network.runtime import load_tensorflow
 from instseg.settings import Precision
 from instseg.tiling.grid import Box, Grid, TileIndex
@@ -56,15 +56,7 @@ def model_ref(model: Path, threads: int | None = None, precision: Precision = "f
     InstsegError
         If it cannot be read.
     """
-    return ModelRef(str(model.resolve()), _digest(model), threads, precision)
-
-
-def _digest(model: Path) -> str:
-    generation, _ = read_settings(model)
-    digest = hashlib.sha256()
-    for path in sorted([*generation.glob("*.json"), *generation.glob("*.pb"), *(generation / "variables").glob("*")]):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
+    return ModelRef(str(model.resolve()), model_digest(model), threads, precision)
 
 
 class FilesTask(NamedTuple):
@@ -74,10 +66,23 @@ class FilesTask(NamedTuple):
     job: PredictJob
 
 
-def segment_files(task: FilesTask) -> list[FileResult]:
+class FilesOutcome(NamedTuple):
+    """What became of some files, and why the job cannot go on, if it cannot."""
+
+    results: list[FileResult]
+    error: InstsegError | None
+
+
+def segment_files(task: FilesTask) -> FilesOutcome:
     """Segment the files of a task as one process does."""
+    results: list[FileResult] = []
     with _busy:
-        return list(LocalExecutor(_loaded(task.model)).run(task.job))
+        executor = LocalExecutor(_loaded(task.model))
+        try:
+            results.extend(executor.run(task.job))
+        except InstsegError as error:
+            return FilesOutcome(results, without_frames(error))
+    return FilesOutcome(results, None)
 
 
 class ImageTask(NamedTuple):
@@ -142,7 +147,7 @@ def write_coarser(task: tuple[Path, int, Box]) -> None:
 @functools.lru_cache(maxsize=1)
 def _loaded(model: ModelRef) -> Model:
     path = Path(model.path)
-    if _digest(path) != model.digest:
+    if model_digest(path) != model.digest:
         raise InstsegError(f"the model {path} is another one on {_address()} than where the run began; copy it there")
     if "tensorflow" not in sys.modules:
         load_tensorflow(model.threads or _worker_threads(), quiet=True)

@@ -2,10 +2,10 @@
 
 import functools
 from collections import deque
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +13,20 @@ from numpy.typing import NDArray
 from instseg.clustering.instances import Instances
 from instseg.data.classes import find_classes
 from instseg.errors import InstsegError, format_names
+from instseg.inference.failures import as_instseg_error
 from instseg.inference.model import Model
 from instseg.inference.options import PredictOptions
 from instseg.inference.tiled import segment_many
-from instseg.io.folders import Pair, find_images, read_pair
+from instseg.io.folders import Pair, find_images, read_pair, stem_of
 from instseg.io.images import read_image
 from instseg.io.label_images import read_labels
 from instseg.io.source import ArrayReader, ImageReader, whole_box
+from instseg.labels.regions import connected_components as count_components
+
+# What masks have where objects are: 1, or white of 8 or 16 bit.
+_MASK_VALUES = (1, 255, 65_535)
+# Errors that a message has in full.
+_SHOWN = 10
 
 
 class Case(NamedTuple):
@@ -28,14 +35,16 @@ class Case(NamedTuple):
     Attributes
     ----------
     name : str
-        The stem of its file.
+        The stem of its file, as `stem_of` returns it.
     truth, predicted : (H, W) int32
-        0 is background.
+        0 is background; in the truth, `IGNORED` stands for pixels that do not count.
     image : (H, W) or (H, W, C) array, or None
     instances : Instances or None
         The predicted instances with their scores, where a model predicted them.
     classes : mapping of int to str, or None
         The true class of each label, where it is known.
+    looks_like_mask : bool
+        Whether the prediction has one value in several pieces, as if it were a binary mask.
     """
 
     name: str
@@ -44,6 +53,7 @@ class Case(NamedTuple):
     image: NDArray[Any] | None = None
     instances: Instances | None = None
     classes: Mapping[int, str] | None = None
+    looks_like_mask: bool = False
 
 
 class LabelFiles(NamedTuple):
@@ -61,8 +71,17 @@ class LabelFiles(NamedTuple):
     predicted: Path
 
 
+_Files = TypeVar("_Files", Pair, LabelFiles)
+
+
 def model_cases(
-    model: Model, pairs: Sequence[Pair], data: Path, options: PredictOptions, connected_components: bool
+    model: Model,
+    pairs: Sequence[Pair],
+    data: Path,
+    options: PredictOptions,
+    *,
+    connected_components: bool,
+    ignore_label: int | None,
 ) -> Generator[Case]:
     """Segment the images of a data folder; the network is at the next image while a case is made use of.
 
@@ -75,11 +94,14 @@ def model_cases(
     options : PredictOptions
     connected_components : bool
         Whether each connected piece of a true mask is an instance.
+    ignore_label : int or None
+        The value of true labels whose pixels do not count.
 
     Raises
     ------
     InstsegError
-        If an image or its labels cannot be read, or the image cannot be segmented.
+        If an image or its labels cannot be read, or the image cannot be segmented. It names all files that cannot be
+        read, so that one run is enough to find them.
     """
     settings = model.settings
     classes = None
@@ -88,14 +110,18 @@ def model_cases(
     read = functools.partial(
         read_pair,
         connected_components=connected_components,
+        ignore_label=ignore_label,
         planes_as_channels=options.channels is not None or settings.channel_choice is not None,
     )
     # Filled by the thread that reads.
     truths: deque[NDArray[np.int32]] = deque()
     with closing(segment_many(model, _readers(pairs, read, truths), options)) as segmentations:
-        for pair, segmentation in zip(pairs, segmentations, strict=True):
+        for number, (pair, segmentation) in enumerate(zip(pairs, segmentations, strict=True), start=1):
             if isinstance(segmentation, InstsegError):
-                raise segmentation.located(pair.image)
+                # Errors of reading name the file themselves.
+                first = segmentation if str(pair.labels) in str(segmentation) else segmentation.located(pair.image)
+                failures = [first, *_unreadable(pairs[number:], read)]
+                raise _joined(failures, len(pairs))
             truth, image = truths.popleft(), segmentation.image
             yield Case(
                 name=pair.name,
@@ -105,6 +131,29 @@ def model_cases(
                 instances=segmentation.instances,
                 classes=None if classes is None else classes.names(pair, truth),
             )
+
+
+def _unreadable(files: Sequence[_Files], read: Callable[[_Files], Any]) -> Iterator[InstsegError]:
+    """Read the files of images, and yield the errors of those that cannot be read."""
+    for one in files:
+        try:
+            read(one)
+        except Exception as error:  # Whatever it is, it is this image's.
+            yield _error_of(error, one)
+
+
+def _error_of(error: Exception, files: "Pair | LabelFiles") -> InstsegError:
+    """Return an error that names its file; what nobody has foreseen does not do so by itself."""
+    return error if isinstance(error, InstsegError) else as_instseg_error(error).located(files.name)
+
+
+def _joined(failures: Sequence[InstsegError], total: int) -> InstsegError:
+    """Return one error for all files that cannot be used."""
+    if len(failures) == 1:
+        return failures[0]
+    texts = [str(failure) for failure in failures[:_SHOWN]]
+    more = [f"and {len(failures) - _SHOWN} more"] if len(failures) > _SHOWN else []
+    return InstsegError(f"{len(failures)} of {total} images cannot be compared: {'; '.join([*texts, *more])}")
 
 
 def _readers(
@@ -124,7 +173,11 @@ def _readers(
 
 
 def folder_cases(
-    label_files: Sequence[LabelFiles], images: Mapping[str, Path] | None, connected_components: bool
+    label_files: Sequence[LabelFiles],
+    images: Mapping[str, Path] | None,
+    *,
+    connected_components: bool,
+    ignore_label: int | None,
 ) -> Generator[Case]:
     """Read predictions and true labels, and images where there are some.
 
@@ -134,23 +187,58 @@ def folder_cases(
     images : mapping of str to Path, or None
         The image of each name.
     connected_components : bool
-        Whether each connected piece of a true mask is an instance.
+        Whether each connected piece of a true and of a predicted mask is an instance.
+    ignore_label : int or None
+        The value of true labels whose pixels do not count.
 
     Raises
     ------
     InstsegError
-        If a file cannot be read, or an image is not of the size of its labels.
+        If files cannot be read, or an image or a prediction is not of the size of the true labels: an error that names
+        all of these files, so that one run is enough to find them.
     """
-    for name, true, predicted in label_files:
-        truth = read_labels(true, connected_components=connected_components)
-        image = None if images is None else read_image(images[name])
-        if image is not None and images is not None and image.shape[:2] != truth.shape:
-            (height, width), (rows, columns) = image.shape[:2], truth.shape
-            raise InstsegError(
-                f"{images[name]} is {height} x {width} pixels and {true} is {rows} x {columns}, expected equal sizes; "
-                "give the images that the labels are of"
-            )
-        yield Case(name=name, truth=truth, predicted=read_labels(predicted), image=image)
+
+    def read(files: LabelFiles) -> Case:
+        image = None if images is None else images[files.name]
+        return _read_case(files, image, connected_components, ignore_label)
+
+    for number, files in enumerate(label_files, start=1):
+        try:
+            case = read(files)
+        except Exception as error:  # Whatever it is, it is these files'.
+            failures = [_error_of(error, files), *_unreadable(label_files[number:], read)]
+            raise _joined(failures, len(label_files)) from error
+        yield case
+
+
+def _read_case(
+    files: LabelFiles, image_path: Path | None, connected_components: bool, ignore_label: int | None
+) -> Case:
+    truth = read_labels(files.truth, connected_components=connected_components, ignore_label=ignore_label)
+    predicted = read_labels(files.predicted, connected_components=connected_components, prediction=True)
+    if truth.shape != predicted.shape:
+        sizes = f"{_size(predicted)} pixels and its labels are {_size(truth)}"
+        raise InstsegError(
+            f"the prediction of {files.name} is {sizes}; expected equal sizes; compare labels of one image"
+        )
+    image = None if image_path is None else read_image(image_path)
+    if image is not None and image.shape[:2] != truth.shape:
+        raise InstsegError(
+            f"{image_path} is {_size(image)} pixels and {files.truth} is {_size(truth)}, expected equal sizes; "
+            "give the images that the labels are of"
+        )
+    return Case(files.name, truth, predicted, image, looks_like_mask=_looks_like_mask(predicted))
+
+
+def _looks_like_mask(labels: NDArray[np.int32]) -> bool:
+    value = labels.max(initial=0)
+    if value not in _MASK_VALUES or ((labels != 0) & (labels != value)).any():
+        return False
+    return int(count_components(labels).max(initial=0)) > 1
+
+
+def _size(values: NDArray[Any]) -> str:
+    return f"{values.shape[0]} x {values.shape[1]}"
 
 
 def match_images(folder: Path, label_files: Sequence[LabelFiles]) -> dict[str, Path]:
@@ -161,7 +249,7 @@ def match_images(folder: Path, label_files: Sequence[LabelFiles]) -> dict[str, P
     InstsegError
         If a label image has none.
     """
-    images = {file.stem: file for file in find_images([folder])}
+    images = {stem_of(file): file for file in find_images([folder])}
     if missing := [files.name for files in label_files if files.name not in images]:
         raise InstsegError(
             f"{folder} has no image for {len(missing)} of {len(label_files)} label images ({format_names(missing)}); "
@@ -171,7 +259,7 @@ def match_images(folder: Path, label_files: Sequence[LabelFiles]) -> dict[str, P
 
 
 def match_predictions(predictions: Sequence[Path], labels: Sequence[Path]) -> list[LabelFiles]:
-    """Put true label images with the predictions of the same name; suffixes may differ.
+    """Put true label images with the predictions of the same name; suffixes and the way to write accents may differ.
 
     Parameters
     ----------
@@ -199,8 +287,8 @@ def match_predictions(predictions: Sequence[Path], labels: Sequence[Path]) -> li
 
 
 def _by_stem(what: str, files: Sequence[Path]) -> dict[str, Path]:
-    by_stem = {file.stem: file for file in files}
+    by_stem = {stem_of(file): file for file in files}
     if len(by_stem) < len(files):
-        doubled = [file.name for file in files if by_stem[file.stem] != file]
+        doubled = [file.name for file in files if by_stem[stem_of(file)] != file]
         raise InstsegError(f"{len(doubled)} {what} share a name ({format_names(doubled)}); keep one file of each name")
     return by_stem

@@ -4,6 +4,7 @@ All scores rest on one sparse table of overlaps (`instseg.labels.matching`). A p
 a threshold if it is matched with a true one at an IoU (intersection over union) of at least that.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from instseg.errors import InstsegError
 from instseg.labels.matching import (
     contingency_table,
+    drop_ignored,
     matched_pairs,
     require_comparable,
     require_thresholds,
@@ -26,7 +28,8 @@ THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 class Scores:
     """Counts at T thresholds, of one image or summed over several, and the ratios that follow from them.
 
-    Where there is neither truth nor prediction all ratios are 1; where there is only one of the two they are 0.
+    Where there is only one of truth and prediction all ratios are 0. Where there is neither they are 1 in one image,
+    which is as it should be, and NaN in the sum over several, which is of nothing.
 
     Attributes
     ----------
@@ -36,6 +39,8 @@ class Scores:
         Matched pairs, predictions without a partner, true instances without image.
     iou_sum : (T,) float64
         Sum of the IoU of the matched pairs.
+    of_nothing : float
+        What the ratios are where there is neither truth nor prediction: 1 or NaN.
     """
 
     thresholds: tuple[float, ...]
@@ -43,6 +48,7 @@ class Scores:
     fp: NDArray[np.int64]
     fn: NDArray[np.int64]
     iou_sum: NDArray[np.float64]
+    of_nothing: float = 1.0
 
     @property
     def ap(self) -> NDArray[np.float64]:
@@ -84,7 +90,7 @@ class Scores:
 
     def _ratio(self, part: NDArray[np.number], whole: NDArray[np.int64]) -> NDArray[np.float64]:
         nothing_there = (self.tp + self.fp + self.fn) == 0
-        return np.where(nothing_there, 1.0, part / np.maximum(whole, 1))
+        return np.where(nothing_there, self.of_nothing, part / np.maximum(whole, 1))
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -129,7 +135,8 @@ def score(
     Parameters
     ----------
     truth, predicted : (H, W) integers
-        One label per pixel, 0 is background.
+        One label per pixel, 0 is background. Pixels whose true label is `IGNORED` do not count, nor do predictions that
+        lie mainly on them: see `drop_ignored`.
     thresholds : sequence of T floats
         IoU thresholds, above 0 and at most 1.
     min_truth_size : int
@@ -159,6 +166,7 @@ def score(
     array([1.  , 0.33])
     """
     require_thresholds(thresholds)
+    truth, predicted = drop_ignored(truth, predicted)
     require_comparable(truth, predicted)
     truth, ignored_label = _relabel_ignored(truth, ignored)
     table = contingency_table(truth, predicted)
@@ -220,7 +228,7 @@ def micro_average(scores: Sequence[Scores]) -> Scores:
     Returns
     -------
     Scores
-        With the ratios of the summed counts.
+        With the ratios of the summed counts, which are NaN if no image has an instance, true or predicted.
 
     Raises
     ------
@@ -233,6 +241,7 @@ def micro_average(scores: Sequence[Scores]) -> Scores:
         fp=np.sum([image.fp for image in scores], axis=0),
         fn=np.sum([image.fn for image in scores], axis=0),
         iou_sum=np.sum([image.iou_sum for image in scores], axis=0),
+        of_nothing=math.nan,
     )
 
 

@@ -8,7 +8,15 @@ from numpy.typing import NDArray
 from instseg.evaluation.error_analysis import ErrorAnalysis, classify_errors
 from instseg.evaluation.results import named_errors
 from instseg.visualization.colours import Picture
-from instseg.visualization.pictures import hstack, label2rgb, legend, outline_mask, to_rgb8, vstack
+from instseg.visualization.pictures import (
+    IGNORED_COLOUR,
+    hstack,
+    label2rgb,
+    legend,
+    outline_mask,
+    to_rgb8,
+    vstack,
+)
 
 # The Okabe-Ito colours, which people who confuse red and green tell apart, too.
 _MATCHED_COLOUR = (0, 158, 115)
@@ -20,24 +28,30 @@ _ERROR_COLOURS = {
 }
 
 
-def error_picture(panels: Sequence[Picture]) -> Picture:
+def error_picture(panels: Sequence[Picture], *, ignored: bool = False) -> Picture:
     """Put the panels of several images below each other, with a legend.
 
     Parameters
     ----------
     panels : sequence of (h, w, 3) uint8
         One or more, as `error_panel` returns them; they may differ in size.
+    ignored : bool
+        Whether the legend is to explain ignored pixels.
 
     Returns
     -------
     picture : (h, w, 3) uint8
     """
     width = max(panel.shape[1] for panel in panels)
-    return vstack([*panels, error_legend(width)])
+    return vstack([*panels, error_legend(width, ignored=ignored)])
 
 
 def error_panel(
-    title: str, truth: NDArray[np.integer], predicted: NDArray[np.integer], image: NDArray[np.number] | None = None
+    title: str,
+    truth: NDArray[np.integer],
+    predicted: NDArray[np.integer],
+    image: NDArray[np.number] | None = None,
+    ignored: NDArray[np.bool_] | None = None,
 ) -> Picture:
     """Draw an image and the errors in its prediction side by side, with the title and the numbers of errors.
 
@@ -48,6 +62,8 @@ def error_panel(
         One label per pixel, 0 is background.
     image : (H, W) or (H, W, C) numbers, optional
         Without it the true labels are drawn in its place.
+    ignored : (H, W) bool, optional
+        Pixels that do not count, where both labels are 0; they become gray.
 
     Returns
     -------
@@ -57,8 +73,8 @@ def error_panel(
     counts = named_errors(analysis.counts())
     caption = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items() if count)
     return hstack(
-        label2rgb(truth) if image is None else to_rgb8(image),
-        error_overlay(image, truth, predicted, analysis),
+        label2rgb(truth if ignored is None else np.where(ignored, -1, truth)) if image is None else to_rgb8(image),
+        error_overlay(image, truth, predicted, analysis, ignored),
         captions=[title, caption or "no mistakes"],
     )
 
@@ -68,6 +84,7 @@ def error_overlay(
     truth: NDArray[np.integer],
     predicted: NDArray[np.integer],
     analysis: ErrorAnalysis,
+    ignored: NDArray[np.bool_] | None = None,
 ) -> Picture:
     """Colour the errors in a prediction, in the colours of `error_legend`.
 
@@ -83,6 +100,8 @@ def error_overlay(
         One label per pixel, 0 is background.
     analysis : ErrorAnalysis
         Of these two.
+    ignored : (H, W) bool, optional
+        Pixels that do not count; they become gray.
 
     Returns
     -------
@@ -100,11 +119,13 @@ def error_overlay(
             picture[inside & outline_mask(parted_by[kind])] = 255
     matched = np.isin(predicted, analysis.matched_predicted) & (predicted > 0)
     picture[matched & outline_mask(predicted)] = _MATCHED_COLOUR
+    if ignored is not None:
+        picture[ignored] = (0.35 * ground[ignored] + 0.65 * np.array(IGNORED_COLOUR)).astype(np.uint8)
     return picture
 
 
-def error_legend(width: int) -> Picture:
-    """Draw a strip (h, width, 3) uint8 that names the colours of `error_overlay`."""
+def error_legend(width: int, *, ignored: bool = False) -> Picture:
+    """Draw a strip (h, width, 3) uint8 that names the colours of `error_overlay`, that of ignored pixels if asked."""
     colours = dict(zip(named_errors(dict.fromkeys(_ERROR_COLOURS, 0)), _ERROR_COLOURS.values(), strict=True))
     names = {name.replace("_", " "): colour for name, colour in colours.items()}
-    return legend(width, {"right": _MATCHED_COLOUR, **names})
+    return legend(width, {"right": _MATCHED_COLOUR, **names} | ({"ignored": IGNORED_COLOUR} if ignored else {}))

@@ -1,5 +1,6 @@
 """What an evaluation finds: the figures of each image, their means over images, and their sums over instances."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,9 +12,9 @@ from instseg.clustering.instances import Instances
 from instseg.errors import InstsegError
 from instseg.evaluation.error_analysis import ERROR_KINDS, classify_errors
 from instseg.evaluation.metrics import THRESHOLDS, MeanScores, Scores, macro_average, micro_average, score
-from instseg.labels.matching import contingency_table, match
+from instseg.labels.matching import contingency_table, drop_ignored, match
 
-Labels = NDArray[np.int32]
+Labels = NDArray[np.integer]
 
 # Names in tables and JSON, where they differ from those of attributes.
 _RATIOS = {
@@ -79,9 +80,12 @@ class Evaluation:
     ----------
     images : tuple of ImageResult
         At least one.
+    notes : tuple of str
+        What one should know of the figures, a sentence each.
     """
 
     images: tuple[ImageResult, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def per_image(self) -> MeanScores:
@@ -90,12 +94,15 @@ class Evaluation:
 
     @property
     def pooled(self) -> Scores:
-        """Counts summed over all images, and their ratios: every instance weighs the same."""
+        """Counts summed over all images, and their ratios: every instance weighs the same.
+
+        The ratios are NaN where no image has an instance, true or predicted.
+        """
         return micro_average([image.scores for image in self.images])
 
     @property
     def per_class(self) -> dict[str, Scores]:
-        """By class, the counts summed over all images, and their ratios; empty where classes are not known."""
+        """By class, what `pooled` is for all instances; empty where classes are not known."""
         names = dict.fromkeys(name for image in self.images for name in image.per_class)
         return {
             name: micro_average([image.per_class[name] for image in self.images if name in image.per_class])
@@ -131,7 +138,7 @@ class Evaluation:
         return sorted(self.images, key=lambda image: (image.scores.mean_ap, image.name))[:count]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all figures as JSON-ready values."""
+        """Return all figures as JSON-ready values; None stands for a ratio of nothing to nothing."""
         return {
             "images": len(self.images),
             "truth": sum(image.truth for image in self.images),
@@ -145,6 +152,7 @@ class Evaluation:
             "classes": {
                 name: _counts(scores) | _mean_ap(scores) | _ratios(scores) for name, scores in self.per_class.items()
             },
+            "notes": list(self.notes),
             "results": [image.row() for image in self.images],
         }
 
@@ -165,7 +173,8 @@ def evaluate_image(
     name : str
         Of the image, for tables and messages.
     truth, predicted : (H, W) integers
-        0 is background; other labels may be any positive integers.
+        0 is background; other labels may be any positive integers. Pixels whose true label is `IGNORED` do not count,
+        nor do predictions that lie mainly on them: see `drop_ignored`.
     min_truth_size : int
         True instances of fewer pixels do not count, nor do predictions mainly on them: see `drop_small_truth`.
     instances : Instances, optional
@@ -193,7 +202,7 @@ def evaluate_image(
     if truth.shape != predicted.shape:
         sizes = f"{_size(predicted)} pixels and its labels are {_size(truth)}"
         raise InstsegError(f"the prediction of {name} is {sizes}; expected equal sizes; compare labels of one image")
-    truth, predicted = drop_small_truth(truth, predicted, min_truth_size)
+    truth, predicted = drop_small_truth(*drop_ignored(truth, predicted), min_truth_size)
     scores = score(truth, predicted, THRESHOLDS)
     confidence = is_true_positive = None
     if instances is not None:
@@ -291,11 +300,16 @@ def named_errors(errors: Mapping[str, int]) -> dict[str, int]:
 
 
 def _mean_ap(scores: Scores | MeanScores) -> dict[str, Any]:
-    return {"mean_ap": scores.mean_ap}
+    return {"mean_ap": _number(scores.mean_ap)}
 
 
 def _ratios(scores: Scores | MeanScores) -> dict[str, Any]:
-    return {name: getattr(scores, ratio).tolist() for name, ratio in _RATIOS.items()}
+    return {name: [_number(value) for value in getattr(scores, ratio).tolist()] for name, ratio in _RATIOS.items()}
+
+
+def _number(value: float) -> float | None:
+    # JSON has no NaN.
+    return None if math.isnan(value) else value
 
 
 def _counts(scores: Scores) -> dict[str, int]:

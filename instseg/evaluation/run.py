@@ -1,28 +1,27 @@
 """What `instseg evaluate` does, as a function: a model on a data folder, or predictions, against true labels."""
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from instseg.errors import UsageError, check_parameter
+from instseg.errors import InstsegError, format_names, printable
 from instseg.evaluation.cases import Case, folder_cases, match_images, match_predictions, model_cases
 from instseg.evaluation.pictures import error_panel, error_picture
+from instseg.evaluation.request import EvaluationRequest
 from instseg.evaluation.results import Evaluation, ImageResult, drop_small_truth, evaluate_image
-from instseg.evaluation.tables import write_csv
-from instseg.inference.job import check_predict_options
+from instseg.evaluation.tables import write_results
 from instseg.inference.model import Model, load
 from instseg.inference.options import Diameter, PredictOptions, ProgressCallback, no_progress
 from instseg.io.atomic import StrPath, check_writable
 from instseg.io.folders import find_images, find_pairs
 from instseg.io.images import write_picture
+from instseg.labels.matching import drop_ignored
+from instseg.labels.regions import IGNORED
 from instseg.models.builtin import find_model
 from instseg.models.config import read_training
 from instseg.network.runtime import load_tensorflow
 from instseg.settings import ClusterSettings, Precision, TileSettings, split_settings
-
-_MAX_WORST = 100
 
 
 def evaluate(
@@ -36,6 +35,7 @@ def evaluate(
     picture: StrPath | None = None,
     worst: int = 3,
     connected_components: bool = False,
+    ignore_label: int | None = None,
     min_truth_size: int = 0,
     tta: bool = False,
     diameter: Diameter = None,
@@ -64,7 +64,10 @@ def evaluate(
     worst : int
         Number of images in `picture`, 1 to 100.
     connected_components : bool
-        Whether to take each connected piece of a true mask as an instance.
+        Whether to take each connected piece of a mask as an instance, in `labels` and `pred` alike.
+    ignore_label : int, optional
+        Pixels of this true label do not count: predictions that lie mainly on them are left out, and of others the part
+        on them.
     min_truth_size : int
         True instances of fewer pixels do not count.
     tta : bool
@@ -91,7 +94,8 @@ def evaluate(
     UsageError
         If what is given excludes each other or is out of range.
     InstsegError
-        If something cannot be read or written, or images, labels and predictions do not belong together.
+        If something cannot be read or written, images, labels and predictions do not belong together, or all pixels
+        are ignored. There are no scores of a part of the images: the error names all files that cannot be read.
 
     Examples
     --------
@@ -115,6 +119,7 @@ def evaluate(
         picture=_as_path(picture),
         worst=worst,
         connected_components=connected_components,
+        ignore_label=ignore_label,
         min_truth_size=min_truth_size,
         tta=tta,
         diameter=diameter,
@@ -129,80 +134,6 @@ def evaluate(
 
 def _as_path(path: StrPath | None) -> Path | None:
     return None if path is None else Path(path)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluationRequest:
-    """What is to be compared, and how; the attributes are the parameters of `evaluate`.
-
-    It checks itself when it is built; no file is read for that.
-
-    Attributes
-    ----------
-    clustering, tiles : mapping of str to value
-        Fields of `ClusterSettings` and of `TileSettings`.
-
-    Raises
-    ------
-    UsageError
-        If what is given excludes each other or is out of range.
-    """
-
-    model: Model | Path | None = None
-    data: Path | None = None
-    pred: Path | None = None
-    labels: Path | None = None
-    images: Path | None = None
-    csv: Path | None = None
-    picture: Path | None = None
-    worst: int = 3
-    connected_components: bool = False
-    min_truth_size: int = 0
-    tta: bool = False
-    diameter: Diameter = None
-    channels: str | None = None
-    precision: Precision = "float32"
-    threads: int | None = None
-    clustering: Mapping[str, Any] = field(default_factory=dict)
-    tiles: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        check_predict_options(self.diameter, self.channels, self.clustering)
-        TileSettings(**self.tiles)
-        check_parameter(1 <= self.worst <= _MAX_WORST, "worst", self.worst, f"1 to {_MAX_WORST} images")
-        check_parameter(self.min_truth_size >= 0, "min_truth_size", self.min_truth_size, "0 or a number above 0")
-        self._check_sources()
-        if self.images is not None and self.picture is None:
-            raise UsageError("`images` is what `picture` draws on; give it, too, or leave `images` out")
-        if self.model is not None and self.images is not None:
-            raise UsageError("`images` goes with `pred`; with `model` the images of `data` are drawn on")
-        if self.model is None:
-            self._check_no_model_options()
-        elif isinstance(self.model, Model) and (self.precision != "float32" or self.threads is not None):
-            raise UsageError("`precision` and `threads` are for a model that is not opened yet; give them to `load`")
-
-    def _check_sources(self) -> None:
-        given = {"model": self.model, "data": self.data, "pred": self.pred, "labels": self.labels}
-        has = {name: value is not None for name, value in given.items()}
-        if has["model"] != has["data"] or has["pred"] != has["labels"] or has["model"] == has["pred"]:
-            names = ", ".join(f"`{name}`" for name in given if has[name]) or "nothing"
-            raise UsageError(
-                f"got {names}, expected either `model=MODEL, data=DIR`, or `pred=DIR, labels=DIR`; give one of the two"
-            )
-
-    def _check_no_model_options(self) -> None:
-        options = {
-            "tta": self.tta,
-            "diameter": self.diameter is not None,
-            "channels": self.channels is not None,
-            "precision": self.precision != "float32",
-        }
-        if any(options.values()):
-            names = " and ".join(f"`{name}`" for name, given in options.items() if given)
-            raise UsageError(f"{names} say how a model predicts; give `model=MODEL, data=DIR`")
-        if self.clustering or self.tiles:
-            names = ", ".join(f"`{name}`" for name in (*self.clustering, *self.tiles))
-            raise UsageError(f"{names} change how a model segments; give `model=MODEL, data=DIR`")
 
 
 def open_model(request: EvaluationRequest, *, quiet: bool = False) -> Model:
@@ -259,22 +190,29 @@ def run_evaluation(
     total, cases = _folder_cases(request) if request.model is None else _model_cases(request, opener)
     results: list[ImageResult] = []
     worst = _WorstCases(0 if request.picture is None else request.worst)
+    seen = _Oddities(request)
     with closing(cases):
         for number, case in enumerate(cases, start=1):
-            result = evaluate_image(
-                case.name,
-                case.truth,
-                case.predicted,
-                min_truth_size=request.min_truth_size,
-                instances=case.instances,
-                classes=case.classes,
-            )
-            results.append(result)
-            worst.add(result.scores.mean_ap, case)
+            if seen.counts(case):
+                result = evaluate_image(
+                    case.name,
+                    case.truth,
+                    case.predicted,
+                    min_truth_size=request.min_truth_size,
+                    instances=case.instances,
+                    classes=case.classes,
+                )
+                results.append(result)
+                worst.add(result.scores.mean_ap, case)
             progress(number, total, "")
-    evaluation = Evaluation(images=tuple(results))
+    if not results:
+        raise InstsegError(
+            f"all pixels of the labels have the value {request.ignore_label} of `ignore_label`, so that there is "
+            "nothing to compare; give another value, or leave it out"
+        )
+    evaluation = Evaluation(images=tuple(results), notes=tuple(seen.notes(results)))
     if request.csv is not None:
-        write_csv(request.csv, evaluation)
+        write_results(request.csv, evaluation)
     if request.picture is not None:
         _write_picture(request.picture, worst, request.min_truth_size)
     return evaluation
@@ -293,13 +231,84 @@ def _model_cases(
         tiles=TileSettings(**request.tiles),
         measure=True,
     )
-    return len(pairs), model_cases(opener(request), pairs, data, options, request.connected_components)
+    cases = model_cases(
+        opener(request),
+        pairs,
+        data,
+        options,
+        connected_components=request.connected_components,
+        ignore_label=request.ignore_label,
+    )
+    return len(pairs), cases
 
 
 def _folder_cases(request: EvaluationRequest) -> tuple[int, Generator[Case]]:
     files = match_predictions(find_images([request.pred or Path()]), find_images([request.labels or Path()]))
     images = None if request.images is None else match_images(request.images, files)
-    return len(files), folder_cases(files, images, request.connected_components)
+    cases = folder_cases(
+        files, images, connected_components=request.connected_components, ignore_label=request.ignore_label
+    )
+    return len(files), cases
+
+
+class _Oddities:
+    """What in the labels makes figures say less than one would think."""
+
+    def __init__(self, request: EvaluationRequest) -> None:
+        self._ignore_label = request.ignore_label
+        # A value that the training ignored, and that is the number of an instance here.
+        self._forgotten = None if request.connected_components else _ignored_in_training(request)
+        self._has_forgotten = False
+        self._masks: list[str] = []
+        self._nothing_left: list[str] = []
+        self._ignored = False
+
+    def counts(self, case: Case) -> bool:
+        """Take a case, and return whether it has a pixel that counts."""
+        if case.looks_like_mask:
+            self._masks.append(case.name)
+        ignored = case.truth == IGNORED
+        self._ignored = self._ignored or bool(ignored.any())
+        if self._forgotten is not None and not self._has_forgotten:
+            self._has_forgotten = bool((case.truth == self._forgotten).any())
+        if not ignored.size or not ignored.all():
+            return True
+        self._nothing_left.append(case.name)
+        return False
+
+    def notes(self, results: list[ImageResult]) -> Generator[str]:
+        """Say it, a sentence each."""
+        if self._masks:
+            masks = _count(self._masks, "prediction looks like a mask", "predictions look like masks")
+            taken = "it is" if len(self._masks) == 1 else "each is"
+            advice = "give `connected_components=True` to make every connected piece an instance"
+            yield f"{masks}, {taken} taken as one instance; {advice}"
+        if self._nothing_left:
+            images = _count(self._nothing_left, "image is ignored", "images are ignored")
+            yield f"{images} as a whole, and not in the figures"
+        if self._ignore_label is not None and not self._ignored:
+            yield f"no label has the value {self._ignore_label} of `ignore_label`: nothing is ignored"
+        if self._has_forgotten:
+            yield (
+                f"the training of the model ignored the label {self._forgotten}, and here it is taken for an instance; "
+                f"give `ignore_label={self._forgotten}` if it has the same meaning in these labels"
+            )
+        if not any(result.truth for result in results):
+            yield (
+                "there is no true instance: mean AP over the images is the share of images in which nothing was "
+                "predicted, and says nothing of instances"
+            )
+
+
+def _ignored_in_training(request: EvaluationRequest) -> int | None:
+    if request.ignore_label is not None or not isinstance(request.model, Path):
+        return None
+    ignored: int | None = read_training(find_model(request.model)).config.data.get("ignore_label")
+    return ignored
+
+
+def _count(names: list[str], one: str, several: str) -> str:
+    return f"{len(names)} {one if len(names) == 1 else several} ({format_names(names)})"
 
 
 class _WorstCases:
@@ -315,12 +324,12 @@ class _WorstCases:
 
 
 def _write_picture(path: Path, worst: _WorstCases, min_truth_size: int) -> None:
-    panels = [
-        error_panel(
-            f"{case.name}: mean AP {mean_ap:.3f}",
-            *drop_small_truth(case.truth, case.predicted, min_truth_size),
-            case.image,
-        )
-        for mean_ap, case in worst.cases
-    ]
-    write_picture(path, error_picture(panels))
+    panels = []
+    any_ignored = False
+    for mean_ap, case in worst.cases:
+        ignored = case.truth == IGNORED
+        any_ignored = any_ignored or bool(ignored.any())
+        labels = drop_small_truth(*drop_ignored(case.truth, case.predicted), min_truth_size)
+        title = f"{printable(case.name)}: mean AP {mean_ap:.3f}"
+        panels.append(error_panel(title, *labels, case.image, ignored if ignored.any() else None))
+    write_picture(path, error_picture(panels, ignored=any_ignored))

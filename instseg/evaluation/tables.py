@@ -1,13 +1,12 @@
 """The figures of an evaluation as a table in a file."""
 
-import csv
 from pathlib import Path
 
 from instseg.evaluation.results import Evaluation
-from instseg.io.atomic import atomic_write
+from instseg.io.tables import write_csv
 
 
-def write_csv(path: Path, evaluation: Evaluation) -> None:
+def write_results(path: Path, evaluation: Evaluation) -> None:
     """Write a table with a row for each image, in the columns of `ImageResult.row`.
 
     Raises
@@ -16,7 +15,4 @@ def write_csv(path: Path, evaluation: Evaluation) -> None:
         If it cannot be written.
     """
     rows = [image.row() for image in evaluation.images]
-    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(path, rows[0], [row.values() for row in rows])

@@ -1,23 +1,25 @@
 """Files to files: what is to be done (`PredictJob`), and doing it in this process (`LocalExecutor`)."""
 
+import dataclasses
 import functools
+import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
-
-from numpy.typing import NDArray
+from typing import NamedTuple, Protocol
 
 from instseg.errors import InstsegError
 from instseg.inference.embedder import Embedder
+from instseg.inference.failures import as_instseg_error, has_no_room, without_frames
 from instseg.inference.options import PredictOptions, ProgressCallback, no_progress
 from instseg.inference.outputs import OutputPaths
 from instseg.inference.results import ImageSummary, save_results
+from instseg.inference.segmentation import Segmentation
 from instseg.inference.tiled import segment_many
-from instseg.io.images import read_planes
-from instseg.io.source import ArrayReader, ImageReader, open_image
+from instseg.io.source import ImageReader, open_image, open_planes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +45,29 @@ class PredictJob:
     planes_as_channels: bool = False
 
 
+class FileState(NamedTuple):
+    """By what a file is known to be the same as before: reading it again would take as long as segmenting it."""
+
+    size: int
+    modified: int
+
+
+def file_state(path: Path) -> FileState | None:
+    """Return the size of a file in bytes and when it was modified, in nanoseconds; None where it cannot be looked at.
+
+    Of a Zarr folder it is the state of its metadata: chunks can be many.
+    """
+    try:
+        files = [file for file in path.iterdir() if file.is_file()] if path.is_dir() else [path]
+        states = [file.stat() for file in files]
+    except OSError:
+        return None
+    return FileState(sum(one.st_size for one in states), max((one.st_mtime_ns for one in states), default=0))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileResult:
-    """What became of an image.
+    """What became of an image, or of a plane of a stack.
 
     Attributes
     ----------
@@ -53,23 +75,41 @@ class FileResult:
         Of its file in the job, from 1.
     path : Path
         The file.
+    name : str
+        That its results have.
+    planes : int or None
+        How many planes the file has, where they are taken as images.
     summary : ImageSummary or None
         None where it could not be segmented.
     error : InstsegError or None
         Why it could not be segmented.
+    labels : Path or None
+        Where its labels are.
+    notes : tuple of str
+        What somebody who uses the results should know.
+    seconds : float
+        Since the result before.
+    state : FileState or None
+        That of the file before it was read.
     """
 
     number: int
     path: Path
+    name: str = ""
+    planes: int | None = None
     summary: ImageSummary | None = None
     error: InstsegError | None = None
+    labels: Path | None = None
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+    state: FileState | None = None
 
 
 class Executor(Protocol):
     """Who does a job: this process, or the workers of a cluster."""
 
     def run(self, job: PredictJob, progress: ProgressCallback = no_progress) -> Iterator[FileResult]:
-        """Segment the files of a job and write their results; one that cannot be read or written costs no other.
+        """Segment the files of a job and write their results; one that fails, in whatever way, costs no other.
 
         Parameters
         ----------
@@ -80,12 +120,12 @@ class Executor(Protocol):
         Yields
         ------
         FileResult
-            For each image, in the files' order.
+            For each image, as soon as it is done.
 
         Raises
         ------
         InstsegError
-            If the job cannot go on, whatever the file.
+            If the job cannot go on, whatever the file: there is no room for results, for example.
         """
 
 
@@ -108,11 +148,25 @@ class LocalExecutor:
         single = len(job.files) == 1 and not job.planes
         throughput = Throughput(no_progress if single else progress, len(job.files))
         of_tiles = progress if single else no_progress
-        for segmentation in segment_many(self._embedder, _readers(job, images), job.options, of_tiles):
-            image = images.popleft()
-            result = _save(segmentation, job.outputs, image)
-            throughput.add(image.number, result.summary)
-            yield result
+        start = time.perf_counter()
+        with closing(segment_many(self._embedder, _readers(job, images), job.options, of_tiles)) as segmentations:
+            for segmentation in segmentations:
+                image = images.popleft()
+                result = _save(segmentation, job.outputs, image, start)
+                # It is not to take memory while the next one is waited for.
+                del segmentation
+                start = time.perf_counter()
+                throughput.add(image.number, result.summary)
+                yield result
+                if result.error is not None and has_no_room(result.error):
+                    raise no_room_error(len(job.files) - image.number)
+
+
+def no_room_error(left: int) -> InstsegError:
+    """Return the error that ends a job where results cannot be written any more, with so many files not done."""
+    return InstsegError(
+        f"there is no room for results, so {left} files were not tried; make room and go on with `skip_existing=True`"
+    )
 
 
 class Throughput:
@@ -134,34 +188,46 @@ class _Image(NamedTuple):
     number: int
     file: Path
     name: str
+    planes: int | None
+    state: FileState | None
 
 
-def _save(segmentation: Any, outputs: OutputPaths, image: _Image) -> FileResult:
+def _save(segmentation: Segmentation | InstsegError, outputs: OutputPaths, image: _Image, start: float) -> FileResult:
+    result = FileResult(number=image.number, path=image.file, name=image.name, planes=image.planes, state=image.state)
     try:
         if isinstance(segmentation, InstsegError):
             raise segmentation
-        summary = save_results(segmentation, outputs, image.name)
-    except InstsegError as error:
-        return FileResult(number=image.number, path=image.file, error=error)
-    return FileResult(number=image.number, path=image.file, summary=summary)
+        saved = save_results(segmentation, outputs, image.name)
+        result = dataclasses.replace(result, summary=saved.summary, labels=saved.labels, notes=saved.notes)
+    except Exception as error:  # Whatever it is, it is this image's.
+        result = dataclasses.replace(result, error=without_frames(as_instseg_error(error)))
+    return dataclasses.replace(result, seconds=time.perf_counter() - start)
 
 
 def _readers(job: PredictJob, images: "deque[_Image]") -> Iterator[Callable[[], ImageReader]]:
     """Yield a function that opens an image for each, and note in `images` which it is."""
     for number, file in enumerate(job.files, start=1):
+        state = file_state(file)
         if not job.planes:
-            images.append(_Image(number, file, file.stem))
+            images.append(_Image(number, file, file.stem, None, state))
             yield functools.partial(open_streamable, file, job, file.stem)
             continue
         try:
-            planes = read_planes(file)
-        except InstsegError as error:
-            images.append(_Image(number, file, file.stem))
+            _check_link(file)
+            planes = open_planes(file)
+        except Exception as error:  # Whatever it is, it is this file's.
+            images.append(_Image(number, file, file.stem, None, state))
             yield functools.partial(_raise, error)
             continue
-        for index, plane in enumerate(planes):
-            images.append(_Image(number, file, f"{file.stem}-{index:04d}"))
-            yield functools.partial(_as_reader, plane, file)
+        for index in range(len(planes)):
+            name = plane_name(file, index)
+            images.append(_Image(number, file, name, len(planes), state))
+            yield functools.partial(_open_plane, planes, index, job, file)
+
+
+def plane_name(file: Path, index: int) -> str:
+    """Return the name of the results of a plane of a stack, by its index from 0."""
+    return f"{file.stem}-{index:04d}"
 
 
 def open_streamable(file: Path, job: PredictJob, name: str) -> ImageReader:
@@ -170,9 +236,21 @@ def open_streamable(file: Path, job: PredictJob, name: str) -> ImageReader:
     Raises
     ------
     InstsegError
-        If the image cannot be read, or is streamed and a result needs all of it at once.
+        If the image cannot be read, is streamed and a result needs all of it at once, or its results cannot have their
+        names.
     """
-    image = open_image(file, planes_as_channels=job.planes_as_channels)
+    job.outputs.check_names(name)
+    _check_link(file)
+    return _checked(open_image(file, planes_as_channels=job.planes_as_channels), job, file, name)
+
+
+def _open_plane(planes: Sequence[ImageReader], index: int, job: PredictJob, file: Path) -> ImageReader:
+    name = plane_name(file, index)
+    job.outputs.check_names(name)
+    return _checked(planes[index], job, file, name)
+
+
+def _checked(image: ImageReader, job: PredictJob, file: Path, name: str) -> ImageReader:
     if image.streamed:
         try:
             job.outputs.check_streamable(file, name)
@@ -182,9 +260,13 @@ def open_streamable(file: Path, job: PredictJob, name: str) -> ImageReader:
     return image
 
 
-def _as_reader(plane: NDArray[Any], file: Path) -> ImageReader:
-    return ArrayReader(plane, file)
+def _check_link(file: Path) -> None:
+    if file.is_symlink() and not os.path.exists(file):  # noqa: PTH110
+        raise InstsegError(
+            f"{file} is a link to {file.readlink()}, which is not there; fetch that file (with git-annex or DataLad: "
+            "get), or remove the link"
+        )
 
 
-def _raise(error: InstsegError) -> ImageReader:
+def _raise(error: Exception) -> ImageReader:
     raise error

@@ -5,16 +5,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from instseg.errors import InstsegError, UsageError
+from instseg.errors import UsageError
 from instseg.inference.batch import PredictJob
+from instseg.inference.existing import Remaining, check_no_results, without_results
 from instseg.inference.options import Diameter, PredictOptions
 from instseg.inference.outputs import OutputFolder, OutputPaths, SingleOutput
+from instseg.inference.run_record import Making, RunRecord, read_records
 from instseg.io.atomic import StrPath
-from instseg.io.folders import find_images
+from instseg.io.folders import search_images
 from instseg.models.builtin import find_model
-from instseg.models.config import read_training
+from instseg.models.config import TrainingConfig, model_digest, read_training
 from instseg.preprocessing.channels import parse_channels
-from instseg.settings import ClusterSettings, ModelSettings, TileSettings
+from instseg.settings import ClusterSettings, ModelSettings, Precision, TileSettings
+from instseg.version import installed_version
 
 LabelFormat = Literal["png", "tif", "zarr"]
 
@@ -32,12 +35,23 @@ class PreparedJob(NamedTuple):
         What the model's network is.
     skipped : int
         Images that were left out as their results exist.
+    notes : tuple of str
+        What was left out besides, and what is not known of results that exist.
+    record : RunRecord or None
+        Of how results in a folder are made.
+    shard : str or None
+        As the request has it, and so is the precision.
+    precision : {'float32', 'bfloat16'}
     """
 
     job: PredictJob
     model: Path
     settings: ModelSettings
     skipped: int
+    notes: tuple[str, ...]
+    record: RunRecord | None
+    shard: str | None
+    precision: Precision
 
 
 def check_predict_options(diameter: Diameter, channels: str | None, clustering: Mapping[str, Any]) -> None:
@@ -70,7 +84,8 @@ class PredictRequest:
     file_format : {'png', 'tif', 'zarr'}
         Of the labels in `out_dir`.
     overwrite, skip_existing : bool
-        Whether to replace results, or to leave images out that have theirs.
+        Whether to replace results, or to leave images out that have theirs; with both, results that are out of date
+        are replaced.
     shard : str or None
         'I/N' takes every N-th image from the I-th on.
     planes : bool
@@ -81,6 +96,8 @@ class PredictRequest:
         Whether workers do the job, which write the labels of a single image as OME-Zarr only.
     tta, diameter, channels
         As `PredictOptions` has them.
+    precision : {'float32', 'bfloat16'}
+        What the network computes in.
     clustering, tiles : mapping of str to value
         Those settings of `ClusterSettings` and `TileSettings` that are not the defaults.
     """
@@ -99,6 +116,7 @@ class PredictRequest:
     tta: bool = False
     diameter: Diameter = None
     channels: str | None = None
+    precision: Precision = "float32"
     clustering: Mapping[str, Any] = field(default_factory=dict)
     tiles: Mapping[str, Any] = field(default_factory=dict)
 
@@ -113,13 +131,23 @@ def prepare_job(request: PredictRequest) -> PreparedJob:
     """
     tiles = TileSettings(**request.tiles)
     _check_request(request)
-    files = _shard_of(find_images([Path(image) for image in request.images]), request.shard)
-    outputs, remaining = _outputs_of(request, files)
+    folders = [Path(path) for path in (request.out_dir, *request.extras.values()) if path is not None]
+    found = search_images(request.images, results=folders)
+    files = _shard_of(list(found.files), request.shard)
+    outputs = _outputs_of(request, files)
     model = find_model(request.model)
-    settings = read_training(model).config.model
+    config = read_training(model).config
     if isinstance(request.diameter, float | int):
         # Refused before TensorFlow takes its seconds.
-        settings.magnification(request.diameter)
+        config.model.magnification(request.diameter)
+    record, remaining = None, Remaining(tuple(files), 0, ())
+    if isinstance(outputs, OutputFolder):
+        making, records = _making(request, model, config), read_records(outputs.folder)
+        record = RunRecord(outputs.folder, request.shard, making, records)
+        if request.skip_existing:
+            remaining = without_results(outputs, files, request.planes, making, records, request.overwrite)
+        elif not request.overwrite:
+            check_no_results(outputs, files, request.planes, records)
     outputs.prepare()
     options = PredictOptions(
         tta=request.tta,
@@ -132,13 +160,33 @@ def prepare_job(request: PredictRequest) -> PreparedJob:
         workspace=Path(request.out_dir or ".") if request.out is None else Path(request.out).parent,
     )
     job = PredictJob(
-        files=tuple(remaining),
+        files=remaining.files,
         options=options,
         outputs=outputs,
         planes=request.planes,
-        planes_as_channels=request.channels is not None or settings.channel_choice is not None,
+        planes_as_channels=request.channels is not None or config.model.channel_choice is not None,
     )
-    return PreparedJob(job, model, settings, len(files) - len(remaining))
+    notes = (*found.notes, *remaining.notes)
+    return PreparedJob(job, model, config.model, remaining.skipped, notes, record, request.shard, request.precision)
+
+
+def _making(request: PredictRequest, model: Path, config: TrainingConfig) -> Making:
+    """Return all that labels depend on, with what the model says where the request says nothing."""
+    settings = {
+        "format": request.file_format,
+        "planes": request.planes,
+        "tta": request.tta,
+        "diameter": request.diameter,
+        "channels": request.channels,
+        "precision": request.precision,
+        **config.clustering.to_dict(),
+        **request.clustering,
+        # Images that are shown magnified have the model's settings adapted, and these not.
+        "replaced": [] if request.diameter is None else sorted(request.clustering),
+        **TileSettings(**request.tiles).to_dict(),
+    }
+    name = str(request.model)
+    return Making(version=installed_version(), model=name, digest=model_digest(model), settings=settings)
 
 
 def _check_request(request: PredictRequest) -> None:
@@ -147,21 +195,14 @@ def _check_request(request: PredictRequest) -> None:
         raise UsageError("expected either `out=FILE` for one image or `out_dir=DIR` for many; give one of them")
     if request.out is not None and (request.skip_existing or request.shard is not None):
         raise UsageError("`skip_existing` and `shard` are for many images; give `out_dir=DIR`, or leave them out")
-    if request.skip_existing and (request.overwrite or request.planes):
-        other = "overwrite" if request.overwrite else "planes"
-        raise UsageError(f"`skip_existing` and `{other}` cannot go together; give one of them")
 
 
-def _outputs_of(request: PredictRequest, files: list[Path]) -> tuple[OutputPaths, list[Path]]:
-    """Return where results go, and the files that have none yet."""
+def _outputs_of(request: PredictRequest, files: list[Path]) -> OutputPaths:
     extras = {kind: None if path is None else Path(path) for kind, path in request.extras.items()}
     if request.out is not None:
-        return _single_output(Path(request.out), extras, files, request.planes, request.distributed), files
+        return _single_output(Path(request.out), extras, files, request.planes, request.distributed)
     shared = request.overwrite or request.skip_existing or request.shard is not None
-    folder = OutputFolder(Path(request.out_dir or "."), request.file_format, extras, files, shared)
-    if request.overwrite:
-        return folder, files
-    return folder, _without_results(folder, files, request.planes, request.skip_existing)
+    return OutputFolder(Path(request.out_dir or "."), request.file_format, extras, files, shared)
 
 
 def _single_output(
@@ -174,16 +215,6 @@ def _single_output(
     if distributed and out.suffix.lower() != ".zarr":
         raise UsageError(f"workers write the labels of one image as OME-Zarr, not as {out}; give `out=NAME.zarr`")
     return SingleOutput(out, extras, files[0])
-
-
-def _without_results(outputs: OutputFolder, files: list[Path], planes: bool, skip_existing: bool) -> list[Path]:
-    done = {file for file in files if outputs.holds(file.stem, planes)}
-    if done and not skip_existing:
-        raise InstsegError(
-            f"{outputs.folder} holds results of {len(done)} of the images; "
-            "add `skip_existing=True` or `overwrite=True`, or give another folder"
-        )
-    return [file for file in files if file not in done]
 
 
 def _shard_of(files: list[Path], shard: str | None) -> list[Path]:

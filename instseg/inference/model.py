@@ -17,13 +17,15 @@ from instseg.inference.segmentation import Segmentation
 from instseg.inference.tiled import segment, segment_many
 from instseg.io.source import ArrayReader, ImageReader, open_image, whole_box
 from instseg.models.builtin import find_model
-from instseg.models.directory import damaged_model_error, read_settings
+from instseg.models.directory import damaged_model_error, read_generation, read_settings
 from instseg.network.runtime import check_precision, load_tensorflow, set_precision
 from instseg.preprocessing.normalisation import percentiles
 from instseg.settings import ClusterSettings, ModelSettings, Precision, TileSettings
 
 ImageLike = ArrayLike | str | PathLike[str] | ImageReader
 """An image as an array (H, W) or (H, W, C), as the path of a file, or as a reader of one."""
+
+_SIGNATURE = "with_percentiles"
 
 
 class Model(Embedder):
@@ -257,15 +259,25 @@ def load(model: str | PathLike[str], *, precision: Precision = "float32") -> Mod
     """
     folder = find_model(Path(model))
     check_precision(precision)
-    generation, stored = read_settings(folder)
+    # Before TensorFlow takes its seconds; and once more after them, as a training may have saved meanwhile.
+    read_settings(folder)
     tf = load_tensorflow()
-    try:
-        settings = ModelSettings.from_dict(stored["model"])
-        clustering = ClusterSettings.from_dict(stored["clustering"])
-        restored = tf.saved_model.load(str(generation))
-        signature = restored.signatures["with_percentiles"]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, InstsegError, tf.errors.OpError) as error:
-        raise damaged_model_error(folder, error) from error
+
+    def read(generation: Path, stored: dict[str, Any]) -> tuple[ModelSettings, ClusterSettings, Any]:
+        try:
+            settings = ModelSettings.from_dict(stored["model"])
+            clustering = ClusterSettings.from_dict(stored["clustering"])
+            restored = tf.saved_model.load(str(generation))
+            _check_signature(restored.signatures[_SIGNATURE], settings)
+        except MemoryError:
+            raise
+        except Exception as error:
+            # TensorFlow raises what it happens to run into in a damaged graph: nearly everything there is.
+            raise damaged_model_error(folder, error) from error
+        return settings, clustering, restored
+
+    settings, clustering, restored = read_generation(folder, read)
+    signature = restored.signatures[_SIGNATURE]
 
     def network(
         image: NDArray[np.float32], low: NDArray[np.float32], high: NDArray[np.float32], magnification: np.float32
@@ -283,3 +295,15 @@ def load(model: str | PathLike[str], *, precision: Precision = "float32") -> Mod
     # What was restored owns the variables that the signature reads.
     network.restored = restored  # type: ignore[attr-defined]
     return Model(network, settings, clustering)
+
+
+def _check_signature(signature: Any, settings: ModelSettings) -> None:
+    """Check that a network takes and gives what its settings say."""
+    image, embeddings = signature.structured_input_signature[1]["image"], signature.structured_outputs["embeddings"]
+    found = image.shape[-1], embeddings.shape[-1]
+    expected = settings.channels, settings.embeddings
+    if found != expected:
+        raise ValueError(
+            f"its network takes {found[0]} channels and gives {found[1]} dimensions, "
+            f"its settings say {expected[0]} and {expected[1]}"
+        )

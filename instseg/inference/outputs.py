@@ -1,14 +1,18 @@
 """Where the results for images go: paths by an image's name, checked before the work begins."""
 
 import copy
+import os
+import unicodedata
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
 from instseg.errors import InstsegError, UsageError, format_names
 from instseg.io.atomic import check_folder_writable, check_writable, check_zarr_writable, ensure_dir
+from instseg.io.folders import is_report, stem_of
+from instseg.io.zarr_labels import is_complete_zarr
 
 EXTRAS = {
     "embeddings": (".npz",),
@@ -22,6 +26,8 @@ EXTRAS = {
 _LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".zarr")
 # Results that need all of an image at once.
 _WHOLE = ("embeddings", "embeddings_picture", "overlay", "outlines")
+# Bytes that file systems allow for a name.
+_LONGEST_NAME = 255
 
 
 class OutputPaths(ABC):
@@ -47,6 +53,35 @@ class OutputPaths(ABC):
     @abstractmethod
     def extra(self, kind: str, name: str) -> Path | None:
         """Return where one of `EXTRAS` goes; None where it is not wanted."""
+
+    def large_labels(self, name: str) -> Path:
+        """Return where labels go that are too many for a PNG: a TIFF beside it.
+
+        Raises
+        ------
+        InstsegError
+            If that would replace the image.
+        """
+        return self.labels(name).with_suffix(".tif")
+
+    def check_names(self, name: str) -> None:
+        """Check that a file system takes the names of an image's results, before they are computed.
+
+        Raises
+        ------
+        InstsegError
+            If one is too long.
+        """
+        for path in self._paths(name):
+            if (length := len(os.fsencode(path.name))) > _LONGEST_NAME:
+                raise InstsegError(
+                    f"the name of its result would have {length} bytes, expected at most {_LONGEST_NAME}; "
+                    "give the image a shorter name"
+                )
+
+    def _paths(self, name: str) -> Iterator[Path]:
+        yield self.labels(name)
+        yield from (path for kind in EXTRAS if (path := self.extra(kind, name)) is not None)
 
     def wants(self, *kinds: str) -> bool:
         """Return whether any of some `EXTRAS` is wanted."""
@@ -96,7 +131,7 @@ class SingleOutput(OutputPaths):
 
     def __init__(self, out: Path, extras: Mapping[str, Path | None], image: Path) -> None:
         super().__init__(extras)
-        self._out = out
+        self._out, self._image = out, image
         if out.suffix.lower() == ".zarr":
             check_zarr_writable(out)
         else:
@@ -121,6 +156,16 @@ class SingleOutput(OutputPaths):
         """See `OutputPaths.labels`."""
         return self._out
 
+    def large_labels(self, name: str) -> Path:
+        """See `OutputPaths.large_labels`."""
+        path = super().large_labels(name)
+        if path.resolve() == self._image.resolve():
+            raise InstsegError(
+                f"cannot write {self._out}: there are more objects than a 16-bit PNG can number, and {path} is the "
+                "image; give `out=NAME.tif`"
+            )
+        return path
+
     def extra(self, kind: str, name: str) -> Path | None:
         """See `OutputPaths.extra`."""
         return self._extras[kind]
@@ -128,7 +173,7 @@ class SingleOutput(OutputPaths):
     def absolute(self) -> Self:
         """See `OutputPaths.absolute`."""
         paths = super().absolute()
-        paths._out = self._out.resolve()
+        paths._out, paths._image = self._out.resolve(), self._image.resolve()
         return paths
 
 
@@ -164,14 +209,22 @@ class OutputFolder(OutputPaths):
 
     def prepare(self) -> None:
         """Make the folders."""
-        for folder in self._folders():
+        for folder in self.folders():
             ensure_dir(folder)
 
-    def holds(self, name: str, planes: bool) -> bool:
-        """Return whether all results of an image exist; of a stack, whether those of its first plane do."""
-        name = f"{name}-0000" if planes else name
-        paths = [self.labels(name), *(self.extra(kind, name) for kind in EXTRAS)]
-        return all(path.exists() for path in paths if path is not None)
+    def holds(self, name: str, labels: str | None = None) -> bool:
+        """Return whether all results of an image, or of a plane of a stack, exist.
+
+        Parameters
+        ----------
+        name : str
+            Of the image.
+        labels : str, optional
+            The name of the file of the labels, where it is not that which `labels` returns.
+        """
+        path = self.labels(name) if labels is None else self.folder / labels
+        whole = is_complete_zarr(path) if path.suffix == ".zarr" else _is_filled(path)
+        return whole and all(_is_filled(path) for path in self._paths(name) if path != self.labels(name))
 
     def labels(self, name: str) -> Path:
         """See `OutputPaths.labels`."""
@@ -188,28 +241,60 @@ class OutputFolder(OutputPaths):
         paths.folder = self.folder.resolve()
         return paths
 
-    def _folders(self) -> list[Path]:
+    def folders(self) -> list[Path]:
+        """Return the folders of the labels and of the extras."""
         return [self.folder, *(folder for folder in self._extras.values() if folder is not None)]
 
     def _check_names(self, files: Sequence[Path]) -> None:
-        doubled = sorted(name for name, count in Counter(file.stem for file in files).items() if count > 1)
+        """Check that no two images would have one result."""
+        names = [stem_of(file) for file in files]
+        doubled = sorted(name for name, count in Counter(names).items() if count > 1)
         if doubled:
             raise UsageError(
                 f"{len(doubled)} image names occur twice ({format_names(doubled)}); segment their folders apart"
             )
+        folded = Counter(_folded(name) for name in names)
+        alike = sorted(name for name in names if folded[_folded(name)] > 1)
+        if alike and _ignores_case(self.folder):
+            raise UsageError(
+                f"{len(alike)} image names differ in their case alone ({format_names(alike)}), and {self.folder} does "
+                "not tell them apart; rename them, or segment them apart"
+            )
 
     def _check_folders(self, sources: set[Path], shared: bool) -> None:
         """Check that folders can be used and nothing is replaced unasked."""
-        folders = self._folders()
+        folders = self.folders()
         if len({folder.resolve() for folder in folders}) < len(folders):
             raise UsageError("labels, embeddings and pictures cannot share a folder; give each its own")
         for folder in folders:
             check_folder_writable(folder)
             if folder.resolve() in sources:
                 raise UsageError(f"{folder} holds the images, which results could replace; give another folder")
-            files = [path for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
+            files = [path for path in folder.iterdir() if not _is_ours(path)] if folder.is_dir() else []
             if files and not shared:
                 raise InstsegError(
                     f"{folder} holds {len(files)} files; add `overwrite=True` or `skip_existing=True`, or give another "
                     "folder"
                 )
+
+
+def _is_filled(path: Path) -> bool:
+    """Return whether a file exists and is not what a full disc or a power failure leaves."""
+    return path.is_file() and path.stat().st_size > 0
+
+
+def _is_ours(path: Path) -> bool:
+    return path.name.startswith(".") or is_report(path)
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name.casefold())
+
+
+def _ignores_case(folder: Path) -> bool:
+    """Return whether a folder, or the nearest one that exists, is on a file system that ignores case."""
+    for path in (folder, *folder.absolute().parents):
+        other = path.with_name(path.name.swapcase()) if path.name else path
+        if path.exists() and other.name != path.name:
+            return other.exists() and other.samefile(path)
+    return False

@@ -1,19 +1,20 @@
 """A segmentation to files: labels, table, outlines, embeddings and pictures."""
 
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from instseg.clustering.instances import median_diameter
 from instseg.inference.outputs import OutputPaths
 from instseg.inference.segmentation import Segmentation
 from instseg.io.images import write_picture
-from instseg.io.label_images import STRIP_ROWS, write_labels, write_labels_streamed
+from instseg.io.label_images import MAX_PNG_LABEL, STRIP_ROWS, write_labels, write_labels_streamed
 from instseg.io.npz import write_embeddings
 from instseg.io.outlines import write_outlines
+from instseg.io.pixel_size import geometry_note
 from instseg.io.source import whole_box
 from instseg.io.tables import write_table
 from instseg.io.zarr_labels import write_zarr_labels
@@ -32,17 +33,39 @@ class ImageSummary(NamedTuple):
         Median over the instances, in pixels; 0 without any.
     magnification : float
         How many times larger the network has seen it, beside the scale of the training.
-    pixels : int
-        Height times width.
+    shape : tuple of int
+        Height and width.
     """
 
     instances: int
     diameter: float
     magnification: float
-    pixels: int
+    shape: tuple[int, int]
+
+    @property
+    def pixels(self) -> int:
+        """Height times width."""
+        return math.prod(self.shape)
 
 
-def save_results(segmentation: Segmentation, outputs: OutputPaths, name: str) -> ImageSummary:
+class SavedResults(NamedTuple):
+    """What was written of an image.
+
+    Attributes
+    ----------
+    summary : ImageSummary
+    labels : Path
+        The file or folder of the labels.
+    notes : tuple of str
+        What somebody who uses the results should know.
+    """
+
+    summary: ImageSummary
+    labels: Path
+    notes: tuple[str, ...]
+
+
+def save_results(segmentation: Segmentation, outputs: OutputPaths, name: str) -> SavedResults:
     """Write all results that are wanted of one image.
 
     Parameters
@@ -58,7 +81,7 @@ def save_results(segmentation: Segmentation, outputs: OutputPaths, name: str) ->
     InstsegError
         If a file cannot be written.
     """
-    _save_labels(segmentation, outputs.labels(name))
+    labels, notes = _save_labels(segmentation, outputs, name)
     _save_embeddings(segmentation, outputs, name)
     instances = segmentation.instances
     if instances is not None:
@@ -69,24 +92,34 @@ def save_results(segmentation: Segmentation, outputs: OutputPaths, name: str) ->
         if (path := outputs.extra("outlines", name)) is not None:
             write_outlines(path, segmentation.labels, instances)
     areas = np.bincount(segmentation.labels.ravel())[1:] if instances is None else instances.area
-    return summarize(areas, segmentation.magnification, segmentation.store.shape)
+    shape = segmentation.store.shape
+    summary = ImageSummary(len(areas), median_diameter(areas), segmentation.magnification, shape)
+    return SavedResults(summary, labels, tuple(notes))
 
 
-def summarize(areas: NDArray[np.integer], magnification: float, shape: tuple[int, int]) -> ImageSummary:
-    """Return the figures of an image of a shape whose instances have areas (N,)."""
-    return ImageSummary(len(areas), median_diameter(areas), magnification, math.prod(shape))
-
-
-def _save_labels(segmentation: Segmentation, path: Path) -> None:
+def _save_labels(segmentation: Segmentation, outputs: OutputPaths, name: str) -> tuple[Path, list[str]]:
+    """Write the labels; return where they are, and what is to be said about them."""
+    path, notes, image = outputs.labels(name), [], segmentation.image
     shape, suffix = segmentation.store.shape, path.suffix.lower()
     if suffix == ".zarr":
-        write_zarr_labels(path, shape, segmentation.strips(STRIP_ROWS), segmentation.image.geometry)
-        return
-    geometry = segmentation.image.geometry if suffix in (".tif", ".tiff") else None
-    if segmentation.image.streamed:
+        write_zarr_labels(path, shape, segmentation.strips(STRIP_ROWS), image.geometry)
+        return path, []
+    too_small = path
+    if suffix == ".png" and not image.streamed and (count := int(segmentation.labels.max())) > MAX_PNG_LABEL:
+        path = outputs.large_labels(name)
+        notes.append(f"{count:,} objects are more than a 16-bit PNG can number; the labels are in {path}")
+    geometry = image.geometry if path.suffix.lower() in (".tif", ".tiff") else None
+    if (left_out := geometry_note(geometry)) is not None:
+        notes.append(left_out)
+    if image.streamed:
         write_labels_streamed(path, shape, segmentation.strips(STRIP_ROWS), geometry)
     else:
         write_labels(path, segmentation.labels, geometry)
+    if path != too_small:
+        # That of an earlier run would be taken for the result.
+        with suppress(OSError):
+            too_small.unlink(missing_ok=True)
+    return path, notes
 
 
 def _save_embeddings(segmentation: Segmentation, outputs: OutputPaths, name: str) -> None:

@@ -1,11 +1,13 @@
 """Images of any size to instances: tile after tile, the network and the clustering side by side."""
 
 from collections.abc import Callable, Generator, Iterable
+from contextlib import suppress
 from typing import NamedTuple
 
 from instseg.clustering.embeddings import Embeddings
 from instseg.errors import InstsegError
 from instseg.inference.embedder import Embedder
+from instseg.inference.failures import as_instseg_error
 from instseg.inference.image_tiles import ImageTiles, TilePlan
 from instseg.inference.options import PredictOptions, ProgressCallback, no_progress
 from instseg.inference.prefetch import prefetch
@@ -34,7 +36,8 @@ def segment(
     Raises
     ------
     UsageError, InstsegError
-        As `Embedder.prepare_image` does, or if the overlap leaves nothing of a tile.
+        As `Embedder.prepare_image` does, if the overlap leaves nothing of a tile, or in place of what nobody has
+        foreseen.
     """
     (result,) = segment_many(embedder, [lambda: image], options, progress)
     if isinstance(result, InstsegError):
@@ -62,7 +65,7 @@ def segment_many(
     Yields
     ------
     Segmentation, or InstsegError
-        In the images' order; the error where one could not be read or segmented.
+        In the images' order; the error where one could not be read or segmented, whatever was raised then.
     """
     assembler: Assembler | None = None
     failed = -1
@@ -78,16 +81,18 @@ def segment_many(
             if assembler is None:
                 assembler = Assembler(event.plan, event.image, options, embedder.objective.positions)
             assembler.add(event.tile, event.embeddings)
-        except InstsegError as error:
+            segmentation = assembler.finish() if assembler.complete else None
+        except Exception as error:  # Whatever it is, it is this image's.
             assembler, failed = None, event.number
-            yield error
+            yield as_instseg_error(error)
             continue
         progress(assembler.added, len(event.plan.grid), "")
-        if assembler.complete:
-            segmentation, assembler = assembler.finish(), None
+        if segmentation is not None:
+            assembler = None
             # Nothing of this image is to take memory while the next one is embedded.
             del event
             yield segmentation
+            del segmentation
 
 
 class _Failure(NamedTuple):
@@ -116,8 +121,10 @@ def _embed_tiles(
             plan = tiles.plan()
             for tile in plan.grid:
                 yield _EmbeddedTile(number, plan, tile, tiles.embed(plan, tile), image)
-        except InstsegError as error:
-            yield _Failure(number, error)
+        except Exception as error:  # Whatever it is, it is this image's.
+            yield _Failure(number, as_instseg_error(error))
         finally:
             if image is not None:
-                image.close()
+                # A file that was read needs nothing any more.
+                with suppress(Exception):
+                    image.close()

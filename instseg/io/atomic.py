@@ -1,26 +1,37 @@
 """Writing files in one step, so that nobody sees half of one, and checks that they can be written."""
 
+import errno
+import hashlib
+import itertools
 import os
-import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from instseg.errors import InstsegError
+from instseg.io.locks import NO_LOCKS, acquire, release
 
 StrPath = str | os.PathLike[str]
 """The path of a file or a folder."""
 
 # A folder that holds one of these is a Zarr group or array.
 _ZARR_FILES = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
+# Bytes that file systems allow for a name, and characters that are kept of one that is too long.
+_LONGEST_NAME = 255
+_KEPT_OF_NAME = 40
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """Give a path beside `path` to write to, and rename it to `path` when the block ends without an error.
 
-    The temporary name keeps the suffix, since writers choose the format by it.
-    When the block raises, the temporary file is removed and `path` stays as it was.
+    The temporary name keeps the suffix, since writers choose the format by it. When the block raises, the temporary
+    file is removed and `path` stays as it was. What a process has left that was killed while it wrote the same file is
+    removed; several processes and threads may write it at a time, and the last one to end counts.
+
+    A file that replaces another one is on the disc before it does so, together with its name: after a power failure
+    either of the two is there. A new file is left to the operating system, as waiting for the disc takes longer than
+    writing small results.
 
     Raises
     ------
@@ -28,14 +39,128 @@ def atomic_write(path: Path) -> Iterator[Path]:
         If the folder does not exist, is not writable or the disc is full.
     """
     check_writable(path)
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.partial{path.suffix}")
-    try:
-        with write_errors(path):
+    with write_errors(path):
+        temporary, descriptor = _temporary_file(path)
+        try:
             yield temporary
+            replaces = path.exists()
+            if replaces:
+                synchronise(temporary)
             temporary.replace(path)
-    finally:
-        with suppress(OSError):
+        except BaseException:
+            # Not once it has been renamed, when its name is free for another process.
             temporary.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(descriptor)
+        if replaces:
+            synchronise(path.parent)
+
+
+def _temporary_file(path: Path) -> tuple[Path, int]:
+    """Make a file beside `path`, and remove what is left of those of processes that were killed.
+
+    The file is locked as long as its process lives. So one that can be locked is left over, whoever wrote it.
+
+    Returns
+    -------
+    temporary : Path
+    descriptor : int
+        Holds the lock.
+    """
+    number = 0
+    while (descriptor := _new_file(_temporary_path(path, number))) is None:
+        number += 1
+    for left in (_temporary_path(path, above) for above in itertools.count(number + 1)):
+        if not left.exists():
+            break
+        _remove_left_over(left)
+    return _temporary_path(path, number), descriptor
+
+
+def _temporary_path(path: Path, number: int) -> Path:
+    numbered = f".{number}" if number else ""
+    return hidden_sibling(path.with_suffix(""), f"{numbered}.partial{path.suffix}")
+
+
+def _new_file(path: Path) -> int | None:
+    """Make a file and lock it, or return None where a file of another process is there."""
+    while True:
+        try:
+            descriptor = acquire(path, os.O_EXCL)
+        except FileExistsError:
+            if not _remove_left_over(path):
+                return None
+            continue
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            # It has been made, and without locks nobody removes it.
+            return os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+        if descriptor is not None:
+            return descriptor
+
+
+def _remove_left_over(path: Path) -> bool:
+    """Remove a temporary file unless its process lives; return whether the name is free."""
+    try:
+        descriptor = acquire(path)
+    except OSError:
+        # That of another user, no file, or a file system without locks.
+        return False
+    if descriptor is None:
+        return False
+    release(path, descriptor)
+    return True
+
+
+def hidden_sibling(path: Path, ending: str) -> Path:
+    """Return the path `.NAME` and `ending` beside a path `NAME`, shortened where the name would be too long.
+
+    Examples
+    --------
+    >>> hidden_sibling(Path("results/labels.zarr"), ".partial").name
+    '.labels.zarr.partial'
+    """
+    name = f".{path.name}{ending}"
+    if len(os.fsencode(name)) > _LONGEST_NAME:
+        digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
+        name = f".{path.name[:_KEPT_OF_NAME]}.{digest}{ending}"
+    return path.with_name(name)
+
+
+def synchronise(path: Path) -> None:
+    """Have the disc hold a file, or the names in a folder where its file system does that for folders.
+
+    Raises
+    ------
+    OSError
+        If the disc cannot.
+    """
+    folder = path.is_dir()
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        # Network file systems refuse it for folders, and a folder to write into need not be readable.
+        if not (folder and error.errno in (errno.EINVAL, errno.EOPNOTSUPP, errno.EACCES)):
+            raise
+
+
+def synchronise_tree(folder: Path) -> None:
+    """Have the disc hold a folder with all that is in it.
+
+    Raises
+    ------
+    OSError
+        If the disc cannot.
+    """
+    for path in folder.rglob("*"):
+        synchronise(path)
+    synchronise(folder)
 
 
 @contextmanager

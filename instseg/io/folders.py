@@ -1,8 +1,12 @@
 """Finding files: the images that a user names, and the pairs in a folder of images and labels."""
 
+import functools
 import glob
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+import os
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +25,11 @@ SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
 IMAGES, LABELS = "images", "labels"
 """The two subfolders of a data folder."""
 
+_ZARR_SUFFIX = ".zarr"
+# Kinds of files that a note names before it says that there are more.
+_MOST_KINDS = 5
+_REPORTS = re.compile(r"(run(-\d+-of-\d+)?\.json|failed(-\d+-of-\d+)?\.csv)")
+
 
 @dataclass(frozen=True, slots=True)
 class Pair:
@@ -29,7 +38,7 @@ class Pair:
     Attributes
     ----------
     name : str
-        The stem that both files share.
+        The stem that both files share, as `stem_of` returns it.
     image, labels : Path
     """
 
@@ -54,12 +63,43 @@ class UnmatchedFiles:
     files: tuple[Path, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class FoundImages:
+    """What a search for images found.
+
+    Attributes
+    ----------
+    files : tuple of Path
+        Sorted by path, each once.
+    notes : tuple of str
+        What the folders and patterns hold besides.
+    """
+
+    files: tuple[Path, ...]
+    notes: tuple[str, ...]
+
+
+def is_report(path: Path) -> bool:
+    """Return whether a file has the name of one of the reports that stand beside results: no result, and no image."""
+    return _REPORTS.fullmatch(path.name) is not None
+
+
+def stem_of(path: Path) -> str:
+    """Return the stem of a file's name in the one form in which names are compared (NFC).
+
+    The same letters can be written by different code points: file systems and archives of macOS take accents apart.
+    """
+    return unicodedata.normalize("NFC", path.stem)
+
+
 def find_images(paths: Sequence[StrPath]) -> list[Path]:
     """List image files: those named, those in the folders named, those that a pattern matches.
 
     Folders are not searched below their first level; hidden files are left
     out, and so are files of unknown suffix, unless named one by one. A pattern
-    (``*``, ``?``, ``[...]``) is tried where no file has that name.
+    (``*``, ``?``, ``[...]``) is tried where no file has that name. A link is a
+    file of its own name, wherever it leads; one that leads nowhere is listed,
+    too, as it stands for an image that somebody expects.
 
     Returns
     -------
@@ -71,19 +111,64 @@ def find_images(paths: Sequence[StrPath]) -> list[Path]:
     InstsegError
         If a path does not exist, or holds or matches no image.
     """
+    return list(_search(paths, with_zarr=False).files)
+
+
+def search_images(paths: Sequence[StrPath], *, results: Iterable[Path] = ()) -> FoundImages:
+    """Find images as `find_images` does, and Zarr images in folders, and count what is left out.
+
+    Parameters
+    ----------
+    paths : sequence of path-like
+        Files, folders or patterns.
+    results : iterable of Path
+        Folders that are not worth a note where they lie among the images, as results go there.
+
+    Raises
+    ------
+    InstsegError
+        As `find_images` does.
+    """
+    return _search(paths, with_zarr=True, results=frozenset(folder.resolve() for folder in results))
+
+
+def _search(paths: Sequence[StrPath], with_zarr: bool, results: frozenset[Path] = frozenset()) -> FoundImages:
     if not paths:
         raise InstsegError("no images given; name files, folders or patterns")
+    # A folder is one, by whatever links it is reached; a link to a file is a file of its own, as its name is another.
+    resolved = functools.cache(Path.resolve)
     files: dict[Path, Path] = {}
+    others: dict[Path, Path] = {}
     for path in map(Path, paths):
-        for file in _expand(path):
-            files.setdefault(file.resolve(), file)
-    return sorted(files.values())
+        images, rest = _expand(path, with_zarr)
+        for file in images:
+            files.setdefault(resolved(file.parent) / file.name, file)
+        for file in rest:
+            others.setdefault(resolved(file.parent) / file.name, file)
+    others = {place: file for place, file in others.items() if place not in files and place.resolve() not in results}
+    return FoundImages(tuple(sorted(files.values())), tuple(_notes(others.values())))
+
+
+def _notes(others: Iterable[Path]) -> Iterator[str]:
+    """Say what is left out of folders and patterns: files of other kinds, and sub-folders."""
+    others = list(others)
+    folders = [path for path in others if os.path.isdir(path)]  # noqa: PTH112
+    kinds = Counter(path.suffix.lower() or "no suffix" for path in sorted(set(others) - set(folders)))
+    if count := kinds.total():
+        named = [f"{kind} ({number})" for kind, number in kinds.most_common(_MOST_KINDS)]
+        rest = ", ..." if len(kinds) > _MOST_KINDS else ""
+        what = "1 file of another kind was" if count == 1 else f"{count} files of other kinds were"
+        yield f"{what} left out: {', '.join(named)}{rest}"
+    if folders:
+        what = "1 sub-folder is" if len(folders) == 1 else f"{len(folders)} sub-folders are"
+        yield f"{what} not searched: {format_names(sorted(path.name for path in folders))}"
 
 
 def find_pairs(folder: StrPath) -> list[Pair]:
     """List the pairs of a data folder, ``folder/images`` and ``folder/labels``, by the stems of their names.
 
-    Suffixes may differ within a pair. Hidden files and files of unknown suffix are left out.
+    Suffixes may differ within a pair, and so may the way in which accents are written. Hidden files and files of
+    unknown suffix are left out.
 
     Returns
     -------
@@ -134,7 +219,7 @@ def match_folder(folder: StrPath) -> tuple[list[Pair], list[UnmatchedFiles]]:
 
 
 def read_pair(
-    pair: Pair, *, connected_components: bool = False, planes_as_channels: bool = False
+    pair: Pair, *, connected_components: bool = False, ignore_label: int | None = None, planes_as_channels: bool = False
 ) -> tuple[NDArray[Any], NDArray[np.int32]]:
     """Read an image and its labels; the options are those of `read_labels` and `read_image`.
 
@@ -142,7 +227,7 @@ def read_pair(
     -------
     image : (H, W, C) uint8, uint16 or float32
     labels : (H, W) int32
-        0 is background.
+        0 is background, `IGNORED` the pixels of `ignore_label`.
 
     Raises
     ------
@@ -150,27 +235,41 @@ def read_pair(
         If one of them cannot be read or their sizes differ.
     """
     image = read_image(pair.image, planes_as_channels=planes_as_channels)
-    labels = read_labels(pair.labels, connected_components=connected_components)
+    labels = read_labels(pair.labels, connected_components=connected_components, ignore_label=ignore_label)
     if image.shape[:2] != labels.shape:
         sizes = f"{_size(image.shape)} pixels and {pair.labels} is {_size(labels.shape)}"
         raise InstsegError(f"{pair.image} is {sizes}, expected equal sizes; export the labels at the image's size")
     return image, labels
 
 
-def _expand(path: Path) -> list[Path]:
-    if path.is_file() or is_zarr(path):
-        return [path]
+def _expand(path: Path, with_zarr: bool) -> tuple[list[Path], list[Path]]:
+    """Return the images that a path stands for, and what else is there; of a file it does not matter what it is."""
+    if _is_file(path) or _leads_nowhere(path) or is_zarr(path):
+        return [path], []
     if path.is_dir():
-        if not (files := list(_image_files(path))):
+        images, others = _split(_entries(path), with_zarr)
+        if not images:
             raise InstsegError(f"the folder {path} holds no image; expected files named {_suffixes()}")
-        return files
+        return images, others
     if glob.has_magic(str(path)):
         # Not Path.glob, which raises on "**" inside a name and wants relative patterns.
         matches = [Path(match) for match in glob.glob(str(path))]  # noqa: PTH207
-        if not (files := [match for match in matches if _is_image_name(match) and match.is_file()]):
+        images, others = _split(matches, with_zarr)
+        if not images:
             raise InstsegError(f"no image matches {path}; expected files named {_suffixes()}")
-        return files
+        return images, others
     raise InstsegError(f"there is no file or folder {path}; check the name")
+
+
+def _split(paths: Iterable[Path], with_zarr: bool) -> tuple[list[Path], list[Path]]:
+    """Tell images from other files and folders; what is hidden, and reports of our own, are neither."""
+    images: list[Path] = []
+    others: list[Path] = []
+    for path in paths:
+        if path.name.startswith(".") or is_report(path):
+            continue
+        (images if _is_image(path, with_zarr) else others).append(path)
+    return images, others
 
 
 def _subfolder(folder: Path, name: str) -> Path:
@@ -185,22 +284,40 @@ def _subfolder(folder: Path, name: str) -> Path:
 
 def _by_stem(folder: Path) -> dict[str, list[Path]]:
     stems = defaultdict(list)
-    for path in sorted(_image_files(folder)):
-        stems[path.stem].append(path)
+    for path in sorted(_split(_entries(folder), with_zarr=False)[0]):
+        stems[stem_of(path)].append(path)
     if not stems:
         raise InstsegError(f"the folder {folder} holds no image; expected files named {_suffixes()}")
     return stems
 
 
-def _image_files(folder: Path) -> Iterator[Path]:
+def _entries(folder: Path) -> list[Path]:
     try:
-        yield from (path for path in folder.iterdir() if _is_image_name(path) and path.is_file())
+        return list(folder.iterdir())
     except OSError as error:
         raise InstsegError(f"cannot read the folder {folder}: {error.strerror}; check the permissions") from error
 
 
-def _is_image_name(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+def _is_image(path: Path, with_zarr: bool) -> bool:
+    suffix = path.suffix.lower()
+    if suffix in SUFFIXES:
+        return _is_file(path) or _leads_nowhere(path)
+    return with_zarr and suffix == _ZARR_SUFFIX and is_zarr(path)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        # A link to where nobody may look is as good as one that leads nowhere.
+        if path.is_symlink():
+            return False
+        raise
+
+
+def _leads_nowhere(path: Path) -> bool:
+    # Path.exists raises where it may not look.
+    return path.is_symlink() and not os.path.exists(path)  # noqa: PTH110
 
 
 def _without(files: dict[str, list[Path]], partners: dict[str, list[Path]]) -> tuple[Path, ...]:

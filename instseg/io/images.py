@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from instseg.errors import InstsegError, UsageError
 from instseg.io.atomic import StrPath, atomic_write
-from instseg.io.formats import ImageFileError, ImageHeader, decode, format_size, read_header
+from instseg.io.formats import decode, read_header
+from instseg.io.image_file import ImageFileError, ImageHeader, decoder_errors, format_size
 
 # imagecodecs' level for pictures and labels: higher ones cost time and save next to nothing.
 _PNG_LEVEL = 3
@@ -26,7 +27,7 @@ def read_image(path: StrPath, *, planes_as_channels: bool = False) -> NDArray[An
     ----------
     path : path-like
     planes_as_channels : bool
-        Take the planes of a stack as channels, in the file's order.
+        Take the planes of a stack as channels, in the file's order, where the file does not name them.
 
     Returns
     -------
@@ -38,18 +39,19 @@ def read_image(path: StrPath, *, planes_as_channels: bool = False) -> NDArray[An
     Raises
     ------
     ImageFileError
-        If the file is none that `read_header` reads, is a stack and `planes_as_channels` is not given, has transparent
-        pixels, a colour space other than gray and RGB, values beyond 16 bit, NaN or infinity.
+        If the file is none that `read_header` reads, is a stack whose planes are no channels (`planes_as_channels` is
+        not given, or the file names their axis, such as Z or T), has transparent pixels, a colour space other than
+        gray and RGB, values beyond 16 bit, NaN or infinity.
     """
     path = Path(path)
     header = read_header(path)
-    if header.planes > 1 and not planes_as_channels:
-        what = f"it is a stack of {header.planes} planes of {format_size(header)} pixels, expected one image"
-        advice = (
-            "predict takes every plane as an image by `planes`, `channels` takes planes as channels; "
-            "or save them one by one"
+    if header.planes > 1 and not (planes_as_channels and not header.plane_axes):
+        advice = "predict takes every plane as an image by `planes=True`"
+        if not header.plane_axes:
+            advice += ", `channels` takes planes as channels"
+        raise ImageFileError(
+            path, f"it is {describe_stack(header)}, expected one image", f"{advice}; or save them one by one"
         )
-        raise ImageFileError(path, what, advice)
     planes = read_planes(path)
     if len({plane.shape[:2] for plane in planes}) > 1:
         raise ImageFileError(path, "its planes differ in size, expected channels of one image", "save them one by one")
@@ -71,9 +73,15 @@ def read_planes(path: StrPath) -> list[NDArray[Any]]:
     """
     path = Path(path)
     header = read_header(path)
-    if header.colour not in ("gray", "rgb", "palette"):
-        raise ImageFileError(path, f"its colours are {header.colour}, expected gray or RGB", "convert it to RGB")
-    return [_as_image(path, plane, header) for plane in decode(path, header)]
+    planes = decode(path, header)
+    with decoder_errors(path):
+        return [_as_image(path, plane.pixels, plane.header) for plane in planes]
+
+
+def describe_stack(header: ImageHeader) -> str:
+    """Return 'a stack of 3 planes along Z of 100 x 120 pixels'."""
+    along = f" along {header.plane_axes}" if header.plane_axes else ""
+    return f"a stack of {header.planes} planes{along} of {format_size(header)} pixels"
 
 
 def write_picture(path: StrPath, picture: NDArray[np.uint8] | NDArray[np.uint16]) -> None:
@@ -105,12 +113,14 @@ def write_picture(path: StrPath, picture: NDArray[np.uint8] | NDArray[np.uint16]
 
 def _as_image(path: Path, pixels: NDArray[Any], header: ImageHeader) -> NDArray[Any]:
     """Make a decoded plane (H, W, C) uint8, uint16 or float32 without alpha."""
+    if header.colour not in ("gray", "rgb", "palette"):
+        raise ImageFileError(path, f"its colours are {header.colour}, expected gray or RGB", "convert it to RGB")
     # PNG's transparent colours come decoded as a further channel.
     transparent = 3 if header.colour in ("rgb", "palette") else 1
     if header.alpha or (header.format == "PNG" and pixels.shape[-1] > transparent):
         pixels = _without_alpha(path, pixels)
     if pixels.dtype == bool:
-        pixels = pixels * np.uint8(255)
+        pixels = white_and_black(pixels)
     kind = pixels.dtype.kind
     if kind == "f":
         pixels = _finite(path, pixels)
@@ -123,13 +133,21 @@ def _as_image(path: Path, pixels: NDArray[Any], header: ImageHeader) -> NDArray[
             raise ImageFileError(path, what, "save it as 16 bit or as 32-bit float")
         pixels = pixels.astype(np.uint16)
     if header.white_is_zero:
-        pixels = (pixels.max() if kind == "f" else np.iinfo(pixels.dtype).max) - pixels
+        # Values of 2, 4 or 12 bit go up to less than their type does.
+        white = pixels.max() if kind == "f" else pixels.dtype.type(min(2**header.bits, 2 ** (8 * pixels.itemsize)) - 1)
+        pixels = white - pixels
     return np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("="))
+
+
+def white_and_black(pixels: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return 255 for True and 0 for False."""
+    values = pixels.astype(np.uint8)
+    return np.multiply(values, np.uint8(255), out=values)
 
 
 def _without_alpha(path: Path, pixels: NDArray[Any]) -> NDArray[Any]:
     alpha = pixels[..., -1]
-    opaque = 1 if alpha.dtype.kind == "f" else np.iinfo(alpha.dtype).max
+    opaque = 1 if alpha.dtype.kind in "fb" else np.iinfo(alpha.dtype).max
     if not (alpha == opaque).all():
         what = f"it has transparent pixels ({int((alpha != opaque).sum())}), expected an opaque image"
         raise ImageFileError(path, what, "save it without an alpha channel, on a ground of one colour")

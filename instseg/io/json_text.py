@@ -16,13 +16,15 @@ _MAX_DIGITS = 400
 _TOO_DEEP = f"it is nested too deeply, expected at most {_MAX_DEPTH} levels"
 
 
-def parse_json(text: str | bytes) -> Any:
+def parse_json(text: str | bytes, max_bytes: int = MAX_BYTES) -> Any:
     """Parse JSON.
 
     Parameters
     ----------
     text : str or bytes
         UTF-8 where it is bytes.
+    max_bytes : int
+        Largest text that is parsed.
 
     Returns
     -------
@@ -32,10 +34,10 @@ def parse_json(text: str | bytes) -> Any:
     Raises
     ------
     ValueError
-        If it is damaged, larger than `MAX_BYTES`, deeper than 64 levels, or holds a number of more than 400 digits.
+        If it is damaged, larger than `max_bytes`, deeper than 64 levels, or holds a number of more than 400 digits.
     """
-    if len(text) > MAX_BYTES:
-        raise ValueError(f"it has {len(text):,} characters, expected at most {MAX_BYTES:,}")
+    if len(text) > max_bytes:
+        raise ValueError(f"it has {len(text):,} characters, expected at most {max_bytes:,}")
     text = text if isinstance(text, str) else text.decode("utf-8")
     try:
         value = json.loads(text, parse_int=_parse_int)
@@ -46,7 +48,7 @@ def parse_json(text: str | bytes) -> Any:
     return value
 
 
-def read_json(path: StrPath) -> Any:
+def read_json(path: StrPath, max_bytes: int = MAX_BYTES) -> Any:
     """Read a JSON file.
 
     Raises
@@ -57,8 +59,8 @@ def read_json(path: StrPath) -> Any:
     path = Path(path)
     try:
         with path.open("rb") as file:
-            text = file.read(MAX_BYTES + 1)
-        return parse_json(text)
+            text = file.read(max_bytes + 1)
+        return parse_json(text, max_bytes)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise InstsegError(f"cannot read {path}: {reason}; copy or write it again") from error

@@ -9,16 +9,21 @@ from numpy.typing import NDArray
 
 from instseg.errors import InstsegError, UsageError
 from instseg.io.atomic import StrPath, atomic_write
-from instseg.io.formats import ImageFileError, ImageHeader, decode, format_size, read_header
-from instseg.io.images import write_png
+from instseg.io.formats import decode, read_header
+from instseg.io.image_file import ImageFileError, ImageHeader
+from instseg.io.images import describe_stack, white_and_black, write_png
 from instseg.io.pixel_size import PixelGeometry, tiff_tags
 from instseg.labels import regions
-from instseg.labels.regions import relabel_sequential
+from instseg.labels.regions import IGNORED, relabel_sequential
 
 LABEL_SUFFIXES = (".png", ".tif", ".tiff")
 """What the name of a file of labels ends in."""
 
-_MAX_PNG_LABEL = 65_535
+MAX_PNG_LABEL = 65_535
+"""Largest number that a 16-bit PNG holds."""
+
+# White of 8 and 16 bit.
+_MASK_VALUES = (255, MAX_PNG_LABEL)
 _MAX_INT32 = 2**31 - 1
 _MAX_CLASS = 255
 STRIP_ROWS = 512
@@ -28,16 +33,18 @@ STRIP_ROWS = 512
 _LARGEST_TIFF = 3 * 2**30
 
 
-def read_labels(path: StrPath, *, connected_components: bool = False) -> NDArray[np.int32]:
+def read_labels(
+    path: StrPath, *, connected_components: bool = False, ignore_label: int | None = None, prediction: bool = False
+) -> NDArray[np.int32]:
     """Read one label image.
 
     Values are kept as they are, except those beyond int32: then all are
     renumbered 1..N in raster order, since numbers only tell instances apart.
 
-    A binary mask is refused, as it does not say which pixels belong together:
-    an image whose only nonzero value is 255 or 65,535 or comes from 1 bit,
-    even in one component, or whose only nonzero value lies in several
-    8-connected components.
+    A binary mask is refused, as it does not say which pixels belong together: an
+    image whose only nonzero value is 255 or 65,535 or comes from 1 bit, even in
+    one component, or whose only nonzero value is 1 and lies in several
+    8-connected components. Any other value is the number of an instance.
 
     Parameters
     ----------
@@ -45,11 +52,15 @@ def read_labels(path: StrPath, *, connected_components: bool = False) -> NDArray
         PNG, TIFF or BMP of integers, one channel.
     connected_components : bool
         Make every 8-connected component of equal nonzero pixels an instance, 1..M in raster order.
+    ignore_label : int, optional
+        Pixels of this value become `IGNORED`: they belong neither to the background nor to an instance.
+    prediction : bool
+        Whether another tool found these instances: then every value is a number, and nothing is taken for a mask.
 
     Returns
     -------
     (H, W) int32
-        0 is background, every other value an instance.
+        0 is background, `IGNORED` (-1) the pixels of `ignore_label`, every other value an instance.
 
     Raises
     ------
@@ -58,13 +69,33 @@ def read_labels(path: StrPath, *, connected_components: bool = False) -> NDArray
         has alpha or negative values, or is a binary mask.
     """
     path = Path(path)
-    labels = _read_integers(path)
-    if labels.max() > _MAX_INT32:
-        labels = relabel_sequential(labels)
+    values = read_label_values(path, ignore_label=ignore_label)
+    return to_instances(path, values, connected_components=connected_components, prediction=prediction)
+
+
+def read_label_values(path: StrPath, *, ignore_label: int | None = None) -> NDArray[np.int32]:
+    """Read one label image without asking what its values mean; parameters, result and errors as `read_labels`."""
+    values = _read_integers(Path(path))
+    ignored = None if ignore_label is None else values == ignore_label
+    if ignored is not None:
+        values = np.where(ignored, values.dtype.type(0), values)
+    if values.max() > _MAX_INT32:
+        values = relabel_sequential(values)
+    labels = np.ascontiguousarray(values, np.int32)
+    if ignored is not None:
+        labels[ignored] = IGNORED
+    return labels
+
+
+def to_instances(
+    path: StrPath, values: NDArray[np.int32], *, connected_components: bool = False, prediction: bool = False
+) -> NDArray[np.int32]:
+    """Return the instances (H, W) of what `read_label_values` read; parameters and errors as `read_labels`."""
     if connected_components:
-        return regions.connected_components(labels)
-    _refuse_mask(path, labels)
-    return np.ascontiguousarray(labels, np.int32)
+        return np.where(values < 0, np.int32(IGNORED), regions.connected_components(np.maximum(values, 0)))
+    if not prediction:
+        _refuse_mask(Path(path), values)
+    return values
 
 
 def read_class_image(path: StrPath) -> NDArray[np.integer]:
@@ -114,8 +145,8 @@ def write_labels(path: StrPath, labels: NDArray[np.integer], geometry: PixelGeom
     path = Path(path)
     suffix, largest = path.suffix.lower(), int(labels.max())
     if suffix == ".png":
-        if largest > _MAX_PNG_LABEL:
-            what = f"label {largest} does not fit into 16-bit PNG (up to {_MAX_PNG_LABEL})"
+        if largest > MAX_PNG_LABEL:
+            what = f"label {largest} does not fit into 16-bit PNG (up to {MAX_PNG_LABEL})"
             raise InstsegError(
                 f"cannot write {path}: {what}; write {path.with_suffix('.tif')} instead "
                 "(with `out_dir`: `file_format='tif'`)"
@@ -189,7 +220,7 @@ def _require_label_header(path: Path, header: ImageHeader) -> None:
     if header.format == "JPEG":
         raise ImageFileError(path, "it is a JPEG, which does not keep labels' values", gray)
     if header.planes > 1:
-        what = f"it is a stack of {header.planes} planes of {format_size(header)} pixels, expected one label image"
+        what = f"it is {describe_stack(header)}, expected one label image"
         raise ImageFileError(path, what, "save the planes one by one")
     if header.colour == "palette":
         indices = "save the palette's indices as gray (numpy.asarray(PIL.Image.open(FILE)) gives them)"
@@ -210,12 +241,12 @@ def _read_integers(path: Path) -> NDArray[np.integer]:
     """Read an image (H, W) of integers, none below 0."""
     header = read_header(path)
     _require_label_header(path, header)
-    labels = np.asarray(decode(path, header)[0])
+    labels = decode(path, header)[0].pixels
     if labels.shape[-1] != 1:
         raise ImageFileError(path, "it has transparency, expected labels", "save it without an alpha channel")
     labels = labels[..., 0]
     if labels.dtype == bool:
-        labels = labels * np.uint8(255)
+        labels = white_and_black(labels)
     elif header.format == "PNG" and header.bits in (2, 4):
         # The decoder spreads 2 and 4 bits over 0..255.
         labels = labels // np.uint8(255 // (2**header.bits - 1))
@@ -228,10 +259,10 @@ def _read_integers(path: Path) -> NDArray[np.integer]:
 
 def _refuse_mask(path: Path, labels: NDArray[np.integer]) -> None:
     value = labels.max()
-    if value == 0 or not ((labels == 0) | (labels == value)).all():
+    if value not in (1, *_MASK_VALUES) or not ((labels <= 0) | (labels == value)).all():
         return
-    components = int(regions.connected_components(labels).max())
-    if value in (255, _MAX_PNG_LABEL) or components > 1:
+    components = int(regions.connected_components(np.maximum(labels, 0)).max())
+    if value in _MASK_VALUES or components > 1:
         what = (
             f"it looks like a binary mask ({value} is its only value besides 0, in {components} pieces), "
             "expected a number for each instance"

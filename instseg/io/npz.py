@@ -19,10 +19,12 @@ to write and 0.01 s to read against 0.7 s and 0.09 s compressed, which saves 9 %
 of the bytes. Compressed files are read too. Pickled objects are neither written nor read.
 """
 
+import io
 import json
 import math
+import sys
+import warnings
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,8 +34,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instseg.clustering.embeddings import MAP_NAMES, Embeddings
-from instseg.errors import InstsegError
+from instseg.errors import InstsegError, format_names
 from instseg.io.atomic import StrPath, atomic_write
+from instseg.io.json_text import parse_json
 from instseg.settings import ClusterSettings
 
 FORMAT = 1
@@ -43,8 +46,12 @@ MAX_BYTES = 2**34
 """Most bytes that one array of a file may claim."""
 # Deflate packs at most 1,032 bytes into one; a member that claims more is not what it says.
 _DEFLATE_RATIO = 1_100
-# What zipfile, zlib and NumPy's reader raise on damaged files.
-_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, NotImplementedError, SyntaxError)
+# As many as NumPy reads of the header of an array, but it reads all that are claimed first.
+_MAX_HEADER_BYTES = 10_000
+# Far more than the texts of a file take, of which four bytes are a character, and the numbers of their elements.
+_MAX_TEXT_BYTES = 2**24
+_MAX_TEXTS = 65_536
+_LONGEST_MESSAGE = 400
 
 
 def write_embeddings(path: StrPath, embeddings: Embeddings) -> None:
@@ -96,11 +103,12 @@ def _read(archive: zipfile.ZipFile, size: int) -> Embeddings:
     names = {name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")}
     for name in ("format", "embeddings", "foreground"):
         if name not in names:
-            present = ", ".join(sorted(names)) or "no arrays"
+            present = format_names(sorted(names)) or "no arrays"
             raise InstsegError(f"the key '{name}' is missing (found: {present}); add it and write the file again")
     version = _member(archive, "format", size)
     if version.shape != () or version.dtype.kind not in "iu" or int(version) < 1:
-        raise InstsegError(f"'format' is {version!r}, expected the integer {FORMAT}; write it as numpy.array({FORMAT})")
+        found = _shown(version)
+        raise InstsegError(f"'format' is {found}, expected the integer {FORMAT}; write it as numpy.array({FORMAT})")
     if int(version) > FORMAT:
         raise InstsegError(f"it is of format {int(version)}, this version reads up to {FORMAT}; update instseg")
     arrays = {name: _member(archive, name, size) for name in MAP_NAMES if name in names}
@@ -113,62 +121,97 @@ def _read(archive: zipfile.ZipFile, size: int) -> Embeddings:
 def _names(text: NDArray[Any]) -> tuple[str, ...]:
     if text.dtype.kind != "U" or text.ndim != 1:
         raise InstsegError(f"'class_names' is {text.dtype} of shape {text.shape}, expected texts of shape (classes,)")
+    _check_characters("class_names", text)
     return tuple(text.tolist())
+
+
+def _check_characters(name: str, text: NDArray[Any]) -> None:
+    """Check the numbers of characters, of which NumPy makes texts that Python cannot hold."""
+    if text.dtype.itemsize == 0:
+        return
+    characters = text.astype(text.dtype.newbyteorder("=")).reshape(-1).view(np.uint32)
+    if ((characters > sys.maxunicode) | ((characters >= 0xD800) & (characters <= 0xDFFF))).any():
+        raise InstsegError(f"'{name}' holds what are no characters, it is damaged; write it again")
+
+
+def _shown(array: NDArray[Any]) -> str:
+    """Return an array for a message."""
+    return str(array) if array.shape == () and array.dtype.kind in "iufb" else f"{array.dtype} of shape {array.shape}"
 
 
 def _member(archive: zipfile.ZipFile, name: str, size: int) -> NDArray[Any]:
     """Read one array, after its size by its header has been compared with the space that it has in the file."""
     info = archive.getinfo(name + ".npy")
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise InstsegError(f"'{name}' is compressed in a way that NumPy has not; write it with numpy.savez_compressed")
     with archive.open(info) as stream:
-        shape, dtype = _claims(stream)
-        header = stream.tell()
+        shape, dtype, header = _claims(stream)
     if dtype.hasobject:
         raise InstsegError(f"'{name}' holds pickled objects, which are never read; save it as a plain array")
     if name in MAP_NAMES and dtype.kind != "f":
         raise InstsegError(f"'{name}' is {dtype}, expected floats; convert it with .astype('float32')")
-    claim = math.prod(shape) * dtype.itemsize
+    claim, most = math.prod(shape) * dtype.itemsize, MAX_BYTES if name in MAP_NAMES else _MAX_TEXT_BYTES
     # The archive's directory claims sizes as well; only that of the file is certain.
     room = min(info.file_size, info.compress_size * _DEFLATE_RATIO, size * _DEFLATE_RATIO) - header
-    if claim > MAX_BYTES:
-        raise InstsegError(f"'{name}' claims {claim:,} bytes, expected at most {MAX_BYTES:,}; cut the image into tiles")
+    if claim > most:
+        advice = "cut the image into tiles" if name in MAP_NAMES else "it is damaged; write it again"
+        raise InstsegError(f"'{name}' claims {claim:,} bytes, expected at most {most:,}; {advice}")
+    if name not in MAP_NAMES and math.prod(shape) > _MAX_TEXTS:
+        # Empty texts take no bytes in the file.
+        raise InstsegError(f"'{name}' is of shape {shape}, expected at most {_MAX_TEXTS:,} elements; write it again")
     if claim > room:
         raise InstsegError(f"'{name}' claims {claim:,} bytes and has {max(room, 0):,}, it is damaged; write it again")
     with archive.open(info) as stream:
         return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
 
 
-def _claims(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    version = np.lib.format.read_magic(stream)
+def _claims(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+    """Return the shape and the dtype of an array by its header, and the bytes of the header."""
+    magic = stream.read(np.lib.format.MAGIC_LEN)
+    version = np.lib.format.read_magic(io.BytesIO(magic))
+    length = stream.read(2 if version == (1, 0) else 4)
+    count = int.from_bytes(length, "little")
+    if count > _MAX_HEADER_BYTES:
+        raise ValueError(f"a header of {count:,} bytes, expected at most {_MAX_HEADER_BYTES:,}")
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(stream)
-    return shape, dtype
+    shape, _, dtype = read(io.BytesIO(length + stream.read(count)))
+    if any(side < 0 for side in shape):
+        raise ValueError(f"the shape {shape}")
+    return shape, dtype, len(magic) + len(length) + count
 
 
 def _settings(text: NDArray[Any]) -> ClusterSettings:
+    if text.dtype.kind == "U":
+        _check_characters("settings", text)
     try:
-        values = json.loads(str(text[()])) if text.dtype.kind == "U" and text.shape == () else None
-    except json.JSONDecodeError:
+        values = parse_json(str(text[()])) if text.dtype.kind == "U" and text.shape == () else None
+    except ValueError:
         values = None
     if not isinstance(values, dict):
         raise InstsegError("'settings' is no JSON object; write numpy.array(json.dumps(...)) or leave it out")
-    try:
-        return ClusterSettings.from_dict(values)
-    except TypeError as error:  # A text where the default, None, does not tell that it is a number.
-        raise InstsegError(f"'settings' holds a value of another type ({error}); leave it out") from error
+    return ClusterSettings.from_dict(values)
 
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Name the file in every message, and turn the exceptions that damaged files cause into one line."""
+    """Name the file in every message, and turn what damaged files cause into one line."""
     try:
-        yield
+        with warnings.catch_warnings():
+            # That Python 2 has written a file.
+            warnings.simplefilter("ignore")
+            yield
     except InstsegError as error:
-        raise InstsegError(f"cannot read {path}: {error}") from error
+        raise InstsegError(f"cannot read {path}: {_cut(str(error))}") from error
     except MemoryError as error:
         raise InstsegError(f"cannot read {path}: there is not enough memory; cut the image into tiles") from error
     except OSError as error:
         reason = error.strerror or error
         raise InstsegError(f"cannot read {path}: {reason}; check the permissions and the disc") from error
-    except _DAMAGED as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+    except Exception as error:
+        # Archives and headers are parsed by Python and NumPy, which raise nearly everything there is.
+        reason = _cut(" ".join(str(error).split())) or type(error).__name__
         raise InstsegError(f"cannot read {path}: it is damaged ({reason}); write it again") from error
+
+
+def _cut(message: str) -> str:
+    return message if len(message) <= _LONGEST_MESSAGE else f"{message[:_LONGEST_MESSAGE]}..."

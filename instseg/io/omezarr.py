@@ -1,16 +1,13 @@
 """OME-Zarr images of which parts are read; labels are written by `instseg.io.zarr_labels`.
 
-Read are the finest level of OME-Zarr groups of versions 0.1 to 0.5, and plain Zarr arrays whose axes can be told.
-
-Metadata is read here rather than with ome-zarr-models, which validates versions 0.4 and 0.5 only, and of these refuses
-groups without scales or named dimensions although their pixels can be read. As these need a reader all the same, it
-would be a second one, with pydantic as a further dependency and 0.3 s of imports. The tests validate with it what is
-written.
+Read are the finest level of OME-Zarr groups of versions 0.1 to 0.5, the only image of what bioformats2raw writes, and
+plain Zarr arrays whose axes can be told. What the metadata says is found out by `instseg.io.ngff`.
 """
 
 import math
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +16,15 @@ from numpy.typing import NDArray
 
 from instseg.errors import InstsegError
 from instseg.io.atomic import StrPath
-from instseg.io.formats import ImageFileError
-from instseg.io.pixel_size import PixelGeometry, length_ratio
+from instseg.io.image_file import ImageFileError
+from instseg.io.ngff import ZarrImage, find_image
+from instseg.io.zarr_metadata import damaged
 from instseg.tiling.grid import Box
 
-# The order of axes in all versions, for metadata that does not name them.
-_ORDER = "tczyx"
+# Values of all channels in the smallest part of a large image that is read at once.
+_MAX_PART_VALUES, _PART_SIDE = 2**28, 512
+# Chunks that Zarr decodes at a time, and how many bytes these may have together.
+_CONCURRENCY, _CONCURRENT_BYTES = 10, 2**29
 
 
 class ZarrReader:
@@ -39,7 +39,8 @@ class ZarrReader:
     shape : tuple of int
         (H, W, C)
     dtype : numpy.dtype
-        uint8, uint16 or float32.
+        uint8, uint16 or float32, as `read_image` would give the same values of a TIFF: 1-bit values become 0 and 255,
+        other integers uint16 and other floats float32.
     geometry : PixelGeometry or None
         The size and the position of the pixels, None where the metadata says nothing.
     streamed : bool
@@ -48,39 +49,36 @@ class ZarrReader:
     Raises
     ------
     ImageFileError
-        If it cannot be read, or is no image of two dimensions with channels.
+        If it cannot be read, is no image of two dimensions with channels, or has several planes.
     """
 
     streamed = True
 
     def __init__(self, path: StrPath) -> None:
-        import zarr
+        image = find_image(Path(path))
+        if several := _several(image):
+            sizes = " and ".join(f"{size} along {name}" for name, size in several.items())
+            advice = "predict takes every plane as an image by `planes=True`; or save them one by one"
+            raise ImageFileError(Path(path), f"it has {sizes}, expected one plane", advice)
+        self._open(image, _open_array(image), (0,) * len(image.axes))
 
-        self._path = path = Path(path)
-        with _zarr_errors(path):
-            node: Any = zarr.open(str(path), mode="r")
-            attributes: dict[str, Any] = dict(node.attrs)
-            images = (attributes.get("ome") or attributes).get("multiscales")
-            metadata: dict[str, Any] = images[0] if images else {}
-            self._array: Any = node
-            if isinstance(node, zarr.Group):
-                if not images:
-                    raise ImageFileError(path, "it is a group without OME-Zarr metadata", "give the array in it")
-                self._array = node[metadata["datasets"][0]["path"]]
-            axes = _named_axes(path, self._array, metadata)
-            self._names = [axis["name"] for axis in axes]
-            self.geometry = _geometry(axes, metadata)
-        sizes = dict(zip(self._names, self._array.shape, strict=True))
-        if several := [f"{size} along {name}" for name, size in sizes.items() if name not in "cyx" and size != 1]:
-            what = f"it has {' and '.join(several)}, expected one plane"
-            raise ImageFileError(path, what, "save the planes one by one")
-        self.dtype = np.dtype(self._array.dtype).newbyteorder("=")
-        if self.dtype not in (np.uint8, np.uint16, np.float32):
-            what = f"its values are {self.dtype}, expected uint8, uint16 or float32"
-            raise ImageFileError(path, what, "convert it")
+    def _open(self, image: ZarrImage, array: Any, plane: tuple[int, ...]) -> None:
+        """Take one plane of an image: `plane` has an index for each axis, those of y, x and c are of no meaning."""
+        sizes = {axis.role: size for axis, size in zip(image.axes, image.layout.shape, strict=True)}
+        self._path, self._array, self._plane = image.path, array, plane
+        self._roles = [axis.role for axis in image.axes]
+        self._chunk_bytes = math.prod(image.layout.chunks) * image.layout.dtype.itemsize
+        self.dtype, self.geometry = _image_dtype(image.layout.dtype), image.geometry
         self.shape = (sizes["y"], sizes["x"], sizes.get("c", 1))
-        if 0 in self.shape:
-            raise ImageFileError(path, "it holds no pixels", "export it again")
+        if min(self.shape[0], _PART_SIDE) * min(self.shape[1], _PART_SIDE) * self.shape[2] > _MAX_PART_VALUES:
+            what = f"it has {self.shape[2]:,} channels, more than can be read of a pixel at once"
+            raise ImageFileError(self._path, what, "save those that are needed")
+
+    @classmethod
+    def _of_plane(cls, image: ZarrImage, array: Any, plane: tuple[int, ...]) -> "ZarrReader":
+        reader = cls.__new__(cls)
+        reader._open(image, array, plane)
+        return reader
 
     def read(self, box: Box) -> NDArray[Any]:
         """Return a part (h, w, C) of the image.
@@ -88,62 +86,102 @@ class ZarrReader:
         Raises
         ------
         ImageFileError
-            If what is stored there is damaged. A chunk that is missing means the array's fill value.
+            If what is stored there is damaged, or its values are NaN, infinite or beyond 16 bit. A chunk that is
+            missing means the array's fill value.
         """
         slices = {"y": slice(box.top, box.bottom), "x": slice(box.left, box.right), "c": slice(None)}
-        with _zarr_errors(self._path):
-            part = np.asarray(self._array[tuple(slices.get(name, 0) for name in self._names)])
-        axes = [name for name in self._names if name in slices]
-        part, axes = (part, axes) if "c" in axes else (part[..., None], [*axes, "c"])
-        part = np.moveaxis(part, [axes.index(name) for name in "yxc"], [0, 1, 2])
-        return np.ascontiguousarray(part, self.dtype)
+        with _zarr_errors(self._path), self._concurrency():
+            indices = zip(self._roles, self._plane, strict=True)
+            part = np.asarray(self._array[tuple(slices.get(role, index) for role, index in indices)])
+        roles = [role for role in self._roles if role in slices]
+        part, roles = (part, roles) if "c" in roles else (part[..., None], [*roles, "c"])
+        part = np.moveaxis(part, [roles.index(role) for role in "yxc"], [0, 1, 2])
+        return np.ascontiguousarray(_image_values(self._path, part), self.dtype)
 
     def close(self) -> None:
         """Nothing is held open."""
 
+    def _concurrency(self) -> AbstractContextManager[Any]:
+        """Let Zarr decode few chunks at a time where these are large."""
+        import zarr
 
-def _named_axes(path: Path, array: Any, metadata: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return a dict with at least a name for each axis of the array."""
-    axes = metadata.get("axes")
-    if axes is None:
-        names = getattr(array.metadata, "dimension_names", None)
-        axes = names if names and all(names) else list(_ORDER[-len(array.shape) :])
-        if not metadata and not names and len(array.shape) == 3:
-            # In a plain array the axis of the channels is the first, or the last if it is short.
-            axes = ["y", "x", "c"] if array.shape[2] <= 4 < array.shape[0] else ["c", "y", "x"]
-    described = [dict(axis) if isinstance(axis, dict) else {"name": str(axis)} for axis in axes]
-    names = [str(axis["name"]).lower() for axis in described]
-    if len(names) != len(array.shape) or len(set(names)) < len(names) or not {"y", "x"} <= set(names):
-        what = f"its axes are {', '.join(names)} and its shape is {array.shape}, expected y, x and perhaps c"
-        raise ImageFileError(path, what, "name the axes in its metadata")
-    return [{**axis, "name": name} for axis, name in zip(described, names, strict=True)]
+        most = _CONCURRENT_BYTES // self._chunk_bytes
+        return nullcontext() if most >= _CONCURRENCY else zarr.config.set({"async.concurrency": max(1, most)})
 
 
-def _geometry(axes: list[dict[str, Any]], metadata: dict[str, Any]) -> PixelGeometry | None:
-    """Return the size and the position of the finest level's pixels, None where nothing is said of them."""
-    names = [axis["name"] for axis in axes]
-    indices = [names.index("y"), names.index("x")]
-    size, position = [1.0, 1.0], [0.0, 0.0]
-    # The transformations of the level are applied before those of all levels.
-    holders = [*metadata.get("datasets", [])[:1], metadata]
-    for step in (step for holder in holders for step in holder.get("coordinateTransformations") or []):
-        values = step.get(step.get("type"))
-        if not isinstance(values, list) or len(values) != len(names):
-            continue
-        row, column = (float(values[index]) for index in indices)
-        if step["type"] == "scale":
-            size, position = [size[0] * row, size[1] * column], [position[0] * row, position[1] * column]
-        elif step["type"] == "translation":
-            position = [position[0] + row, position[1] + column]
-    unit, unit_of_columns = (axes[index].get("unit") or None for index in indices)
-    if unit != unit_of_columns:
-        ratio = length_ratio(unit_of_columns, unit)
-        if ratio is None:
-            return None
-        size[1], position[1] = size[1] * ratio, position[1] * ratio
-    if not all(0 < side < math.inf for side in size) or (size == [1, 1] and not any(position) and unit is None):
-        return None
-    return PixelGeometry((size[0], size[1]), (position[0], position[1]) if any(position) else None, unit)
+def zarr_planes(path: StrPath) -> list[ZarrReader]:
+    """Open every plane of a Zarr image.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    list of ZarrReader
+        One for each index of the axes other than y, x and c, in the order of the array; one for an image of one plane.
+
+    Raises
+    ------
+    ImageFileError
+        As `ZarrReader` does, several planes apart.
+    """
+    image = find_image(Path(path), planes=True)
+    array = _open_array(image)
+    sizes = [
+        1 if axis.role in ("y", "x", "c") else size for axis, size in zip(image.axes, image.layout.shape, strict=True)
+    ]
+    return [ZarrReader._of_plane(image, array, plane) for plane in np.ndindex(*sizes)]
+
+
+def _several(image: ZarrImage) -> dict[str, int]:
+    """Return the names and the sizes of the axes along which an image has several planes."""
+    axes = zip(image.axes, image.layout.shape, strict=True)
+    return {axis.name: size for axis, size in axes if axis.role not in ("y", "x", "c") and size != 1}
+
+
+def _open_array(image: ZarrImage) -> Any:
+    # Zarr takes most of a second to import.
+    import zarr
+
+    from instseg.io.zarr_chunks import BoundedStore
+
+    node = image.node
+    with _zarr_errors(node.path), warnings.catch_warnings(action="ignore"):
+        array = zarr.open_array(BoundedStore(node.path, image.layout), mode="r", zarr_format=node.zarr_format)
+    if array.shape != image.layout.shape or np.dtype(array.dtype).newbyteorder("=") != image.layout.dtype.newbyteorder(
+        "="
+    ):
+        raise damaged(node.path, "its metadata changed while it was read")
+    return array
+
+
+def _image_dtype(stored: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the type of an image whose stored values are of another type, as `read_image` has it."""
+    if stored.kind == "f":
+        return np.dtype(np.float32)
+    return np.dtype(np.uint8 if stored.kind == "b" or stored == np.uint8 else np.uint16)
+
+
+def _image_values(path: Path, values: NDArray[Any]) -> NDArray[Any]:
+    """Return a part's values in the type of the image, after checking that it can hold them."""
+    kind, size = values.dtype.kind, values.dtype.itemsize
+    if kind == "b":
+        return values * np.uint8(255)
+    if kind == "f":
+        with np.errstate(over="ignore"):
+            values = values.astype(np.float32, copy=False)
+        if not np.isfinite(values).all():
+            count = int((~np.isfinite(values)).sum())
+            what = f"it has values that are NaN, infinite or beyond float32 ({count} in the part that was read)"
+            raise ImageFileError(path, what, "replace them, by 0 for example")
+    elif kind == "i" or size > 2:
+        low, high = int(values.min()), int(values.max())
+        if low < 0 or high > 65_535:
+            name = values.dtype.newbyteorder("=")
+            what = f"its {name} values go from {low} to {high} in the part that was read, expected 0 to 65535"
+            raise ImageFileError(path, what, "save it as 16 bit or as 32-bit float")
+    return values
 
 
 @contextmanager
@@ -153,5 +191,4 @@ def _zarr_errors(path: Path) -> Iterator[None]:
     except InstsegError:
         raise
     except Exception as error:  # Stores, codecs and metadata raise exceptions of any type.
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ImageFileError(path, f"it is damaged ({reason})", "copy or export it again") from error
+        raise damaged(path, error) from error

@@ -15,7 +15,8 @@ from xml.etree import ElementTree
 import tifffile
 
 from instseg.io.atomic import StrPath
-from instseg.io.formats import decoder_errors, file_format
+from instseg.io.image_file import decoder_errors, file_format, is_turned
+from instseg.io.tiff_pages import open_tiff, page_orientation
 
 # Units of length as OME-NGFF names them, in centimetres.
 _CENTIMETRES = {
@@ -78,7 +79,7 @@ def read_pixel_geometry(path: StrPath) -> PixelGeometry | None:
     path = Path(path)
     if path.is_dir() or file_format(path) != "TIFF":
         return None
-    with decoder_errors(path), tifffile.TiffFile(path) as tiff:
+    with decoder_errors(path), open_tiff(path) as tiff:
         return tiff_geometry(tiff)
 
 
@@ -88,6 +89,7 @@ def tiff_geometry(tiff: tifffile.TiffFile) -> PixelGeometry | None:
     The unit is that of OME-XML where it has one for rows and columns, else the centimetre.
     """
     page: Any = tiff.pages.first
+    orientation = page_orientation(page)
     resolution_unit = _RESOLUTION_UNITS.get(int(page.resolutionunit))
     imagej_unit = _in_centimetres(str((tiff.imagej_metadata or {}).get("unit", "")))
     described = _ome_pixel_size(tiff.ome_metadata) or _tagged_pixel_size(page, imagej_unit or resolution_unit)
@@ -95,34 +97,80 @@ def tiff_geometry(tiff: tifffile.TiffFile) -> PixelGeometry | None:
         return None
     size, unit = described
     position = None
+    if orientation != 1:
+        # Both are of the pixels as they are stored; where the edges of the image lie once it is turned is not said.
+        return PixelGeometry((size[1], size[0]) if is_turned(orientation) else size, None, unit)
     tags = [page.tags.get(name) for name in ("YPosition", "XPosition")]
     if resolution_unit is not None and all(tag is not None for tag in tags):
         top, left = (_ratio(tag) * resolution_unit / _CENTIMETRES[unit] for tag in tags)
-        position = (top + size[0] / 2, left + size[1] / 2)
+        position = _finite_pair(top + size[0] / 2, left + size[1] / 2)
     return PixelGeometry(size, position, unit)
 
 
 def tiff_tags(geometry: PixelGeometry | None) -> dict[str, Any]:
     """Return the options of `tifffile.imwrite` that give a file the size and the position of its pixels.
 
-    They are empty where the unit is none of length. The position is left out where TIFF cannot hold it: left of or
-    above the origin, or tens of metres away.
+    They are empty where the unit is none of length. What TIFF cannot hold is left out: a size or a position whose
+    number does not fit into its fractions, or a position left of or above the origin.
     """
+    resolution, position = _tiff_fractions(geometry)
+    if resolution is None:
+        return {}
+    tags: dict[str, Any] = {"resolution": resolution, "resolutionunit": "CENTIMETER"}
+    if position is not None:
+        tags["extratags"] = [
+            (code, 5, 1, (edge.numerator, edge.denominator), True)
+            for code, edge in ((286, position[1]), (287, position[0]))
+        ]
+    return tags
+
+
+def geometry_note(geometry: PixelGeometry | None) -> str | None:
+    """Return in a clause what a TIFF of this geometry lacks, as it does not fit; None where it lacks nothing.
+
+    Sizes without a unit of length are not mentioned, as no TIFF has them.
+    """
+    if geometry is None or _in_centimetres(geometry.unit or "") is None:
+        return None
+    resolution, position = _tiff_fractions(geometry)
+    if resolution is None:
+        height, width = geometry.pixel_size
+        return (
+            f"the size of its pixels ({height:g} x {width:g} {geometry.unit}) does not fit into a TIFF and is left out"
+        )
+    if geometry.position is not None and position is None:
+        top, left = geometry.position
+        return f"its position ({top:g}, {left:g} {geometry.unit}) does not fit into a TIFF and is left out"
+    return None
+
+
+def _tiff_fractions(
+    geometry: PixelGeometry | None,
+) -> tuple[tuple[float, float] | None, tuple[Fraction, Fraction] | None]:
+    """Return columns and rows per centimetre, and the top and left edge in centimetres; None for what does not fit."""
     unit = None if geometry is None else _in_centimetres(geometry.unit or "")
     if geometry is None or unit is None:
-        return {}
-    resolution = tuple(1 / (size * unit) for size in reversed(geometry.pixel_size))
-    tags: dict[str, Any] = {"resolution": resolution, "resolutionunit": "CENTIMETER"}
-    if geometry.position is not None:
-        top, left = (
-            Fraction((middle - size / 2) * unit).limit_denominator(_MAX_DENOMINATOR)
-            for middle, size in zip(geometry.position, geometry.pixel_size, strict=True)
-        )
-        if all(edge >= 0 and edge.numerator <= _MAX_RATIONAL for edge in (top, left)):
-            tags["extratags"] = [
-                (code, 5, 1, (edge.numerator, edge.denominator), True) for code, edge in ((286, left), (287, top))
-            ]
-    return tags
+        return None, None
+    lengths = [size * unit for size in geometry.pixel_size]
+    # The largest and the smallest number of pixels that a fraction holds to some digits.
+    if not all(1 / _MAX_RATIONAL <= length <= _MAX_DENOMINATOR for length in lengths):
+        return None, None
+    resolution = (1 / lengths[1], 1 / lengths[0])
+    if geometry.position is None:
+        return resolution, None
+    edges = tuple(
+        _fraction((middle - size / 2) * unit)
+        for middle, size in zip(geometry.position, geometry.pixel_size, strict=True)
+    )
+    return resolution, None if edges[0] is None or edges[1] is None else (edges[0], edges[1])
+
+
+def _fraction(value: float) -> Fraction | None:
+    """Return a number as a fraction of two unsigned numbers of 32 bit, None if it is none to a millionth."""
+    if not 0 <= value <= _MAX_RATIONAL:
+        return None
+    fraction = Fraction(value).limit_denominator(_MAX_DENOMINATOR)
+    return fraction if fraction.numerator <= _MAX_RATIONAL else None
 
 
 def length_ratio(unit: str | None, other: str | None) -> float | None:
@@ -139,7 +187,11 @@ def _ratio(tag: Any) -> float:
     if tag is None:
         return 0.0
     numerator, denominator = tag.value
-    return numerator / denominator if denominator else 0.0
+    return float(numerator / denominator) if denominator else 0.0
+
+
+def _finite_pair(first: float, second: float) -> tuple[float, float] | None:
+    return (first, second) if math.isfinite(first) and math.isfinite(second) else None
 
 
 def _tagged_pixel_size(page: Any, unit: float | None) -> tuple[tuple[float, float], str] | None:

@@ -1,5 +1,6 @@
 """One description of an image, whatever it comes from: an array, a file read at once, or a file read part by part."""
 
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,8 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from instseg.errors import UsageError
 from instseg.io.atomic import is_zarr
 from instseg.io.formats import read_header
-from instseg.io.images import read_image
-from instseg.io.omezarr import ZarrReader
+from instseg.io.image_file import ImageHeader
+from instseg.io.images import read_image, read_planes
+from instseg.io.omezarr import ZarrReader, zarr_planes
 from instseg.io.pixel_size import PixelGeometry, read_pixel_geometry
 from instseg.io.tiff import TiffReader, supports_region_reads
 from instseg.tiling.grid import Box
@@ -92,7 +94,26 @@ def open_image(path: str | PathLike[str], *, planes_as_channels: bool = False) -
     ----------
     path : path-like
     planes_as_channels : bool
-        Whether the planes of a stack are channels.
+        Whether the planes of a stack are channels, where its file does not name them.
+
+    Raises
+    ------
+    ImageFileError
+        If it cannot be read, or is a stack.
+    """
+    path = Path(path)
+    if is_zarr(path):
+        return ZarrReader(path)
+    header = read_header(path, max_pixels=None)
+    if _is_read_at_once(path, header, planes_as_channels):
+        return ArrayReader(read_image(path, planes_as_channels=planes_as_channels), path)
+    return TiffReader(path)
+
+
+def open_planes(path: str | PathLike[str]) -> Sequence[ImageReader]:
+    """Open every plane of a stack as an image of its own, in the file's order; a single image gives one.
+
+    The planes of a TIFF are read at once, unless it is a single image that is streamed; those of Zarr are streamed.
 
     Raises
     ------
@@ -101,11 +122,15 @@ def open_image(path: str | PathLike[str], *, planes_as_channels: bool = False) -
     """
     path = Path(path)
     if is_zarr(path):
-        return ZarrReader(path)
-    header = read_header(path, max_pixels=None)
-    if planes_as_channels or header.height * header.width <= STREAMING_PIXELS or not supports_region_reads(path):
-        return ArrayReader(read_image(path, planes_as_channels=planes_as_channels), path)
-    return TiffReader(path)
+        return zarr_planes(path)
+    if not _is_read_at_once(path, read_header(path, max_pixels=None), False):
+        return [TiffReader(path)]
+    return [ArrayReader(plane, path) for plane in read_planes(path)]
+
+
+def _is_read_at_once(path: Path, header: ImageHeader, planes_as_channels: bool) -> bool:
+    small = header.height * header.width <= STREAMING_PIXELS
+    return planes_as_channels or small or not supports_region_reads(path)
 
 
 def read_geometry(path: Path) -> PixelGeometry | None:

@@ -1,15 +1,19 @@
-"""The table of instances as CSV."""
+"""Tables as CSV: how cells are written that others have named, and the table of instances."""
 
 import csv
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from instseg.clustering.instances import Instances
+from instseg.errors import printable
 from instseg.io.atomic import StrPath, atomic_write
 
 _DECIMALS = 4
+# What makes a spreadsheet take a cell for a formula; the wide forms do so in East Asian settings.
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def write_table(path: StrPath, instances: Instances) -> None:
@@ -21,10 +25,58 @@ def write_table(path: StrPath, instances: Instances) -> None:
         If the file cannot be written.
     """
     columns = table_columns(instances)
+    write_csv(path, columns, zip(*columns.values(), strict=True))
+
+
+def write_csv(path: StrPath, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Write a table as CSV in UTF-8, under another name until it is complete.
+
+    Parameters
+    ----------
+    path : path-like
+        Where it goes.
+    header : iterable of str
+        The names of the columns.
+    rows : iterable of iterable
+        The cells of each row. Numbers are written as Python writes them, and None as an empty cell; everything else is
+        text, and written as `safe_cell` returns it.
+
+    Raises
+    ------
+    InstsegError
+        If the file cannot be written.
+    """
     with atomic_write(Path(path)) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(zip(*columns.values(), strict=True))
+        writer.writerow([safe_cell(name) for name in header])
+        writer.writerows([_cell(value) for value in row] for row in rows)
+
+
+def safe_cell(text: str) -> str:
+    r"""Return the text of a cell that no spreadsheet takes for a formula, on one line and without control characters.
+
+    Names of files and of classes come from others, and a spreadsheet runs what looks like a formula.
+
+    Parameters
+    ----------
+    text : str
+        Such as the name of a file.
+
+    Returns
+    -------
+    str
+        The text as `instseg.errors.printable` returns it, after an apostrophe if it begins like a formula.
+
+    Examples
+    --------
+    >>> safe_cell("=1+1"), safe_cell("a.png")
+    ("'=1+1", 'a.png')
+    """
+    return ("'" if text.lstrip().startswith(_FORMULA) or text.startswith(("\t", "\r")) else "") + printable(text)
+
+
+def _cell(value: Any) -> Any:
+    return value if value is None or isinstance(value, int | float | np.number) else safe_cell(str(value))
 
 
 def table_columns(instances: Instances) -> dict[str, list[Any]]:
@@ -33,8 +85,9 @@ def table_columns(instances: Instances) -> dict[str, list[Any]]:
     Returns
     -------
     dict of str to list
-        'id', 'score', 'area', 'row' and 'column' of the centroid, and the bounding box as its first and last row and
-        column: 'top', 'left', 'bottom', 'right'. With classes also 'class', and a 'p(NAME)' for each.
+        'id', 'score', 'area', 'row' and 'column' of the centroid, and the bounding box: 'first_row', 'first_column',
+        'last_row' and 'last_column', all of which hold pixels of the instance. With classes also 'class', and a
+        'p(NAME)' for each.
 
     Examples
     --------
@@ -47,20 +100,20 @@ def table_columns(instances: Instances) -> dict[str, list[Any]]:
     ... )
     >>> table_columns(instances)  # doctest: +NORMALIZE_WHITESPACE
     {'id': [1], 'score': [0.5], 'area': [3], 'row': [0.3333], 'column': [1.6667],
-     'top': [0], 'left': [1], 'bottom': [1], 'right': [2]}
+     'first_row': [0], 'first_column': [1], 'last_row': [1], 'last_column': [2]}
     """
     rows, columns = instances.centroid.T
-    top, left, below, beyond = instances.bbox.T
+    first_row, first_column, below, beyond = instances.bbox.T
     arrays = {
         "id": instances.label,
         "score": instances.score,
         "area": instances.area,
         "row": rows,
         "column": columns,
-        "top": top,
-        "left": left,
-        "bottom": below - 1,
-        "right": beyond - 1,
+        "first_row": first_row,
+        "first_column": first_column,
+        "last_row": below - 1,
+        "last_column": beyond - 1,
     }
     probabilities = dict(zip(instances.class_names, instances.class_probabilities.T, strict=True))
     table: dict[str, list[Any]] = {name: np.round(values, _DECIMALS).tolist() for name, values in arrays.items()}

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 
 from instseg.io.atomic import StrPath
-from instseg.io.formats import ImageFileError, ImageHeader, decoder_errors, read_header, tiff_colour
+from instseg.io.formats import MAX_PIXELS, read_header
+from instseg.io.image_file import ImageFileError, ImageHeader, decoder_errors
 from instseg.io.pixel_size import tiff_geometry
+from instseg.io.tiff_claims import guard_decoder, require_complete
+from instseg.io.tiff_pages import open_tiff, tiff_colour, tiff_images
 from instseg.tiling.grid import Box
 
 # Decoded tiles or strips that are kept, as tiles of the network that overlap or lie side by side need the same ones.
@@ -57,14 +59,16 @@ class TiffReader:
             )
         self.shape = (header.height, header.width, header.channels)
         with decoder_errors(path), ExitStack() as stack:
-            self._tiff = stack.enter_context(tifffile.TiffFile(path))
-            self._page: Any = self._tiff.series[0].levels[0].keyframe
+            self._tiff = stack.enter_context(open_tiff(path))
+            self._page: Any = tiff_images(path, self._tiff)[0].page
             self.dtype = np.dtype(self._page.dtype).newbyteorder("=")
             self.geometry = tiff_geometry(self._tiff)
-            _check_complete(self._page)
+            require_complete(self._page)
+            _require_moderate_chunks(self._page)
+            guard_decoder(self._page)
             self._chunks = None if self._page.is_final else _open_chunks(self._page)
             # Only where something of this fails, the file is closed here.
-            stack.pop_all()
+            self._open = stack.pop_all()
 
     def read(self, box: Box) -> NDArray[Any]:
         """Return a part (h, w, C) of the image.
@@ -84,7 +88,7 @@ class TiffReader:
 
     def close(self) -> None:
         """Close the file."""
-        self._tiff.close()
+        self._open.close()
 
     def _mapped(self) -> NDArray[Any]:
         """Return all pixels of a file that has them neither compressed nor in tiles.
@@ -108,8 +112,10 @@ def supports_region_reads(path: StrPath) -> bool:
     header = read_header(path, max_pixels=None)
     if header.format != "TIFF" or header.planes != 1 or header.alpha or header.white_is_zero:
         return False
-    with decoder_errors(path), tifffile.TiffFile(path) as tiff:
-        return _is_plain(tiff.series[0].levels[0].keyframe, header)
+    if header.orientation != 1:
+        return False
+    with decoder_errors(path), open_tiff(path) as tiff:
+        return _is_plain(tiff_images(path, tiff)[0].page, header)
 
 
 def _is_plain(page: Any, header: ImageHeader) -> bool:
@@ -119,15 +125,11 @@ def _is_plain(page: Any, header: ImageHeader) -> bool:
     return bool(plain and beside and page.imagedepth == 1 and page.shape[:2] == (header.height, header.width))
 
 
-def _check_complete(page: Any) -> None:
-    """Check that the file holds what its directory claims: decoders take what is missing for zeros, or crash."""
-    pieces = (
-        [(page.dataoffsets[0], page.nbytes)]
-        if page.is_final
-        else zip(page.dataoffsets, page.databytecounts, strict=True)
-    )
-    if max((offset + count for offset, count in pieces if count), default=0) > page.parent.filehandle.size:
-        raise ValueError("it ends before its last tile or strip")
+def _require_moderate_chunks(page: Any) -> None:
+    """Check that a tile or strip, which is decoded at once, is no larger than an image that is read at once."""
+    rows, columns = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
+    if not page.is_final and rows * columns > MAX_PIXELS:
+        raise ValueError(f"its tiles or strips have {rows} x {columns} pixels")
 
 
 def _open_chunks(page: Any) -> Any:

@@ -1,17 +1,29 @@
 """Labels as OME-Zarr: image-label groups of version 0.5 with a pyramid, written strip by strip or part by part."""
 
+import json
 import math
+import os
 import shutil
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from instseg.io.atomic import StrPath, check_zarr_writable, write_errors
+from instseg.errors import InstsegError
+from instseg.io.atomic import (
+    StrPath,
+    check_zarr_writable,
+    hidden_sibling,
+    synchronise,
+    synchronise_tree,
+    write_errors,
+)
+from instseg.io.json_text import read_json
 from instseg.io.label_images import STRIP_ROWS
+from instseg.io.locks import file_lock
 from instseg.io.pixel_size import PixelGeometry
 from instseg.tiling.grid import Box
 
@@ -19,6 +31,8 @@ from instseg.tiling.grid import Box
 _COARSEST = 1024
 # Levels are cut out of strips of 512 rows, and each level halves their rows.
 _MOST_LEVELS = 9
+# The attribute of a group that says what it consists of.
+_NOTED = "instseg"
 
 
 def write_zarr_labels(
@@ -43,17 +57,38 @@ def write_zarr_labels(
         If something else is there, or it cannot be written.
     """
     path = Path(path)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with write_errors(path):
+    partial = partial_zarr(path)
+    with zarr_lock(path), write_errors(path):
+        try:
             restore_zarr(path)
-            check_zarr_writable(path)
             shutil.rmtree(partial, ignore_errors=True)
             _write_levels(create_zarr_labels(partial, path.stem, shape, geometry), strips)
             replace_zarr(partial, path)
-    finally:
-        with suppress(OSError):
-            shutil.rmtree(partial)
+        finally:
+            with suppress(OSError):
+                shutil.rmtree(partial)
+
+
+def partial_zarr(path: Path) -> Path:
+    """Return where a group is written until it is complete: `.NAME.partial`, beside `path`."""
+    return hidden_sibling(path, ".partial")
+
+
+@contextmanager
+def zarr_lock(path: Path) -> Iterator[None]:
+    """Keep other processes from writing the group `path` while the block runs.
+
+    Raises
+    ------
+    InstsegError
+        If another process writes it, something else is there, or it cannot be written.
+    """
+    check_zarr_writable(path)
+    with ExitStack() as held:
+        with write_errors(path):
+            busy = f"cannot write {path}: another process is writing it; wait for it, or choose another name"
+            held.enter_context(file_lock(hidden_sibling(path, ".lock"), busy))
+        yield
 
 
 def _write_levels(arrays: list[Any], strips: Iterator[NDArray[np.int32]]) -> None:
@@ -137,19 +172,25 @@ def downsample_level(arrays: list[Any], level: int, box: Box) -> None:
 def replace_zarr(complete: Path, path: Path) -> None:
     """Rename a complete group to `path`; what is there is deleted when the new group is in its place.
 
-    Two renames are needed, as a folder that is not empty cannot be replaced in one. If the second one fails, the old
-    group is put back; if the process ends between them, `restore_zarr` does that at the next writing.
+    `zarr_lock` has to be held. Two renames are needed, as a folder that is not empty cannot be replaced in one. If the
+    second one fails, the old group is put back; if the process ends between them, `restore_zarr` does that at the next
+    writing. A group that replaces another one is on the disc before it does so.
     """
     restore_zarr(path)
+    _note_contents(complete)
+    replaces = path.exists()
     replaced = _replaced(path)
-    if path.exists():
+    if replaces:
+        synchronise_tree(complete)
         path.rename(replaced)
     try:
         complete.rename(path)
     except OSError:
         restore_zarr(path)
         raise
-    shutil.rmtree(replaced, ignore_errors=True)
+    if replaces:
+        synchronise(path.parent)
+        shutil.rmtree(replaced, ignore_errors=True)
 
 
 def restore_zarr(path: Path) -> None:
@@ -163,5 +204,48 @@ def restore_zarr(path: Path) -> None:
         replaced.rename(path)
 
 
+def is_complete_zarr(path: StrPath) -> bool:
+    """Return whether a folder is a group of labels with all of its chunks, and not a copy that was broken off.
+
+    A group appears under its name when it is complete, and says how many chunks of how many bytes it has. One that
+    says nothing, of an earlier version, counts as complete if the metadata of all levels are there and no chunk is
+    empty.
+    """
+    path = Path(path)
+    try:
+        attributes = read_json(path / "zarr.json")["attributes"]
+        levels = [path / level["path"] for level in attributes["ome"]["multiscales"][0]["datasets"]]
+        kinds = {read_json(level / "zarr.json")["node_type"] for level in levels}
+        sizes = _chunk_sizes(path)
+    except (InstsegError, OSError, LookupError, TypeError):
+        return False
+    if kinds != {"array"} or 0 in sizes:
+        return False
+    noted = attributes.get(_NOTED)
+    return noted is None or noted == _contents(sizes)
+
+
+def _note_contents(path: Path) -> None:
+    """Write what `is_complete_zarr` compares into the attributes of a complete group."""
+    metadata = read_json(path / "zarr.json")
+    metadata["attributes"][_NOTED] = _contents(_chunk_sizes(path))
+    (path / "zarr.json").write_text(json.dumps(metadata, indent=2), encoding="utf-8")
+
+
+def _contents(sizes: list[int]) -> dict[str, int]:
+    return {"chunks": len(sizes), "bytes": sum(sizes)}
+
+
+def _chunk_sizes(path: Path) -> list[int]:
+    """Return the bytes of all chunks of all levels; those of background alone are not stored."""
+    return [
+        Path(folder, name).stat().st_size
+        for chunks in path.glob("*/c")
+        for folder, _, names in os.walk(chunks)
+        for name in names
+        if not name.startswith(".")
+    ]
+
+
 def _replaced(path: Path) -> Path:
-    return path.with_name(f".{path.name}.replaced")
+    return hidden_sibling(path, ".replaced")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instseg.errors import InstsegError
-from instseg.labels.regions import dense_labels
+from instseg.labels.regions import IGNORED, dense_labels
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -221,6 +221,50 @@ def _assign(rows: NDArray[np.int64], cols: NDArray[np.int64], iou: NDArray[np.fl
     graph = csr_array((costs, pairs), shape=(height, width + height))
     _, partner = min_weight_full_bipartite_matching(graph)
     return np.flatnonzero(partner[rows] == cols)
+
+
+def drop_ignored(
+    truth: NDArray[np.integer], predicted: NDArray[np.integer]
+) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+    """Make ignored pixels background on both sides, and leave out the predictions that lie mainly on them.
+
+    What is predicted on ignored pixels is neither right nor wrong: a prediction that has more than half of its pixels
+    there is left out, and of any other only the rest is compared.
+
+    Parameters
+    ----------
+    truth : (H, W) integers
+        0 is background, `IGNORED` the pixels to ignore.
+    predicted : (H, W) integers
+        0 is background.
+
+    Returns
+    -------
+    truth, predicted : (H, W) integers
+        The same labels, 0 where something was left out; the same arrays where nothing is ignored.
+
+    Raises
+    ------
+    InstsegError
+        If the labels cannot be compared (see `contingency_table`).
+
+    Examples
+    --------
+    >>> truth = np.array([[1, 1, -1, -1, -1, 0]])
+    >>> predicted = np.array([[4, 4, 4, 6, 6, 6]])
+    >>> truth, predicted = drop_ignored(truth, predicted)
+    >>> truth.tolist(), predicted.tolist()
+    ([[1, 1, 0, 0, 0, 0]], [[4, 4, 0, 0, 0, 0]])
+    """
+    ignored = truth == IGNORED
+    if not ignored.any():
+        return truth, predicted
+    truth = np.where(ignored, 0, truth).astype(truth.dtype)
+    require_comparable(truth, predicted)
+    ids, numbers = dense_labels(predicted)
+    areas = np.bincount(numbers.ravel(), minlength=len(ids) + 1)
+    left_out = 2 * np.bincount(numbers[ignored], minlength=len(ids) + 1) > areas
+    return truth, np.where(ignored | left_out[numbers], 0, predicted).astype(predicted.dtype)
 
 
 def require_comparable(truth: NDArray[np.integer], predicted: NDArray[np.integer]) -> None:

@@ -34,6 +34,11 @@ class Polygon(NamedTuple):
     outer: Ring
     holes: list[Ring]
 
+    @property
+    def rings(self) -> list[Ring]:
+        """The outer ring, then the holes."""
+        return [self.outer, *self.holes]
+
 
 def polygons(labels: NDArray[np.integer]) -> list[Polygon]:
     """Trace the outlines of all instances.

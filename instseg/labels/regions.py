@@ -1,9 +1,14 @@
 """Instances of a label image: connected components, holes, numbering and sizes. NumPy only."""
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from instseg.errors import UsageError
+
+IGNORED = -1
+"""Number of the pixels that take no part in training and scores: neither background nor an instance."""
 
 # Up to this label a table is faster than sorting the labels.
 _LARGEST_TABLE = 1 << 22
@@ -49,25 +54,57 @@ def connected_components(labels: NDArray[np.integer], *, connectivity: int = 8) 
            [1, 0, 1],
            [0, 1, 0]], dtype=int32)
     """
+    runs = find_runs(labels, connectivity=connectivity)
+    return np.repeat(runs.components, runs.lengths).reshape(labels.shape)
+
+
+class Runs(NamedTuple):
+    """The runs of equal pixels in the rows of a label image, in raster order.
+
+    Attributes
+    ----------
+    first_pixels : (R,) integers
+        The first pixel of each, row * W + column.
+    lengths : (R,) integers
+        In pixels; a run ends with its row.
+    values : (R,) integers
+        The label of its pixels.
+    components : (R,) int32
+        The connected component of equal nonzero pixels that it belongs to, 1..M in raster order; 0 where the label is.
+    """
+
+    first_pixels: NDArray[np.intp]
+    lengths: NDArray[np.intp]
+    values: NDArray[np.integer]
+    components: NDArray[np.int32]
+
+
+def find_runs(labels: NDArray[np.integer], *, connectivity: int = 8) -> Runs:
+    """Return the runs of a label image and the connected components that they form.
+
+    Parameters and errors are those of `connected_components`. Besides the labels, memory holds a byte for each pixel
+    and some numbers for each run, so that large images with little in them take little.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> find_runs(np.array([[7, 7, 0], [0, 7, 0]])).components
+    array([1, 0, 0, 1, 0], dtype=int32)
+    """
     _require_labels(labels)
     if connectivity not in (4, 8):
         raise UsageError(f"connectivity is {connectivity}, expected 4 or 8", parameter="connectivity")
-    if labels.size == 0:
-        return np.zeros(labels.shape, np.int32)
     height, width = labels.shape
     begins = np.ones(labels.shape, bool)
     np.not_equal(labels[:, 1:], labels[:, :-1], out=begins[:, 1:])
     first_pixels = np.flatnonzero(begins)
-    run_of = np.cumsum(begins, dtype=np.int32).reshape(labels.shape)
-    run_of -= 1
     values = labels.ravel()[first_pixels]
-    upper, lower = _touching_runs(run_of, first_pixels, values, reach=1 if connectivity == 8 else 0)
+    upper, lower = _touching_runs(begins, first_pixels, values, reach=1 if connectivity == 8 else 0)
     roots = _join(len(values), upper, lower)
     # A root is the earliest run of its component, so that counting roots numbers components in raster order.
     is_root = (roots == np.arange(len(values))) & (values != 0)
     numbers = np.cumsum(is_root, dtype=np.int32)[roots] * (values != 0)
-    lengths = np.diff(first_pixels, append=height * width)
-    return np.repeat(numbers.astype(np.int32), lengths).reshape(labels.shape)
+    return Runs(first_pixels, np.diff(first_pixels, append=height * width), values, numbers.astype(np.int32))
 
 
 def relabel_sequential(labels: NDArray[np.integer]) -> NDArray[np.int32]:
@@ -218,22 +255,33 @@ def _require_labels(labels: NDArray[np.integer]) -> None:
 
 
 def _touching_runs(
-    run_of: NDArray[np.int32], first_pixels: NDArray[np.intp], values: NDArray[np.integer], reach: int
+    begins: NDArray[np.bool_], first_pixels: NDArray[np.intp], values: NDArray[np.integer], reach: int
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return the pairs (upper, lower) of runs in neighbouring rows that touch and share a value other than 0."""
-    height, width = run_of.shape
+    height, width = begins.shape
     ends = np.append(first_pixels[1:], height * width) - 1
     upper = np.flatnonzero((values != 0) & (first_pixels < (height - 1) * width))
     row, begin = np.divmod(first_pixels[upper], width)
     end = ends[upper] - row * width
     # The runs below lie side by side: those between the ones under the two ends.
-    lowest = run_of[row + 1, np.maximum(begin - reach, 0)]
-    counts = run_of[row + 1, np.minimum(end + reach, width - 1)] - lowest + 1
+    below = (row + 1) * width
+    under = np.concatenate([below + np.maximum(begin - reach, 0), below + np.minimum(end + reach, width - 1)])
+    lowest, highest = np.split(_run_at(begins, first_pixels, under), 2)
+    counts = highest - lowest + 1
     upper = np.repeat(upper, counts)
     within = np.arange(len(upper)) - np.repeat(np.cumsum(counts) - counts, counts)
     lower = np.repeat(lowest, counts) + within
     same = values[upper] == values[lower]
     return upper[same], lower[same]
+
+
+def _run_at(begins: NDArray[np.bool_], first_pixels: NDArray[np.intp], pixels: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return the number of the run that each of some pixels belongs to."""
+    if len(pixels) > begins.size // 16:
+        # Many look-ups are faster in a table of all pixels, which takes less memory than they do.
+        table = np.cumsum(begins.ravel(), dtype=np.int32)
+        return table[pixels].astype(np.intp) - 1
+    return np.searchsorted(first_pixels, pixels, side="right") - 1
 
 
 def _join(count: int, left: NDArray[np.intp], right: NDArray[np.intp]) -> NDArray[np.intp]:

@@ -14,6 +14,9 @@ import tensorflow as tf
 
 from instseg.settings import MAX_INSTANCES
 
+# The logit of a probability that is 0 in float32, and whose cross-entropy and gradients are, too.
+_SURE_BACKGROUND = -1000.0
+
 
 class OverlapTerms(NamedTuple):
     """The terms of the loss of each image, each (B,) float32 and at least 0."""
@@ -46,7 +49,7 @@ def overlap_loss(
         Before the sigmoid.
     labels : (B, H, W) int32
         0 is background, which counts in the seed term only. Instances are 1..N with few gaps, as memory grows with the
-        largest label.
+        largest label. Pixels of negative labels are ignored: they count in no term and in no mean.
     max_instances : int
         Instances of larger labels do not count in any term, so that memory is bounded.
 
@@ -55,16 +58,18 @@ def overlap_loss(
     OverlapTerms
         overlap: mean over the instances of 1 - Dice. bandwidth: mean squared deviation of a pixel's log bandwidth from
         the mean of its instance. seed: mean squared error of the seed against the membership of the pixel in its own
-        instance (0 on background). Without instances only the last is above 0.
+        instance (0 on background). Without instances only the last is above 0, and where all pixels are ignored
+        none is.
     """
     batch, dimensions = tf.shape(labels)[0], embeddings.shape[-1]
     pixels = tf.size(labels[0])
     e = tf.reshape(embeddings, (batch, pixels, dimensions))
-    # |e - c|^2 = |e|^2 - 2 e.c + |c|^2 loses digits far from the origin, which is moved to the mean of the image.
-    e -= tf.stop_gradient(tf.reduce_mean(e, axis=1, keepdims=True))
+    labels = tf.reshape(labels, (batch, pixels))
+    # |e - c|^2 = |e|^2 - 2 e.c + |c|^2 loses digits far from the origin, which is moved to the mean of the image, or near
+    # it: ignored pixels enter as zeros.
+    e -= tf.stop_gradient(tf.reduce_mean(tf.where(labels[..., None] < 0, 0.0, e), axis=1, keepdims=True))
     log_bandwidth = tf.reshape(tf.math.log(bandwidth), (batch, pixels))
     seed = tf.sigmoid(tf.reshape(seed_logits, (batch, pixels)))
-    labels = tf.reshape(labels, (batch, pixels))
     count = tf.clip_by_value(tf.reduce_max(labels), 1, max_instances)
     counted = (labels > 0) & (labels <= count)
     foreground = tf.cast(counted, e.dtype)
@@ -157,11 +162,12 @@ def foreground_loss(class_logits: Any, classes: Any) -> Any:
     class_logits : (B, H, W, classes) float32
         Before the softmax; class 0 is background.
     classes : (B, H, W) int32
-        True classes.
+        True classes. Pixels of negative classes are ignored.
 
     Returns
     -------
     (B,) float32
+        0 for an image of which all pixels are ignored.
     """
     truth = tf.cast(classes > 0, class_logits.dtype)
     if class_logits.shape[-1] == 2:
@@ -170,13 +176,20 @@ def foreground_loss(class_logits: Any, classes: Any) -> Any:
         background, foreground = class_logits[..., 0], tf.reduce_logsumexp(class_logits[..., 1:], axis=-1)
     # This is the logit of a softmax over all classes, in a third of the time.
     logit = foreground - background
+    # Sure background costs nothing, neither in the entropy nor in Dice.
+    ignored = classes < 0
+    logit = tf.where(ignored, _SURE_BACKGROUND, logit)
     entropy = tf.nn.sigmoid_cross_entropy_with_logits(truth, logit)
     probability = tf.sigmoid(logit)
     inside = tf.reduce_sum(probability * truth, axis=(1, 2))
     total = tf.reduce_sum(probability, axis=(1, 2)) + tf.reduce_sum(truth, axis=(1, 2))
     # With one pixel added on both sides an empty image that is predicted as empty costs nothing.
     dice = (2.0 * inside + 1.0) / (total + 1.0)
-    return tf.reduce_mean(entropy, axis=(1, 2)) + 1.0 - dice
+    # A factor of 1 without ignored pixels, which changes no digit.
+    pixels = tf.size(classes[0])
+    counted = pixels - tf.math.count_nonzero(ignored, axis=(1, 2), dtype=tf.int32)
+    of_counted = tf.cast(pixels, entropy.dtype) / tf.cast(tf.maximum(counted, 1), entropy.dtype)
+    return tf.reduce_mean(entropy, axis=(1, 2)) * of_counted + 1.0 - dice
 
 
 def class_loss(class_logits: Any, classes: Any) -> Any:
@@ -190,7 +203,7 @@ def class_loss(class_logits: Any, classes: Any) -> Any:
     class_logits : (B, H, W, classes) float32
         Before the softmax; class 0 is background.
     classes : (B, H, W) int32
-        True classes.
+        True classes; pixels of 0 or below do not count.
 
     Returns
     -------

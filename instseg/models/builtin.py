@@ -1,12 +1,12 @@
 """The models that come with the package: names, folders and cards. Standard library only."""
 
 import difflib
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from instseg.errors import InstsegError
+from instseg.io.json_text import read_json
 from instseg.models.directory import damaged_model_error
 from instseg.settings import Settings
 
@@ -92,8 +92,7 @@ def read_card(name: str) -> ModelCard:
     if name not in bundled_models():
         raise InstsegError(f"the package has no model {name!r}; it has: {', '.join(bundled_models()) or 'none'}")
     try:
-        stored = json.loads((BUNDLED_DIR / name / CARD_FILE).read_text(encoding="utf-8"))
-        card = ModelCard.from_dict(stored)
-    except (OSError, ValueError, TypeError, AttributeError, InstsegError) as error:
+        card = ModelCard.from_dict(read_json(BUNDLED_DIR / name / CARD_FILE))
+    except (TypeError, AttributeError, InstsegError) as error:
         raise damaged_model_error(BUNDLED_DIR / name, error) from error
     return card

@@ -1,5 +1,6 @@
 """The settings of a training, and how far it went, as its model directory stores them."""
 
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,14 +38,19 @@ class TrainingConfig:
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> "TrainingConfig":
         """Build the settings from a model's settings file."""
+        if not isinstance(stored["data"], dict):
+            raise TypeError("'data' is no JSON object")
+        # Format 2 has another name for it.
+        pretrained = stored.get("pretrained", stored.get("begin_with"))
+        if not isinstance(pretrained, str | None):
+            raise TypeError("'pretrained' is no text")
         return cls(
             model=ModelSettings.from_dict(stored["model"]),
             train=TrainSettings.from_dict(stored["training"]),
             metric=MetricLossSettings.from_dict(stored["metric_loss"]),
             clustering=ClusterSettings.from_dict(stored["clustering"]),
-            data=dict(stored["data"]),
-            # Format 2 has another name for it.
-            pretrained=stored.get("pretrained", stored.get("begin_with")),
+            data=stored["data"],
+            pretrained=pretrained,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -94,5 +100,23 @@ def read_training(folder: Path) -> StoredTraining:
         return StoredTraining(
             TrainingConfig.from_dict(stored), int(stored["iteration"]), float(stored.get("seconds", 0.0))
         )
-    except (AttributeError, KeyError, TypeError, ValueError, InstsegError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, InstsegError) as error:
         raise damaged_model_error(folder, error) from error
+
+
+def model_digest(folder: Path) -> str:
+    """Return the SHA-256 of the settings, the graph and the weights of the model in `folder`.
+
+    Raises
+    ------
+    InstsegError
+        If there is no such model or it is damaged.
+    """
+    generation, _ = read_settings(folder)
+    digest = hashlib.sha256()
+    try:
+        for path in sorted([*generation.glob("*.json"), *generation.glob("*.pb"), *generation.glob("variables/*")]):
+            digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    except OSError as error:
+        raise damaged_model_error(folder, error) from error
+    return digest.hexdigest()

@@ -1,7 +1,6 @@
 """The network as a SavedModel that needs none of our code."""
 
-import json
-import tempfile
+import shutil
 from os import PathLike
 from pathlib import Path
 
@@ -9,9 +8,10 @@ import keras
 import tensorflow as tf
 
 from instseg.errors import InstsegError
-from instseg.io.atomic import check_new
+from instseg.io.atomic import check_new, ensure_dir, hidden_sibling
+from instseg.io.locks import file_lock
 from instseg.models.config import read_training
-from instseg.models.directory import FORMAT, SETTINGS_FILE, read_settings
+from instseg.models.directory import SETTINGS_FILE, read_settings, settings_text
 from instseg.models.weights import read_weights
 from instseg.network.architecture import build_network, named_variables, set_named_weights
 from instseg.network.serving import ServingModule
@@ -77,17 +77,22 @@ def export_compact(model: str | PathLike[str], out: str | PathLike[str]) -> None
     _, contents = read_settings(model)
     # Folders of the machine that trained it are nobody's business.
     contents = {
-        "format": FORMAT,
         "model": settings.to_dict(),
         **{name: contents[name] for name in _PASSED_ON if name in contents},
         "data": {},
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=".partial", dir=out.parent) as folder:
-        partial = Path(folder) / out.name
-        try:
-            ServingModule(network, settings, half=True).save(partial)
-            (partial / SETTINGS_FILE).write_text(json.dumps(contents, indent=2) + "\n", encoding="utf-8")
-            partial.rename(out)
-        except (OSError, tf.errors.OpError) as error:
-            raise InstsegError(f"cannot write {out}: {error}; check the permissions and the space") from error
+    ensure_dir(out.parent)
+    partial = hidden_sibling(out, ".partial")
+    busy = f"cannot write {out}: another process is writing it; wait for it, or choose another name"
+    try:
+        with file_lock(hidden_sibling(out, ".lock"), busy):
+            # What a process has left that was killed.
+            shutil.rmtree(partial, ignore_errors=True)
+            try:
+                ServingModule(network, settings, half=True).save(partial)
+                (partial / SETTINGS_FILE).write_text(settings_text(partial, contents), encoding="utf-8")
+                partial.rename(out)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+    except (OSError, tf.errors.OpError) as error:
+        raise InstsegError(f"cannot write {out}: {error}; check the permissions and the space") from error

@@ -60,7 +60,7 @@ def export_onnx(model: str | PathLike[str], out: str | PathLike[str], *, quiet: 
 
     image = tf.TensorSpec((None, None, None, settings.channels), tf.float32, name="image")
     levels = [tf.TensorSpec((None, settings.channels), tf.float32, name=name) for name in ("low", "high")]
-    function = tf.function(embed, input_signature=[image, *levels])
+    function = tf.function(embed, input_signature=[image, *levels], autograph=False)
     with atomic_write(out) as temporary:
         _convert(function, settings, temporary, quiet)
         return _compare(function, settings, temporary)

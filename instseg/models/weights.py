@@ -6,12 +6,12 @@ network's variables of its time, which `format_2_names` writes down: so that lat
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from instseg.errors import InstsegError
-from instseg.models.directory import damaged_model_error, read_settings
+from instseg.models.directory import damaged_model_error, read_generation
 from instseg.network.architecture import Weights
 from instseg.settings import ModelSettings
 
@@ -34,15 +34,21 @@ def read_weights(model: Path) -> dict[str, Weights]:
     InstsegError
         If the model cannot be read.
     """
-    folder, stored = read_settings(model)
-    try:
-        weights = read_variables(folder / "variables" / "variables")[_GROUP]
-        if stored["format"] == 2:
-            weights = _renamed(weights, format_2_names(ModelSettings.from_dict(stored["model"])))
-        # A compact model stores them in half precision.
-        return {name: value.astype(np.float32) for name, value in weights.items()}
-    except (OSError, ValueError, LookupError, RuntimeError, InstsegError, tf.errors.OpError) as error:
-        raise damaged_model_error(model, error) from error
+
+    def read(generation: Path, stored: dict[str, Any]) -> dict[str, Weights]:
+        try:
+            weights = read_variables(generation / "variables" / "variables")[_GROUP]
+            if stored["format"] == 2:
+                weights = _renamed(weights, format_2_names(ModelSettings.from_dict(stored["model"])))
+            # A compact model stores them in half precision.
+            return {name: value.astype(np.float32) for name, value in weights.items()}
+        except MemoryError:
+            raise
+        except Exception as error:
+            # TensorFlow raises what it happens to run into in damaged files: nearly everything there is.
+            raise damaged_model_error(model, error) from error
+
+    return read_generation(model, read)
 
 
 def read_variables(prefix: Path) -> dict[str, dict[str, Weights]]:

@@ -4,6 +4,7 @@ Everything that differs between the losses is here; other modules ask `objective
 by the methods that compute with it, as the command line asks for names and numbers before it is loaded.
 """
 
+import dataclasses
 import math
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
@@ -86,7 +87,7 @@ class Objective(ABC):
         maps : (B, H, W, R) float32
             Over patches of the size that the network sees.
         labels : (B, H, W) int32
-            0 is background, instances 1..N.
+            0 is background, instances 1..N; pixels of `IGNORED` count in no term.
         seed : (2,) int32
             Of what is drawn by chance.
         metric : MetricLossSettings
@@ -201,9 +202,14 @@ class MetricObjective(Objective):
     def loss_terms(self, maps: Any, labels: Any, seed: Any, metric: MetricLossSettings) -> dict[str, Any]:
         """Return the term `embedding`."""
         del seed
+        import tensorflow as tf
+
         from instseg.loss import MetricLoss
 
-        return {"embedding": MetricLoss.from_settings(metric)(maps, labels)}
+        # The loss ignores one label, 0 or above. Ignored pixels join a background that is ignored, too; else all
+        # labels move up by one, which makes ignored pixels the 0.
+        labels = labels + 1 if metric.ignore_label is None else tf.maximum(labels, 0)
+        return {"embedding": MetricLoss.from_settings(dataclasses.replace(metric, ignore_label=0))(maps, labels)}
 
     def default_clustering(self, metric: MetricLossSettings) -> ClusterSettings:
         """Return settings that use what the push margin says of the distances between instances."""

@@ -4,7 +4,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +178,9 @@ def captured_stderr() -> Iterator[None]:
         except Exception:
             os.dup2(terminal, 2)
             held.seek(0)
-            os.write(2, held.read())
+            # Where stderr cannot be written, the error is still what counts.
+            with suppress(OSError):
+                os.write(2, held.read())
             raise
         finally:
             os.dup2(terminal, 2)

@@ -1,5 +1,6 @@
 """The network as it is stored and used for prediction: a TensorFlow module that takes images as they were read."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ class ServingModule(tf.Module):  # type: ignore[misc]
         def embed(images: Any, low: Any, high: Any, magnification: Any) -> dict[str, Any]:
             return _embed(run, settings, images, low, high, magnification)
 
+        # AutoGraph has nothing to convert, and keeps its sources as temporary files, which a killed process leaves.
         self.embed = tf.function(
             embed,
             input_signature=[
@@ -45,9 +47,12 @@ class ServingModule(tf.Module):  # type: ignore[misc]
                 tf.TensorSpec(level.shape, level.dtype, name="high"),
                 tf.TensorSpec((), tf.float32, name="magnification"),
             ],
+            autograph=False,
         )
         self.embed_raw = tf.function(
-            lambda images: embed(images, *_percentiles(images), tf.constant(1.0)), input_signature=[image]
+            lambda images: embed(images, *_percentiles(images), tf.constant(1.0)),
+            input_signature=[image],
+            autograph=False,
         )
 
     def _with_stored_weights(self, network: keras.Model) -> Callable[..., Any]:
@@ -78,6 +83,20 @@ class ServingModule(tf.Module):  # type: ignore[misc]
         """
         signatures = {"serving_default": self.embed_raw, "with_percentiles": self.embed}
         tf.saved_model.save(self, str(folder), signatures=signatures)
+        _remove_generated()
+
+
+def _remove_generated() -> None:
+    """Remove the sources that AutoGraph has made in the temporary folder, for functions of TensorFlow's own saving.
+
+    They have been executed. TensorFlow removes them when the process ends, but not if it is killed, and never what
+    Python has compiled of them.
+    """
+    for name, module in list(sys.modules.items()):
+        if name.startswith("__autograph_generated_file"):
+            for path in (module.__file__, getattr(module, "__cached__", None)):
+                if path is not None:
+                    Path(path).unlink(missing_ok=True)
 
 
 def _halved(value: Any) -> Any:

@@ -54,7 +54,6 @@ class TrainingOptions(TypedDict, total=False):
     pull_weight: float
     regularization_error_metric: ErrorName
     regularization_weight: float
-    ignore_label: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +98,7 @@ def train(
     val: str | PathLike[str] | None = None,
     connected_components: bool = False,
     channels: str | None = None,
+    ignore_label: int | None = None,
     network: str | Sequence[int] | None = None,
     pretrained: str | PathLike[str] | None = None,
     resume: bool | None = None,
@@ -123,6 +123,9 @@ def train(
         Make each connected piece of a binary mask an instance.
     channels : str, optional
         Channels of the images to take, as `instseg.preprocessing.channels.parse_channels` reads it. By default all.
+    ignore_label : int, optional
+        Pixels of this value in label images take no part: they are neither background nor of an instance. 0, the
+        background, with `loss='metric'` only, whose embeddings are then not learnt there.
     network : str or sequence of int, optional
         'small' (the default), 'large', or the channels of the network's levels, such as (32, 64, 128).
     pretrained : path-like, optional
@@ -175,6 +178,7 @@ def train(
             val=None if val is None else Path(val),
             connected_components=connected_components,
             channels=channels,
+            ignore_label=ignore_label,
             network=network,
             pretrained=None if pretrained is None else Path(pretrained),
             resume=resume,
@@ -216,19 +220,23 @@ def run_training(
     stop: Callable[[], bool],
 ) -> TrainingResult:
     """Run a prepared training to its end; parameters and errors as `train` has them."""
-    from instseg.training.events import CheckpointSaved, StepDone
+    from instseg.training.events import CheckpointSaved, DataWarning, StepDone
     from instseg.training.loop import iter_training
 
     folder, config = prepared.model_dir, prepared.config
     report = report or folder / "report"
     if prepared.finished:
         return _stored_result(prepared, report)
+    warnings = [DataWarning(message=problem.line()) for problem in prepared.data.problems]
     iterations, share = prepared.iteration, 0.0
     saved: CheckpointSaved | None = None
     events = iter_training(
         folder, config, prepared.data, resume=prepared.resume, report=report, stop=stop, strategy=strategy
     )
     for event in events:
+        # Not before the first event, so that a training that cannot begin says only why.
+        while warnings:
+            progress(warnings.pop(0))
         progress(event)
         if isinstance(event, StepDone):
             iterations, share = event.iteration, event.progress

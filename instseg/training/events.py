@@ -62,9 +62,10 @@ class Validation(NamedTuple):
     Attributes
     ----------
     scores : dict of str to float
-        Mean AP over the images by IoU threshold ('AP50', 'AP75'), and its mean over 0.50 to 0.90 ('AP50-90').
+        Mean AP over the images by IoU threshold ('AP50', 'AP75'), and its mean over 0.50 to 0.90 ('AP50-90'). Empty
+        where the images hold no instance, so that there is nothing to measure.
     image_scores : list of float
-        The mean AP over 0.50 to 0.90 of each image.
+        The mean AP over 0.50 to 0.90 of each image that is not ignored as a whole; empty where `scores` are.
     """
 
     scores: dict[str, float]
@@ -111,4 +112,17 @@ class CheckpointSaved:
     seconds: float
 
 
-Event = WeightsTransferred | StepDone | PhaseStarted | CheckpointSaved
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataWarning:
+    """The images or labels have something that may make the model worse; the training begins all the same.
+
+    Attributes
+    ----------
+    message : str
+        One line: the files, what is wrong, what to do. Parameters are in backticks.
+    """
+
+    message: str
+
+
+Event = DataWarning | WeightsTransferred | StepDone | PhaseStarted | CheckpointSaved

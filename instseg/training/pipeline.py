@@ -55,5 +55,7 @@ def batch_dataset(
         return images, *pixelwise
 
     numbers = tf.data.Dataset.range(first, train.iterations if train.minutes is None else 2**31)
+    # AutoGraph has nothing to convert, and keeps its sources as temporary files, which a killed process leaves.
+    plain = tf.autograph.experimental.do_not_convert(make)
     # In order, whichever thread is first: the same seed has to give the same training.
-    return numbers.map(make, num_parallel_calls=_WORKERS, deterministic=True).prefetch(_PREFETCHED)
+    return numbers.map(plain, num_parallel_calls=_WORKERS, deterministic=True).prefetch(_PREFETCHED)

@@ -38,6 +38,8 @@ class TrainingRequest:
         Whether each connected piece of a binary mask is an instance.
     channels : str or None
         The images' channels to take; None: all.
+    ignore_label : int or None
+        Pixels of this value in label images take no part; 0 is the background, which `MetricLossSettings` can ignore.
     network : str, sequence of int or None
         As `parse_network` takes it; None: the small one, or that of `pretrained`.
     pretrained : Path or None
@@ -53,6 +55,7 @@ class TrainingRequest:
     val: Path | None = None
     connected_components: bool = False
     channels: str | None = None
+    ignore_label: int | None = None
     network: str | Sequence[int] | None = None
     pretrained: Path | None = None
     resume: bool | None = None
@@ -107,6 +110,7 @@ def check_request(request: TrainingRequest) -> TrainingRequest:
         _check_data_given(request)
     if request.channels is not None:
         parse_channels(request.channels)
+    request = _with_ignored_background(request)
     if {"iterations", "minutes"} <= request.train.keys():
         raise UsageError("`iterations` and `minutes` both say when to end; give one of them")
     resume = _check_resume(request.model_dir, request.resume)
@@ -190,10 +194,22 @@ def _check_data_given(request: TrainingRequest) -> None:
         "val": (request.val is not None, "give both, or neither to train on generated discs"),
         "channels": (request.channels is not None, "generated discs have one channel"),
         "connected_components": (request.connected_components, "generated discs have labels"),
+        "ignore_label": (bool(request.ignore_label), "generated discs have no pixels to leave out"),
     }
     for name, (given, advice) in discs.items():
         if given:
             raise UsageError(f"{name} is given without `data`; {advice}", parameter=name)
+
+
+def _with_ignored_background(request: TrainingRequest) -> TrainingRequest:
+    """Check the label to ignore; the background is left out by the metric loss, and not from the data."""
+    label = request.ignore_label
+    if label is None:
+        return request
+    check_parameter(0 <= label < 2**32, "ignore_label", label, "the number of a label, 0 to 4294967295")
+    if label:
+        return request
+    return dataclasses.replace(request, ignore_label=None, metric={**request.metric, "ignore_label": 0})
 
 
 def _check_resume(model_dir: Path, resume: bool | None) -> bool:
@@ -278,8 +294,9 @@ def _prepare_resume(
     if not stored and request.data is None:
         raise UsageError(f"{model_dir} does not say what it was trained on; give `data=DIR` to go on")
     source = _NO_SOURCE | stored | {name: value for name, value in _source(request).items() if value}
-    if source["data"] is None and (source["val"] is not None or source["connected_components"]):
-        raise UsageError("`val` and `connected_components` go with `data`; give it, too")
+    of_folders = source["val"] is not None or source["connected_components"] or source.get("ignore_label") is not None
+    if source["data"] is None and of_folders:
+        raise UsageError("`val`, `connected_components` and `ignore_label` go with `data`; give it, too")
     _check_same_channels(before, request)
     held = tuple(before.data.get("validation_images") or ())
     data = _read_data(source, train, lambda diameter: before.model.scale, held, progress)
@@ -336,6 +353,7 @@ def _source(request: TrainingRequest) -> dict[str, Any]:
         "val": None if request.val is None else str(request.val),
         "connected_components": request.connected_components,
         "channels": request.channels,
+        **({} if request.ignore_label is None else {"ignore_label": request.ignore_label}),
     }
 
 
@@ -361,6 +379,7 @@ def _read_data(
         val=None if val is None else Path(val),
         connected_components=source["connected_components"],
         channels=source.get("channels"),
+        ignore_label=source.get("ignore_label"),
         scale=scale,
         validation_names=held,
         progress=progress,

@@ -111,9 +111,13 @@ class TrainingSession:
             validated_with = stored.get("validated_with", stored["clustering"])
             same = stored["data"] == config.data and validated_with == config.clustering.to_dict()
             self.iteration, self.seconds = int(stored["iteration"]), float(stored["seconds"])
-        except (OSError, ValueError, LookupError, AttributeError, RuntimeError, tf.errors.OpError) as error:
+        except MemoryError:
+            raise
+        except Exception as error:
+            # TensorFlow raises what it happens to run into in damaged files: nearly everything there is.
             raise damaged_model_error(self.folder, error) from error
-        self.best = best if same and len(highest) == len(self._images.scored) else None
+        # Images that are ignored as a whole have no score.
+        self.best = best if same and 0 < len(highest) <= len(self._images.scored) else None
         if missing:
             return WeightsTransferred(model=str(self.folder), changes=tuple(describe_fresh_layers(missing)))
         return None
@@ -159,7 +163,8 @@ class TrainingSession:
         highest = validation.image_scores
         best = self.best
         # Compared with the highest rather than with the last best: many steps down, each too small to count, do.
-        if best is not None and np.mean(best.highest) > np.mean(highest):
+        # Without an instance to find no state is better than another, and the latest is kept.
+        if best is not None and highest and best.highest and np.mean(best.highest) > np.mean(highest):
             highest = best.highest
             if significantly_better(highest, validation.image_scores):
                 self.step.restore(before)

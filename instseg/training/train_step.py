@@ -64,8 +64,9 @@ class TrainStep:
         with replicated(self.strategy):
             self._build()
         self._objective = objective_of(model)
-        self._step = tf.function(self._learn_on_replicas)
-        self._sum = tf.function(self._sum_over_replicas)
+        # AutoGraph has nothing to convert, and keeps its sources as temporary files, which a killed process leaves.
+        self._step = tf.function(self._learn_on_replicas, autograph=False)
+        self._sum = tf.function(self._sum_over_replicas, autograph=False)
 
     def _build(self) -> None:
         model, train = self.model, self.train

@@ -35,7 +35,7 @@ def tune(
     embeddings : sequence of Embeddings
         Of validation images.
     truths : sequence of (H, W) int32
-        Their true labels, 0 is background.
+        Their true labels, 0 is background; pixels of `IGNORED` do not count.
     settings : ClusterSettings
         Where the search begins.
     stop : callable

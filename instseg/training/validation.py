@@ -13,6 +13,7 @@ from instseg.inference.image_tiles import ImageTiles
 from instseg.inference.model import Model
 from instseg.inference.options import PredictOptions
 from instseg.io.source import ArrayReader
+from instseg.labels.regions import IGNORED
 from instseg.training.events import Validation
 
 _VALIDATION_IMAGES = 40
@@ -105,8 +106,18 @@ class ValidationImages:
 
 
 def validate(model: Model, images: ValidationImages) -> Validation:
-    """Cluster the samples that are scored as `predict` would, and score the labels."""
-    results = [score(images[index].labels, images.predict(model, index)) for index in images.scored]
+    """Cluster the samples that are scored as `predict` would, and score the labels.
+
+    Samples of which all pixels are ignored do not count. Without an instance in any of the others there are no scores:
+    1 for images in which nothing is found would say nothing of instances.
+    """
+    results = [
+        score(images[index].labels, images.predict(model, index))
+        for index in images.scored
+        if (images[index].labels != IGNORED).any()
+    ]
+    if not any(one.tp[0] + one.fn[0] for one in results):
+        return Validation({}, [])
     scores = macro_average(results)
     at = {f"AP{100 * t:.0f}": float(scores.ap[scores.thresholds.index(t)]) for t in _AP_AT}
     return Validation({**at, _BEST_BY: scores.mean_ap}, [one.mean_ap for one in results])

@@ -15,6 +15,9 @@ from instseg.visualization.colours import Picture, label_colours, viridis
 _DARK = (18, 18, 22)
 _LIGHT = (225, 225, 230)
 
+IGNORED_COLOUR = (128, 128, 128)
+"""Colour of the pixels of label images that do not count."""
+
 
 def to_rgb8(image: NDArray[np.number]) -> Picture:
     """Stretch an image for display.
@@ -53,7 +56,8 @@ def label2rgb(labels: NDArray[np.integer]) -> Picture:
     Parameters
     ----------
     labels : (H, W) integers
-        0 is background and becomes black; instances are above 0, with or without gaps.
+        0 is background and becomes black; instances are above 0, with or without gaps. Negative labels, of pixels that
+        are ignored, become gray.
 
     Returns
     -------
@@ -61,6 +65,10 @@ def label2rgb(labels: NDArray[np.integer]) -> Picture:
     """
     if not labels.size:
         return np.zeros((*labels.shape, 3), np.uint8)
+    if labels.min() < 0:
+        with_ignored = label2rgb(np.maximum(labels, 0))
+        with_ignored[labels < 0] = IGNORED_COLOUR
+        return with_ignored
     if labels.max() <= 4 * labels.size:
         ids, numbers = np.arange(int(labels.max()) + 1), labels
     else:

@@ -24,6 +24,8 @@ from instseg.settings import DiscSettings
 @pytest.fixture(autouse=True)
 def in_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    # What nobody has foreseen fails the tests.
+    monkeypatch.setenv("INSTSEG_TRACEBACK", "1")
 
 
 @pytest.fixture
@@ -77,7 +79,7 @@ def finish():
     """A function that waits for a program, and returns its exit code, stdout and stderr."""
 
     def finish(process):
-        stdout, stderr = process.communicate(timeout=120)
+        stdout, stderr = process.communicate(timeout=240)
         return process.returncode, stdout, stderr
 
     return finish

@@ -158,3 +158,35 @@ def test_what_cannot_be_read_or_written_is_told(run, refused, make_data, folders
     error = refused(run("evaluate", *both))
     assert error.startswith("the prediction of b is 4 x 4 pixels and its labels are 1 x 9; expected equal sizes")
     assert read_labels(true / "b.png").shape == (1, 9)
+
+
+def test_notes_go_to_stderr_and_into_json_by_the_names_of_options(run, folders):
+    mask = np.zeros((8, 8), np.int32)
+    mask[1:3, 1:3] = mask[5:7, 5:7] = 255
+    for folder in folders:
+        (folder / "b.png").unlink()
+        write_labels(folder / "a.png", mask)
+    arguments = ("--pred", "pred", "--labels", "true", "--connected-components", "--json")
+    result = run("evaluate", *arguments)
+    assert (result.exit_code, result.stderr, json.loads(result.stdout)["pooled"]["mean_ap"]) == (0, "", 1)
+    write_labels(folders[1] / "a.png", np.where(np.arange(8) < 4, 1, 2)[:, None] * (mask > 0))
+    result = run("evaluate", "--pred", "pred", "--labels", "true", "--json")
+    note = (
+        "1 prediction looks like a mask (a), it is taken as one instance; "
+        "give --connected-components to make every connected piece an instance"
+    )
+    assert (result.exit_code, result.stderr) == (0, note + "\n")
+    assert json.loads(result.stdout)["notes"] == [note]
+
+
+def test_ignored_pixels_and_ratios_of_nothing(run, folders):
+    for folder in folders:
+        write_labels(folder / "a.png", np.zeros((1, 9), np.int32))
+    write_labels(folders[1] / "b.png", np.full((1, 9), 255))
+    result = run("evaluate", "--pred", "pred", "--labels", "true", "--ignore-label", 255)
+    assert result.exit_code == 0
+    assert "1 image is ignored (b) as a whole, and not in the figures\n" in result.stderr
+    assert "there is no true instance" in result.stderr
+    assert "Mean over 1 images: mean AP 1.0000" in result.stdout
+    assert "Pooled over 0 instances: mean AP -" in result.stdout
+    assert "nan" not in result.stdout

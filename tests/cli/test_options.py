@@ -51,7 +51,6 @@ METRIC = (
     ("--push-weight", ("-1",), "0 or a number above 0"),
     ("--pull-weight", ("-1",), "0 or a number above 0"),
     ("--regularization-weight", ("-1",), "0 or a number above 0"),
-    ("--ignore-label", ("-1", "255"), "0, the background; remove other labels"),
 )
 
 
@@ -140,6 +139,13 @@ OPTIONS = {
         ("for example by `np.nan_to_num`", "for example by np.nan_to_num"),
         ("give them to `load`", "give them to load"),
         ("the `not closed", "the `not closed"),
+        # Names of files that look like parameters, and what Python's parser does not take.
+        ("cannot read a`data`.png: give `data`", "cannot read a`data`.png: give --data"),
+        ("cannot read `data`.png", "cannot read `data`.png"),
+        (f"cannot read `{'(' * 180}` now", f"cannot read {'(' * 180} now"),
+        (f"cannot read `{'data' * 60}` now", f"cannot read `{'data' * 60}` now"),
+        ("cannot read `a\0b` now", "cannot read a\0b now"),
+        (r"cannot read `'\d' is 1` now", r"cannot read '\d' is 1 now"),
         ("`pred, speed=3`", "pred, speed=3"),
         ("no parameter at all", "no parameter at all"),
     ],

@@ -74,7 +74,7 @@ def test_predict_takes_folders(run, files, make_data, model):
     result = run("predict", model, data / "images", "--out-dir", "out", "--format", "tif", "--overlay", "overlays")
     assert (result.exit_code, result.stderr) == (0, "")
     assert re.fullmatch(r"2 images, \d+ instances\n", result.stdout)
-    written = ["out/0.tif", "out/1.tif", "overlays/0.png", "overlays/1.png"]
+    written = ["out/0.tif", "out/1.tif", "out/run.json", "overlays/0.png", "overlays/1.png"]
     assert [name for name in files() if name.startswith("o")] == written
 
 
@@ -87,8 +87,8 @@ def test_predict_goes_on_after_an_image_that_cannot_be_read(run, files, make_ima
     assert result.stdout.startswith("1 images, ")
     first, last = result.stderr.splitlines()
     assert "in/b.png: its content is no PNG, TIFF, JPEG or BMP; convert it to PNG or TIFF" in first
-    assert last == "instseg: 1 of 2 files could not be segmented"
-    assert files() == ["in/a.png", "in/b.png", "out/a.png"]
+    assert last == "instseg: 1 of 2 files could not be segmented; out/failed.csv names all of them"
+    assert files() == ["in/a.png", "in/b.png", "out/a.png", "out/failed.csv", "out/run.json"]
 
 
 def test_predict_takes_a_stack_by_its_planes(run, refused, files, disc_image, model):
@@ -99,7 +99,7 @@ def test_predict_takes_a_stack_by_its_planes(run, refused, files, disc_image, mo
     error = refused(run("predict", model, "stack.tif", "--out", "labels.png", "--planes"), code=2)
     assert error == "--out is for one image, --planes gives many; give --out-dir DIR"
     assert run("predict", model, "stack.tif", "--out-dir", "out", "--planes").exit_code == 0
-    assert files() == ["out/stack-0000.png", "out/stack-0001.png", "stack.tif"]
+    assert files() == ["out/run.json", "out/stack-0000.png", "out/stack-0001.png", "stack.tif"]
 
 
 def test_what_is_there_is_skipped(run, make_image, model):
@@ -128,9 +128,10 @@ def test_shards_are_all_images_once(run, refused, make_image, model):
     whole = run("predict", model, "in", "--out-dir", "whole")
     for number in (1, 2):
         assert run("predict", model, "in", "--out-dir", "out", "--shard", f"{number}/2").exit_code == 0
-        assert len(list(Path("out").iterdir())) == {1: 3, 2: 5}[number]
+        assert len(list(Path("out").glob("*.png"))) == {1: 3, 2: 5}[number]
+    assert sorted(path.name for path in Path("out").glob("run*")) == ["run-1-of-2.json", "run-2-of-2.json"]
     assert whole.stdout.startswith("5 images")
-    for path in Path("whole").iterdir():
+    for path in Path("whole").glob("*.png"):
         assert path.read_bytes() == Path("out", path.name).read_bytes()
     error = refused(run("predict", model, "in", "--out-dir", "out", "--shard", "1/2"))
     assert error.startswith("out holds results of 3 of the images; add --skip-existing or --overwrite")

@@ -11,6 +11,8 @@ import tifffile
 
 from instseg.io.images import read_image
 from instseg.io.label_images import read_labels, write_labels
+from instseg.labels.regions import IGNORED
+from instseg.training.prepare import TrainingRequest, check_request, prepare_training
 
 # A network of two levels of 8 channels, which takes milliseconds a step.
 EASY = ("--batch-size", 1, "--patch-size", 64, "--validation-every", 1000, "--network", "8,8")
@@ -210,9 +212,9 @@ STEP = r"iteration \d+/\d+ loss \d+\.\d{4}( \w+ \d+\.\d{4})+ \d+\.\d images/s(, 
 SAVED = r"saved at iteration \d+: AP50 \d\.\d{3}, AP75 \d\.\d{3}, AP50-90 \d\.\d{3}"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_has_training_save_and_say_how_to_go_on(run, start, finish, make_image, make_data, number):
-    data = make_data(count=2)
+    data = make_data(count=2, size=64)
     started = start("train", "model", "--data", data, "--iterations", 100_000, *EASY)
     first = started.stderr.readline()
     assert re.fullmatch(STEP + "\n", first)
@@ -221,10 +223,11 @@ def test_a_signal_has_training_save_and_say_how_to_go_on(run, start, finish, mak
     assert code == 0
     done = int(re.match(r"model: ([\d,]+) iterations, AP50", stdout)[1].replace(",", ""))
     assert 1 <= done < 100_000
+    again = "" if number == signal.SIGHUP else "; once more ends at once, unsaved"
     # Every line: nothing of TensorFlow's own is among them.
     expected = (
         rf"({STEP}\n)*"
-        rf"{number.name}: saving after this iteration; once more ends at once, unsaved\n"
+        rf"{number.name}: saving after this iteration{again}\n"
         rf"({STEP}\n)*{SAVED}\n"
         r"Stopped before its end\. Go on with: instseg train model --resume --iterations 100000\n"
     )
@@ -236,3 +239,24 @@ def test_a_signal_has_training_save_and_say_how_to_go_on(run, start, finish, mak
     result = run("train", "model", "--resume", "--iterations", done + 2)
     assert result.exit_code == 0
     assert result.stdout.startswith(f"model: {done + 2:,} iterations, ")
+
+
+def test_train_warns_of_labels_and_leaves_ignored_pixels_out(run, make_data):
+    data = make_data(count=2, size=64)
+    for path in (data / "labels").iterdir():
+        labels = read_labels(path)
+        labels[:8] = 255
+        labels[::9] = 255
+        write_labels(path, labels)
+    result = run("train", "model", "--data", data, "--iterations", 1, *EASY)
+    assert result.exit_code == 0
+    lines = [line for line in result.stderr.splitlines() if line.startswith("warning: ")]
+    assert any("the label 255 looks like" in line and "give --ignore-label 255" in line for line in lines)
+    result = run("train", "model", "--resume", "--iterations", 2, "--ignore-label", 255)
+    assert result.exit_code == 0
+    assert "255" not in result.stderr
+    # The next one leaves them out without being told.
+    prepared = prepare_training(check_request(TrainingRequest(model_dir=Path("model"), resume=True)))
+    assert prepared.config.data["source"]["ignore_label"] == 255
+    assert not any("255" in problem.what for problem in prepared.data.problems)
+    assert (prepared.data.validation[0].labels == IGNORED).any()

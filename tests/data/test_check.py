@@ -3,10 +3,13 @@ import json
 import numpy as np
 import pytest
 
+from instseg.data import samples
 from instseg.data.check import check_data
-from instseg.errors import InstsegError
+from instseg.data.datasets import folder_data
+from instseg.errors import InstsegError, UsageError
 from instseg.io.images import write_picture
 from instseg.io.label_images import write_labels
+from instseg.settings import TrainSettings
 
 SQUARES = np.array(
     [
@@ -147,6 +150,11 @@ def test_a_folder_without_any_instance_or_with_one_pair(folder):
     assert [what for what, *_ in problems(report, "error")] == ["no label image has an instance"]
     report = check_data(folder(a=(GRAY, SQUARES)), patch_size=32)
     assert ("there is only one pair to use", 0, ()) in problems(report, "warning")
+    (problem,) = [each for each in folder_data(root, TrainSettings(patch_size=32)).problems if each.count == 0]
+    assert problem.line() == (
+        "warning: there is only one pair to use; training validates on the image that it learns from; "
+        "add more, so that some can be kept for that"
+    )
 
 
 def test_a_folder_without_any_usable_pair(folder):
@@ -186,3 +194,77 @@ def test_advice_names_parameters(folder):
     channels = advice["the images differ in their numbers of channels"]
     assert channels == "convert all to gray or all to RGB, or give `channels='gray'`"
     assert check_data(mixed.folder, patch_size=4, channels="gray").usable_for_training
+
+
+def crumbs():
+    """Labels of four squares of 20 pixels and of 30 instances of one pixel."""
+    labels = np.zeros((100, 100), np.int32)
+    for number in range(4):
+        labels[20 * number : 20 * number + 20, 50:70] = number + 1
+    labels[1:61:2, 10] = range(5, 35)
+    return labels
+
+
+def test_crumbs_are_told_and_not_measured(folder):
+    image = np.arange(10_000, dtype=np.uint16).reshape(100, 100)
+    root = folder(a=(image, crumbs()), b=(image, crumbs()))
+    report = check_data(root, patch_size=96)
+    trained = folder_data(root, TrainSettings(patch_size=96))
+    assert (report.scale, trained.scale) == (1.0, 1.0)
+    assert report.diameters == {"5": 22.57, "50": 22.57, "95": 22.57}
+    assert tuple(trained.diameters) == (22.57, 22.57, 22.57)
+    assert report.instances["total"] == 68
+    what = "30 instances of 1 pixel in each of 2 images, far smaller than the others; not measured"
+    assert problems(report, "warning") == [(what, 2, ("labels/a.png", "labels/b.png"))]
+    (problem,) = trained.problems
+    assert (problem.what, problem.count) == (what, 2)
+    assert problem.line().startswith("warning: labels/")
+    labels = crumbs()
+    labels[:2, :2] = 99
+    report = check_data(folder(c=(image, labels)), patch_size=96)
+    assert problems(report, "warning")[0][0].startswith("91 instances of 1 to 4 pixels in 3 images, far smaller")
+    report = check_data(folder(**{name: (image, np.where(crumbs() > 5, 0, crumbs())) for name in "abc"}), patch_size=96)
+    assert problems(report, "warning")[0][0].startswith("1 instance of 1 pixel in each of 3 images, far smaller")
+
+
+def test_a_training_says_what_a_check_warns_of(folder):
+    root = folder(
+        a=(GRAY, SQUARES),
+        b=(GRAY * 0 + 7, SQUARES),
+        c=(GRAY.astype(np.uint16), SQUARES * 0),
+        d=(GRAY, np.where(SQUARES == 0, 255, SQUARES)),
+    )
+    warnings = {problem for problem in check_data(root, patch_size=16).problems if problem.severity == "warning"}
+    assert len(warnings) == 6
+    said = folder_data(root, TrainSettings(patch_size=16)).problems
+    assert {(each.severity, each.advice, each.count) for each in said} == {
+        (each.severity, each.advice, each.count) for each in warnings
+    }
+
+
+def test_ignored_pixels_are_neither_background_nor_instances(folder):
+    labels = np.where(SQUARES == 3, 200, SQUARES)
+    root = folder(a=(GRAY, labels), b=(GRAY, labels))
+    report = check_data(root, patch_size=4, ignore_label=200)
+    assert (report.instances["total"], report.foreground) == (4, round(20 / 38, 4))
+    assert check_data(root, patch_size=4, ignore_label=0).instances["total"] == 6
+    data = folder_data(root, TrainSettings(patch_size=16, batch_size=1), ignore_label=200)
+    assert (data.patches.batch(0).labels == -1).any()
+    assert (data.validation[0].labels == -1).sum() == 4
+    report = check_data(folder(a=(GRAY, SQUARES * 0 + 200), b=(GRAY, SQUARES * 0 + 200)), ignore_label=200)
+    assert (report.foreground, report.usable_for_training) == (0.0, False)
+    with pytest.raises(UsageError, match="ignore_label is -1, expected a label, 0 or above"):
+        check_data(root, ignore_label=-1)
+
+
+def test_images_that_are_too_large_are_not_read(folder, monkeypatch):
+    root = folder(a=(GRAY, SQUARES))
+    monkeypatch.setattr(samples, "_MAX_PIXELS", 41)
+    report = check_data(root)
+    assert [(each.what, each.advice, each.count) for each in report.problems][0] == (
+        "it has 0 megapixels, more than the 0 that are read at once for training",
+        "cut it into tiles",
+        2,
+    )
+    with pytest.raises(InstsegError, match="more than the 0 that are read at once for training; cut it into tiles"):
+        folder_data(root, TrainSettings(patch_size=16))

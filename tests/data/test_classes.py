@@ -254,3 +254,54 @@ def test_a_check_counts_classes_and_tells_what_does_not_fit(folder):
     assert [problem.what for problem in report.problems if "classes" in problem.what] == [
         "classes of labels that do not exist: 1"
     ]
+
+
+def test_names_and_rows_of_a_table_are_found_however_they_are_written(folder):
+    write_table(folder, "a , 2 , round", ",,", "", "Ze\u0301.tif,1,x", heading=" image, label ,class ")
+    assert read_class_table(folder / "classes.csv") == {"a": {2: "round"}, "Z\u00e9": {1: "x"}}
+
+
+@pytest.mark.parametrize(
+    ("rows", "heading", "message"),
+    [
+        (("a,2,spindle, long",), "image,label,class", "line 2 .* has 4 fields and the first line 3; put text"),
+        (("a,2,x,y",), "image,label,class,class", "has the column class twice"),
+    ],
+)
+def test_no_field_of_a_table_is_lost(folder, rows, heading, message):
+    write_table(folder, *rows, heading=heading)
+    with pytest.raises(InstsegError, match=message):
+        read_class_table(folder / "classes.csv")
+
+
+def test_rows_that_name_no_image_are_told_by_a_check_and_by_a_training(folder):
+    rows = [f"{name},{label},x" for name in "ab" for label in (2, 5, 9)]
+    write_table(folder, *rows, "A,2,x", "c,1,x", "c,2,x", "a,77,x")
+    what = "rows of classes.csv that name no image: 3 (A, c)"
+    for problems in (
+        check_data(folder, patch_size=16).problems,
+        folder_data(folder, TrainSettings(patch_size=16)).problems,
+    ):
+        found = {problem.what: problem for problem in problems}
+        assert found[what].files == ("classes.csv",)
+        assert found["classes of labels that do not exist: 1"].files == ("labels/a.png",)
+
+
+def test_class_images_that_belong_to_no_image_are_told(folder):
+    for name in "abc":
+        write_classes(folder, name, np.minimum(LABELS, 1))
+    problems = folder_data(folder, TrainSettings(patch_size=16)).problems
+    assert "class images that belong to no image: 1 (c)" in [problem.what for problem in problems]
+
+
+def test_classes_of_ignored_pixels_do_not_count(folder):
+    write_classes(folder, "a", np.array([[8, 3, 3, 0], [0, 1, 2, 2], [4, 4, 2, 7]], np.int32))
+    labels = np.where(LABELS == 9, -1, LABELS)
+    names, inconsistencies = find_classes(folder).classify(find_pairs(folder)[0], labels)
+    assert names == {2: "3", 5: "4"}
+    assert inconsistencies[-1][0] == "classified pixels outside of instances: 1"
+    assert class_indices(labels, names, ("3", "4"), "a").of_pixels(labels).tolist() == [
+        [0, 1, 1, 0],
+        [0, 1, -1, -1],
+        [2, 2, -1, -1],
+    ]

@@ -201,3 +201,30 @@ def test_no_two_uses_draw_the_same_numbers():
     keys = [(seed, *key) for (seed,) in keys for key in ((BATCHES, 0), (BATCHES, 1), (VALIDATION,), (SPLIT,))]
     first = {tuple(generator(*key).integers(2**32, size=4)) for key in keys}
     assert len(first) == len(keys)
+
+
+def test_a_folder_to_validate_on_has_to_hold_instances(tmp_path):
+    folder = write_folder(tmp_path / "data", [squares(3), squares(4)])
+    empty = write_folder(tmp_path / "val", [squares(), squares()])
+    with pytest.raises(InstsegError, match="none of the 2 label images of .*val holds an instance, expected some to"):
+        folder_data(folder, SETTINGS, val=empty)
+
+
+def test_validation_images_without_instances_are_told(tmp_path):
+    folder = write_folder(tmp_path / "data", [squares(3), squares()])
+    said = [
+        problem.what
+        for seed in range(8)
+        if (data := folder_data(folder, TrainSettings(patch_size=16, seed=seed), validation_names=["1"]))
+        for problem in data.problems
+    ]
+    what = "none of the images kept for validation holds an instance (1), so that scores say nothing"
+    assert said.count(what) == 8
+
+
+def test_of_streamed_data_is_told_what_the_images_read_beforehand_show(tmp_path):
+    folder = write_folder(tmp_path / "data", [squares(3) + 1, squares(4) + 1])
+    for max_bytes in (1, 2**30):
+        data = folder_data(folder, TrainSettings(patch_size=16), val=folder, max_bytes=max_bytes)
+        (problem,) = [each for each in data.problems if "looks like the background" in each.what]
+        assert (problem.count, sorted(problem.files)) == (2, ["labels/0.png", "labels/1.png"])

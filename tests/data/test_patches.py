@@ -9,6 +9,7 @@ from instseg.data.discs import draw_discs
 from instseg.data.patches import DiscPatches, SamplePatches
 from instseg.data.rng import BATCHES, generator
 from instseg.data.samples import make_sample
+from instseg.labels.regions import IGNORED
 from instseg.preprocessing.normalisation import normalise
 from instseg.settings import DiscSettings
 
@@ -166,3 +167,37 @@ def test_a_patch_of_very_many_instances_numbers_them_at_random():
             assert found.max() == len(np.unique(found)) - 1 > 512
             seen.add(int(np.argwhere(found == 1)[0][0]))
     assert len(seen) > 3
+
+
+def test_ignored_pixels_stay_ignored_in_patches():
+    labels = np.zeros((64, 64), np.int32)
+    labels[10:30, 10:30] = 7
+    labels[10:30, 30:40] = IGNORED
+    labels[40:60, 10:30] = 3
+    samples = [make_sample(np.arange(4096, dtype=np.uint16).reshape(64, 64), labels)]
+    plain, augmented = 0, 0
+    for number in range(6):
+        batch = SamplePatches(samples, batch_size=4, patch_size=48, seed=1).batch(number)
+        for patch in batch.labels:
+            assert set(np.unique(patch)) <= {IGNORED, 0, 1, 2}
+            count = int((patch == IGNORED).sum())
+            plain += count == 200
+            augmented += count not in (0, 200)
+    assert plain
+    assert augmented
+
+
+def test_what_lies_outside_of_a_small_image_is_background():
+    samples = [make_sample(np.arange(64, dtype=np.uint8).reshape(8, 8), np.full((8, 8), IGNORED, np.int32))]
+    labels = SamplePatches(samples, batch_size=8, patch_size=32, seed=0).batch(0).labels
+    assert set(np.unique(labels)) == {IGNORED, 0}
+
+
+def test_of_too_many_instances_none_takes_the_place_of_ignored_pixels():
+    labels = np.arange(1, 1025, dtype=np.int32).reshape(32, 32)
+    labels[:4] = IGNORED
+    patches = SamplePatches([make_sample(labels.astype(np.uint16), labels)], batch_size=1, patch_size=32, seed=0)
+    batches = [patches.batch(number).labels for number in range(8)]
+    found = [batch for batch in batches if (batch == IGNORED).sum() == 128]
+    assert found
+    assert all(len(np.unique(batch[batch > 0])) == 896 for batch in found)

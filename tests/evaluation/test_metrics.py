@@ -304,3 +304,25 @@ def test_figures_are_those_of_stardist():
     mean = macro_average(scores)
     for name in ("precision", "recall", "accuracy", "f1", "panoptic_quality", "mean_matched_score"):
         assert getattr(mean, NAMES[name]) == pytest.approx([one[name] for one in figures["per_image"]], abs=1e-6), name
+
+
+def test_ignored_pixels_of_the_truth_do_not_count() -> None:
+    truth = np.array([[1, 1, 1, 1, -1, -1, -1, 0, 2, 2]])
+    #                 IoU 1 of what is left; mainly on ignored pixels; missed.
+    predicted = np.array([[3, 3, 3, 3, 3, 4, 4, 4, 0, 0]])
+    scores = score(truth, predicted, (0.5, 0.95))
+    assert (scores.tp.tolist(), scores.fp.tolist(), scores.fn.tolist()) == ([1, 1], [0, 0], [1, 1])
+    assert scores.iou_sum.tolist() == [1, 1]
+    nothing = score(np.full((2, 2), -1), np.ones((2, 2), int), (0.5,))
+    assert (nothing.tp, nothing.fp, nothing.fn) == ([0], [0], [0])
+
+
+def test_the_sum_of_nothing_has_no_ratios() -> None:
+    none = score(EMPTY, EMPTY, (0.5,))
+    assert none.ap == [1]
+    pooled = micro_average([none, none])
+    for ratio in (pooled.ap, pooled.precision, pooled.recall, pooled.f1, pooled.mean_matched_iou, pooled.pq):
+        assert np.isnan(ratio).all()
+    assert np.isnan(pooled.mean_ap)
+    assert micro_average([none, score(EMPTY, TRUTH, (0.5,))]).ap == [0]
+    assert macro_average([none, none]).ap == [1]

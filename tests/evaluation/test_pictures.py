@@ -61,3 +61,15 @@ def test_panels_of_different_sizes_make_one_picture_with_a_legend():
     assert legend.shape[1] == 600
     shown = {tuple(colour) for colour in legend.reshape(-1, 3).tolist()}
     assert {MATCHED, MISSED, EXTRA, SPLIT, MERGED} <= shown
+
+
+def test_ignored_pixels_become_gray():
+    truth, predicted, ignored = blocks("1.."), blocks("1.."), blocks("..1") > 0
+    picture = error_overlay(None, truth, predicted, classify_errors(truth, predicted), ignored)
+    assert picture[3, 15].tolist() == list(dimmed((128, 128, 128)))
+    assert not picture[3, 9].any()
+    panel = error_panel("a", truth, predicted, None, ignored)
+    assert (panel == 128).all(axis=2).sum() >= 36
+    with_ignored, without = error_legend(800, ignored=True), error_legend(800)
+    assert ((with_ignored == 128).all(axis=2).any(), (without == 128).all(axis=2).any()) == (True, False)
+    assert error_picture([panel], ignored=True).shape[0] > panel.shape[0]

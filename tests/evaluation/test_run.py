@@ -1,6 +1,7 @@
 """Evaluation of a model or of folders as a function: results, files, and what is refused."""
 
 import csv
+import json
 import shutil
 
 import numpy as np
@@ -13,7 +14,8 @@ from instseg.errors import InstsegError, UsageError
 from instseg.evaluation.cases import match_predictions
 from instseg.evaluation.run import evaluate
 from instseg.io.images import read_image, write_picture
-from instseg.io.label_images import write_labels
+from instseg.io.label_images import read_labels, write_labels
+from instseg.labels.regions import connected_components
 from instseg.settings import DiscSettings
 
 TRUTH = np.array([[1, 1, 1, 1, 0, 2, 2, 0, 3]])
@@ -130,6 +132,7 @@ def test_a_parameter_that_an_image_refuses_is_named_after_its_file(tiny_model, d
         ({"model": "m", "data": "d", "diameter": "large"}, "diameter is large, expected a number of pixels, or auto"),
         ({"pred": "p", "labels": "l", "worst": 0}, "worst is 0, expected 1 to 100 images"),
         ({"pred": "p", "labels": "l", "min_truth_size": -1}, "min_truth_size is -1, expected 0 or a number above 0"),
+        ({"pred": "p", "labels": "l", "ignore_label": -1}, "ignore_label is -1, expected the number of a label, 0 or"),
     ],
 )
 def test_wrong_usage_names_parameters(arguments, message):
@@ -168,3 +171,144 @@ def test_predictions_are_matched_by_name(folders):
         match_predictions(pred[:1], true)
     with pytest.raises(InstsegError, match="1 predictions share a name .a.png.; keep one file of each name"):
         match_predictions([*pred, pred[0].with_suffix(".tif")], true)
+
+
+def write(folder, **images):
+    folder.mkdir(exist_ok=True)
+    for name, labels in images.items():
+        write_labels(folder / f"{name}.png", np.asarray(labels, np.int32))
+    return folder
+
+
+def test_ignored_pixels_do_not_count(tmp_path):
+    true = write(tmp_path / "true", a=[[1, 1, 1, 1, 0, 255, 255, 255, 0]], b=[[255] * 9], c=[[0] * 9])
+    pred = write(tmp_path / "pred", a=[[7, 7, 7, 7, 7, 7, 3, 3, 0]], b=[[1] * 9], c=[[0] * 9])
+    evaluation = evaluate(pred=pred, labels=true, ignore_label=255, picture=tmp_path / "worst.png")
+    assert [(one.name, one.truth, one.predicted, one.scores.ap[0]) for one in evaluation.images] == [
+        ("a", 1, 1, 1),
+        ("c", 0, 0, 1),
+    ]
+    assert evaluation.images[0].scores.iou_sum[0] == 4 / 5
+    assert evaluation.notes == ("1 image is ignored (b) as a whole, and not in the figures",)
+    # In the prediction, 255 is the number of an instance.
+    write(pred, a=[[255, 255, 255, 255, 0, 0, 3, 3, 0]])
+    assert evaluate(pred=pred, labels=true, ignore_label=255).images[0].scores.iou_sum[0] == 1
+    for name in "ac":
+        (true / f"{name}.png").unlink()
+        (pred / f"{name}.png").unlink()
+    with pytest.raises(InstsegError, match="all pixels of the labels have the value 255 of `ignore_label`"):
+        evaluate(pred=pred, labels=true, ignore_label=255)
+
+
+def test_a_value_that_no_label_has_is_told(folders):
+    evaluation = evaluate(pred=folders[0], labels=folders[1], ignore_label=254)
+    assert evaluation.notes == ("no label has the value 254 of `ignore_label`: nothing is ignored",)
+    assert evaluate(pred=folders[0], labels=folders[1]).notes == ()
+
+
+def test_a_model_is_not_judged_where_pixels_are_ignored(tiny_model, data, tmp_path):
+    folder = shutil.copytree(data, tmp_path / "data")
+    for path in (folder / "labels").iterdir():
+        labels = read_labels(path)
+        labels[:, :32] = 200
+        write_labels(path, labels)
+    model = instseg.load(tiny_model)
+    evaluation = evaluate(model, data=folder, ignore_label=200)
+    for image, path in zip(evaluation.images, sorted((folder / "images").iterdir()), strict=True):
+        predicted = model.predict(read_image(path))
+        mostly_right = [
+            2 * (predicted[:, :32] == one).sum() <= (predicted == one).sum() for one in np.unique(predicted)[1:]
+        ]
+        assert image.predicted == sum(mostly_right)
+        assert len(image.confidence) == sum(mostly_right)
+
+
+def test_without_a_true_instance_nothing_is_claimed(tmp_path):
+    nothing, something = np.zeros((4, 4), np.int32), np.eye(4, dtype=np.int32)
+    true = write(tmp_path / "true", a=nothing, b=nothing)
+    evaluation = evaluate(pred=write(tmp_path / "pred", a=nothing, b=nothing), labels=true)
+    figures = evaluation.to_dict()
+    assert figures["pooled"]["mean_ap"] is None
+    assert figures["pooled"]["pq"] == [None] * 10
+    (note,) = evaluation.notes
+    assert note.startswith("there is no true instance: mean AP over the images is the share of images in which nothing")
+    evaluation = evaluate(pred=write(tmp_path / "pred", a=something), labels=true)
+    assert (evaluation.per_image.mean_ap, evaluation.pooled.mean_ap, len(evaluation.notes)) == (0.5, 0, 1)
+
+
+def test_masks_are_taken_apart_on_both_sides(tmp_path):
+    mask = np.zeros((8, 8), np.int32)
+    mask[1:3, 1:3] = mask[5:7, 5:7] = 255
+    true, pred = write(tmp_path / "true", a=mask, b=mask), write(tmp_path / "pred", a=mask, b=mask // 255)
+    evaluation = evaluate(pred=pred, labels=true, connected_components=True)
+    assert (evaluation.pooled.mean_ap, evaluation.pooled.tp[0], evaluation.notes) == (1, 4, ())
+    write(true, a=connected_components(mask), b=connected_components(mask))
+    evaluation = evaluate(pred=pred, labels=true)
+    assert [image.predicted for image in evaluation.images] == [1, 1]
+    (note,) = evaluation.notes
+    assert note.startswith("2 predictions look like masks (a, b), each is taken as one instance; give `connected_")
+    # One piece is one instance, and other values are numbers.
+    write(pred, a=np.where(np.arange(8) < 4, mask, 0), b=np.where(mask > 0, 7, 0))
+    assert evaluate(pred=pred, labels=true).notes == ()
+
+
+def test_all_files_that_cannot_be_read_are_named_at_once(folders):
+    pred, true = folders
+    for folder in folders:
+        write_labels(folder / "c.png", TRUTH)
+        write_labels(folder / "d.png", TRUTH)
+    (pred / "a.png").write_bytes(b"no image")
+    (true / "c.png").write_bytes((true / "c.png").read_bytes()[:50])
+    write_labels(pred / "d.png", TRUTH[:, :4])
+    calls = []
+    with pytest.raises(InstsegError) as caught:
+        evaluate(pred=pred, labels=true, progress=lambda *call: calls.append(call))
+    message = str(caught.value)
+    assert message.startswith("3 of 4 images cannot be compared: ")
+    for part in (f"{pred / 'a.png'}", f"{true / 'c.png'}", "the prediction of d is 1 x 4 pixels", "; "):
+        assert part in message
+    assert calls == []
+    for name in "abcdefghijkl":
+        for folder in folders:
+            (folder / f"{name}.png").write_bytes(b"no image")
+    with pytest.raises(InstsegError, match=r"12 of 12 images cannot be compared: .*; and 2 more$"):
+        evaluate(pred=pred, labels=true)
+
+
+def test_a_model_is_not_run_on_what_remains_once_a_file_is_damaged(tiny_model, data, tmp_path):
+    folder = shutil.copytree(data, tmp_path / "data")
+    (folder / "labels/0000.png").write_bytes(b"no image")
+    (folder / "images/0002.png").write_bytes(b"no image")
+    calls = []
+    with pytest.raises(InstsegError) as caught:
+        evaluate(tiny_model, data=folder, progress=lambda *call: calls.append(call))
+    message = str(caught.value)
+    assert message.startswith(f"2 of 3 images cannot be compared: cannot read {folder / 'labels/0000.png'}: ")
+    assert f"; cannot read {folder / 'images/0002.png'}: " in message
+    assert calls == []
+
+
+def test_names_of_other_spellings_and_bytes_are_matched_and_written(tmp_path):
+    composed, apart = "Zelle ü", "Zelle u\u0308"
+    true, pred = tmp_path / "true", tmp_path / "pred"
+    for folder, name in ((true, composed), (pred, apart)):
+        write(folder, a=TRUTH)
+        (folder / "a.png").rename(folder / f"{name}.png")
+        # What Python makes of a byte that is no UTF-8.
+        write(folder, a=TRUTH)
+        (folder / "a.png").rename(folder / "b\udcff.png")
+    evaluation = evaluate(pred=pred, labels=true, csv=tmp_path / "rows.csv", picture=tmp_path / "worst.png")
+    assert [image.name for image in evaluation.images] == [composed, "b\udcff"]
+    with (tmp_path / "rows.csv").open(newline="", encoding="utf-8") as file:
+        assert [row["image"] for row in csv.DictReader(file)] == [composed, r"b\udcff"]
+
+
+def test_a_label_that_the_training_ignored_is_told(tiny_model, data, tmp_path):
+    model = shutil.copytree(tiny_model, tmp_path / "model", symlinks=True)
+    settings = model / "current" / "instseg.json"
+    stored = json.loads(settings.read_text())
+    stored["data"]["ignore_label"] = 1
+    settings.write_text(json.dumps(stored))
+    (note,) = evaluate(model, data=data).notes
+    assert note.startswith("the training of the model ignored the label 1, and here it is taken for an instance; give")
+    assert evaluate(model, data=data, ignore_label=1).notes == ()

@@ -22,11 +22,14 @@ def test_paths_in_folders(tmp_path):
     assert outputs.labels("a") == tmp_path / "labels" / "a.tif"
     assert outputs.extra("embeddings", "a") == tmp_path / "e" / "a.npz"
     assert outputs.extra("outlines", "a") == tmp_path / "o" / "a.geojson"
-    assert not outputs.holds("a", planes=False)
+    assert not outputs.holds("a")
     for path in (outputs.labels("a"), outputs.extra("embeddings", "a"), outputs.extra("outlines", "a")):
+        # What is empty is left of a power failure, and no result.
         path.touch()
-    assert outputs.holds("a", planes=False)
-    assert not outputs.holds("a", planes=True)
+        assert not outputs.holds("a")
+        path.write_text("something")
+    assert outputs.holds("a")
+    assert not outputs.holds("a-0000")
 
 
 def test_absolute_paths_are_for_other_processes(tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from instseg.errors import InstsegError
-from instseg.io.folders import Pair, find_images, find_pairs, read_pair
+from instseg.io.folders import Pair, find_images, find_pairs, is_report, match_folder, read_pair, search_images
 from instseg.io.images import write_picture
 from instseg.io.label_images import write_labels
 
@@ -45,6 +45,72 @@ def test_one_file_under_two_names_is_one(folder):
     folder("a/1.png")
     assert find_images([Path("a"), Path("a/../a/1.png"), Path("a/1.png").resolve()]) != []
     assert len(find_images([Path("a"), Path("a/../a/1.png"), Path("a/1.png").resolve()])) == 1
+
+
+def test_links_are_files_of_their_own_names(folder):
+    """As git-annex and DataLad lay them out: every image a link, and two of the same content a link to one file."""
+    folder("store/X1", "in/c.png", "real/d.png")
+    for name in "ab":
+        Path(f"in/{name}.png").symlink_to("../store/X1")
+    assert find_images([Path("in")]) == [Path("in/a.png"), Path("in/b.png"), Path("in/c.png")]
+    assert len(find_images([Path("in"), Path("in/a.png").absolute()])) == 3
+    # A folder is the same by whatever links it is reached.
+    Path("other").symlink_to("real")
+    assert find_images([Path("real"), Path("other")]) == [Path("real/d.png")]
+
+
+def test_links_that_lead_nowhere_are_images_that_somebody_expects(folder):
+    folder("in/a.png", "data/images/b.png", "data/labels/b.png", "data/labels/c.png")
+    Path("in/lost.png").symlink_to("../nowhere.png")
+    Path("in/circle.png").symlink_to("circle.png")
+    Path("data/images/c.png").symlink_to("nowhere.png")
+    expected = [Path("in/a.png"), Path("in/circle.png"), Path("in/lost.png")]
+    assert find_images([Path("in")]) == find_images([Path("in/*.png")]) == expected
+    assert find_images([Path("in/lost.png")]) == [Path("in/lost.png")]
+    assert [pair.name for pair in find_pairs("data")] == ["b", "c"]
+
+
+def test_what_is_left_out_is_counted(folder):
+    folder("in/a.png", *(f"in/{n}.CZI" for n in range(3)), "in/notes.txt", "in/README", "in/.hidden", "in/run.json")
+    folder("in/one/b.png", "in/two/c.png", "in/results/a.png", "in/failed-1-of-3.csv", "in/.cache/d.png", "a/e.png")
+    found = search_images([Path("in")], results=[Path("in/results")])
+    assert found.files == (Path("in/a.png"),)
+    assert found.notes == (
+        "5 files of other kinds were left out: .czi (3), no suffix (1), .txt (1)",
+        "2 sub-folders are not searched: one, two",
+    )
+    assert search_images([Path("a")]).notes == ()
+    assert search_images([Path("in/*.[pt]*")]).notes == ("1 file of another kind was left out: .txt (1)",)
+    # What is named one by one is taken, and not left out.
+    assert search_images([Path("in/notes.txt"), Path("in/*.[pt]*")]).notes == ()
+
+
+def test_zarr_images_in_a_folder(folder):
+    folder("in/a.png", "in/b.zarr/zarr.json", "in/c.zarr/note.txt")
+    found = search_images([Path("in")])
+    assert found.files == (Path("in/a.png"), Path("in/b.zarr"))
+    assert found.notes == ("1 sub-folder is not searched: c.zarr",)
+    assert search_images([Path("in/*.zarr")]).files == (Path("in/b.zarr"),)
+    # What else reads folders reads files.
+    assert find_images([Path("in")]) == [Path("in/a.png")]
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [("run.json", True), ("run-2-of-14.json", True), ("failed.csv", True), ("failed-1-of-3.csv", True)]
+    + [("run.csv", False), ("rerun.json", False), ("run-x-of-y.json", False), ("run.json.png", False)],
+)
+def test_reports_are_known_by_their_names(name, ours):
+    assert is_report(Path("results", name)) is ours
+
+
+def test_accents_are_the_same_however_they_are_written(folder):
+    composed, apart = "caf\u00e9", "cafe\u0301"
+    root = folder(f"images/{composed}.png", f"labels/{apart}.png", "images/b.png", "labels/b.tif")
+    assert [(pair.name, pair.labels.stem) for pair in find_pairs(root)] == [("b", "b"), (composed, apart)]
+    folder(f"images/{apart}.png")
+    (doubled,) = match_folder(root)[1]
+    assert doubled.what == "images that share a name"
 
 
 def test_a_file_whose_name_looks_like_a_pattern(folder):

@@ -138,7 +138,7 @@ def test_stack_is_refused_as_image_and_read_as_planes(tif):
     path = tif(stack, photometric="minisblack")
     message = error_of(read_image, path)
     assert message.startswith(f"cannot read {path}: it is a stack of 5 planes of 3 x 4 pixels, expected one image; ")
-    assert "by `planes`" in message
+    assert "by `planes=True`, `channels` takes planes as channels; or save them" in message
     planes = read_planes(path)
     assert [plane.shape for plane in planes] == [(3, 4, 1)] * 5
     assert np.array_equal(np.stack(planes)[..., 0], stack)

@@ -8,6 +8,7 @@ from instseg.errors import InstsegError, UsageError
 from instseg.io.formats import read_header
 from instseg.io.images import read_image
 from instseg.io.label_images import STRIP_ROWS, read_labels, write_labels, write_labels_streamed
+from instseg.labels.regions import IGNORED
 
 RAMP8 = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
 INSTANCES = np.array([[1, 1, 0, 0], [0, 0, 0, 300], [7, 0, 0, 300]], np.uint16)
@@ -66,7 +67,7 @@ def test_labels_in_colours_floats_or_with_alpha_are_refused(tmp_path, png, tif, 
     assert "it has transparency" in error_of(read_labels, tmp_path / "t.png")
 
 
-@pytest.mark.parametrize("value", [1, 7, 255])
+@pytest.mark.parametrize("value", [1, 255])
 def test_binary_masks_are_refused(png, value):
     path = png(MASK * np.uint8(value))
     message = error_of(read_labels, path)
@@ -78,7 +79,7 @@ def test_binary_masks_are_refused(png, value):
 def test_one_component_is_an_instance_unless_its_value_is_that_of_masks(tmp_path, png, tif, raw_png):
     piece = np.array([[0, 1], [1, 0]], np.uint8)
     assert read_labels(png(piece * 9)).tolist() == [[0, 9], [9, 0]]
-    for path in (png(piece * 255), png(piece * np.uint16(65_535), "b.png"), tif(piece > 0)):
+    for path in (png(piece * 255), png(piece * np.uint16(65_535), "b.png"), tif(piece > 0, photometric="minisblack")):
         assert "binary mask" in error_of(read_labels, path)
         assert read_labels(path, connected_components=True).tolist() == [[0, 1], [1, 0]]
     (tmp_path / "c.png").write_bytes(raw_png(3, 1, 1, 0, b"\0\x40"))
@@ -141,3 +142,32 @@ def test_paths_are_texts_too(tmp_path):
     np.testing.assert_array_equal(read_labels(path), INSTANCES)
     np.testing.assert_array_equal(read_image(path)[..., 0], INSTANCES)
     assert read_header(path).bits == 16
+
+
+def test_pixels_of_the_ignored_label_are_left_out(png, tif):
+    labels = read_labels(png(INSTANCES), ignore_label=300)
+    assert labels.dtype == np.int32
+    assert labels.tolist() == [[1, 1, 0, 0], [0, 0, 0, IGNORED], [7, 0, 0, IGNORED]]
+    assert read_labels(png(INSTANCES), ignore_label=300, connected_components=True).tolist() == [
+        [1, 1, 0, 0],
+        [0, 0, 0, IGNORED],
+        [2, 0, 0, IGNORED],
+    ]
+    beyond = np.array([[0, 2**32 - 1, 5]], np.uint32)
+    assert read_labels(tif(beyond), ignore_label=2**32 - 1).tolist() == [[0, IGNORED, 5]]
+    assert read_labels(png(MASK * np.uint8(255)), ignore_label=255).min() == IGNORED
+
+
+def test_a_mask_beside_ignored_pixels_is_a_mask(png):
+    path = png(np.where(MASK == 0, 7, MASK).astype(np.uint8))
+    assert "(1 is its only value besides 0, in 2 pieces)" in error_of(read_labels, path, ignore_label=7)
+
+
+def test_one_object_of_another_number_in_pieces_is_no_mask(png):
+    assert read_labels(png(MASK * np.uint8(8))).tolist() == (MASK * 8).tolist()
+    assert read_labels(png(MASK * np.uint8(8)), connected_components=True).tolist() == [[1, 0, 2], [1, 0, 2]]
+
+
+@pytest.mark.parametrize("value", [1, 8, 255])
+def test_values_of_predictions_are_numbers(png, value):
+    assert read_labels(png(MASK * np.uint8(value)), prediction=True).tolist() == (MASK * value).tolist()

@@ -148,7 +148,7 @@ def test_missing_keys_are_named(npz, name):
         ({"settings": np.array('{"colour": 1}')}, "unknown ClusterSettings value 'colour'"),
         ({"settings": np.array('{"min_size": 0}')}, "min_size is 0, expected a number above 0"),
         ({"settings": np.array('{"min_size": null}')}, "value 'min_size' is None, expected"),
-        ({"settings": np.array('{"bandwidth": "1"}')}, "'settings' holds a value of another type"),
+        ({"settings": np.array('{"bandwidth": "1"}')}, "value 'bandwidth' is '1', expected a float or None"),
     ],
 )
 def test_wrong_members_are_refused(npz, changes, expected):
@@ -223,3 +223,111 @@ def test_other_suffixes_and_places_are_refused(tmp_path):
     given = Embeddings(VECTORS, SHARES)
     assert "choose a name that ends in .npz" in error_of(write_embeddings, tmp_path / "a.npy", given)
     assert "does not exist; create it first" in error_of(write_embeddings, tmp_path / "no" / "a.npz", given)
+
+
+def replaced(tmp_path, name, content, compression=zipfile.ZIP_DEFLATED):
+    """Write a file in which a member holds other bytes."""
+    path = tmp_path / "a.npz"
+    np.savez(path, **members(classes=np.stack([SHARES, 1 - SHARES], axis=-1), **{name: None}))
+    with zipfile.ZipFile(path, "a", compression) as archive:
+        archive.writestr(f"{name}.npy", content)
+    return path
+
+
+def header(text, length=None, version=1):
+    """The beginning of an array, whose header claims a length."""
+    size = 2 if version == 1 else 4
+    length = len(text) if length is None else length
+    return b"\x93NUMPY" + bytes([version, 0]) + length.to_bytes(size, "little") + text.encode("latin-1")
+
+
+def described(descr, shape):
+    return header(f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}\n")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x93NUMPY",
+        header("{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3,"),
+        header("(" * 500 + ")" * 500),
+        header("-" * 9_000 + "1"),
+        header("{}"),
+        header("", version=9),
+        described("'<f4'", "(-2, -3, 4)"),
+        described("'<f4'", "(True, 3, 4)"),
+        described("'<f4'", "6"),
+        described("'zzz'", "(2, 3, 4)"),
+        described("None", "(2, 3, 4)"),
+        described("[('a', '<f4')]", "(2, 3, 4)"),
+        described("'(1000000000,)<f4'", "(2, 3, 4)"),
+        described("'|V0'", "(1000000000000000, 3, 4)"),
+    ],
+    ids=range(15),
+)
+@pytest.mark.parametrize("name", ["embeddings", "class_names", "settings", "format"])
+def test_headers_of_any_kind_are_refused_in_one_line(tmp_path, name, content):
+    message = error_of(read_embeddings, replaced(tmp_path, name, content))
+    assert message.startswith("cannot read ")
+    assert len(message) < 600
+
+
+@pytest.mark.parametrize(("version", "length"), [(2, 2**32 - 1), (2, 10_001), (1, 65_535)])
+def test_a_header_that_claims_much_is_not_read(tmp_path, version, length):
+    content = header(" " * 20_000_000, length, version)
+    assert f"a header of {length:,} bytes" in error_of(read_embeddings, replaced(tmp_path, "embeddings", content))
+
+
+@pytest.mark.parametrize("name", ["class_names", "settings", "format"])
+@pytest.mark.parametrize(
+    ("descr", "shape", "expected"),
+    [
+        ("'<U500000000'", "()", "claims 2,000,000,000 bytes, expected at most 16,777,216"),
+        ("'<U4000000'", "()", "claims 16,000,000 bytes and has 4, it is damaged"),
+        ("'<U0'", "(1000000000000,)", "expected at most 65,536 elements"),
+    ],
+)
+def test_texts_that_claim_much_are_not_read(tmp_path, name, descr, shape, expected):
+    assert expected in error_of(read_embeddings, replaced(tmp_path, name, described(descr, shape) + bytes(4)))
+
+
+@pytest.mark.parametrize("character", [b"\xff\xff\xff\xff", b"\x00\x00\x11\x00", b"\x00\xd8\x00\x00"])
+@pytest.mark.parametrize(("name", "shape"), [("class_names", "(2,)"), ("settings", "()")])
+def test_texts_of_impossible_characters_are_told(tmp_path, name, shape, character):
+    content = described("'<U2'", shape) + character * (4 if name == "class_names" else 2)
+    message = error_of(read_embeddings, replaced(tmp_path, name, content))
+    assert f"'{name}' holds what are no characters, it is damaged" in message
+
+
+def test_class_names_of_any_alphabet_and_byte_order_are_read(tmp_path):
+    maps = members(classes=np.stack([SHARES, 1 - SHARES], axis=-1))
+    np.savez(tmp_path / "a.npz", **maps, class_names=np.array(["Zelle", "細胞🔬"], ">U5"))
+    assert read_embeddings(tmp_path / "a.npz").class_names == ("Zelle", "細胞🔬")
+
+
+@pytest.mark.parametrize("text", ["[" * 99_999, '{"min_size": ' + "9" * 9_999 + "}", '{"min_size": 1e999}'])
+def test_settings_that_are_damaged_are_told(npz, text):
+    assert len(error_of(read_embeddings, npz(settings=np.array(text)))) < 600
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_other_compressions_than_those_of_numpy_are_refused(tmp_path, compression):
+    path = replaced(tmp_path, "embeddings", claim((2, 3, 4), bytes(96)), compression)
+    assert "compressed in a way that NumPy has not" in error_of(read_embeddings, path)
+
+
+def test_encrypted_members_are_told(npz):
+    path = npz()
+    content = bytearray(path.read_bytes())
+    # The flag of the first member, in its header and in the directory.
+    content[6] |= 1
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(content)
+    assert "it is damaged" in error_of(read_embeddings, path)
+
+
+def test_what_python_2_wrote_is_read_without_a_warning(tmp_path):
+    text = "{'descr': '<f4', 'fortran_order': False, 'shape': (2L, 3L, 4L), }\n"
+    path = replaced(tmp_path, "embeddings", header(text) + VECTORS.astype("<f4").tobytes())
+    assert np.array_equal(read_embeddings(path).embeddings, VECTORS)

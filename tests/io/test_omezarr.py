@@ -1,21 +1,17 @@
-"""OME-Zarr images of all versions are read part by part, and labels are written with a pyramid."""
+"""OME-Zarr images of all versions are read part by part."""
 
-import os
-import shutil
-import subprocess
-import sys
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import zarr
 
-from instseg.errors import InstsegError
-from instseg.io.formats import ImageFileError
-from instseg.io.label_images import STRIP_ROWS
-from instseg.io.omezarr import ZarrReader
+from instseg.io.image_file import ImageFileError
+from instseg.io.images import read_image
+from instseg.io.omezarr import ZarrReader, zarr_planes
 from instseg.io.pixel_size import PixelGeometry
-from instseg.io.zarr_labels import create_zarr_labels, replace_zarr, write_zarr_labels
 from instseg.tiling.grid import Box
 
 # The first version of the format names no axes, and its arrays are of Zarr's second.
@@ -157,8 +153,12 @@ def test_values_are_of_the_machines_byte_order(order):
 @pytest.mark.parametrize(
     ("values", "axes", "message"),
     [
-        (np.zeros((2, 9, 9), np.uint8), "zyx", "it has 2 along z, expected one plane; save the planes one by one"),
-        (np.zeros((9, 9), np.int64), "yx", "its values are int64, expected uint8, uint16 or float32"),
+        (
+            np.zeros((2, 9, 9), np.uint8),
+            "zyx",
+            "it has 2 along z, expected one plane; predict takes every plane as an image by",
+        ),
+        (np.zeros((9, 9), np.complex64), "yx", "its values are complex64, expected integers or floats"),
         (np.zeros((9, 9), np.uint8), "cx", "its axes are c, x and its shape is .*, expected y, x"),
         (np.zeros((9, 9), np.uint8), "cyx", "its axes are c, y, x and its shape is .*, expected y, x"),
     ],
@@ -184,165 +184,87 @@ def test_groups_and_files_that_are_damaged_are_named():
         ZarrReader(path)
 
 
-SHAPES = [(40, 30), (STRIP_ROWS + 300, 700), (2 * STRIP_ROWS, 3000), (3, 5000)]
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_planes_are_images_in_the_order_of_the_array(version):
+    values = np.arange(2 * 3 * 4 * 6 * 5, dtype=np.uint16).reshape(2, 3, 4, 6, 5)
+    planes = zarr_planes(write_image("a.zarr", values, "tczyx", version))
+    assert [plane.shape for plane in planes] == [(6, 5, 3)] * 8
+    for plane, (t, z) in zip(planes, np.ndindex(2, 4), strict=True):
+        assert plane.geometry == PixelGeometry((1.0, 1.0), None, "micrometer")
+        np.testing.assert_array_equal(plane.read(Box(1, 2, 4, 5)), np.moveaxis(values[t, :, z, 1:4, 2:5], 0, -1))
 
 
-def strips_of(labels):
-    return (labels[top : top + STRIP_ROWS] for top in range(0, len(labels), STRIP_ROWS))
+def test_an_image_of_one_plane_is_its_only_plane():
+    (plane,) = zarr_planes(write_image("a.zarr", IMAGE[None, :, None], "tczyx"))
+    np.testing.assert_array_equal(plane.read(BOXES[1]), expected(BOXES[1]))
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_labels_are_written_with_a_pyramid(shape):
-    labels = np.random.default_rng(1).integers(0, 100_000, shape).astype(np.int32)
-    geometry = ZarrReader(write_image("image.zarr", IMAGE, "cyx", scale=[1, 0.25, 0.5])).geometry
-    write_zarr_labels("labels.zarr", shape, strips_of(labels), geometry)
-    group = zarr.open("labels.zarr", mode="r")
-    image = group.attrs["ome"]["multiscales"][0]
-    assert "image-label" in group.attrs["ome"]
-    assert image["axes"] == [{"name": name, "type": "space", "unit": "micrometer"} for name in "yx"]
-    for level, dataset in enumerate(image["datasets"]):
-        np.testing.assert_array_equal(group[dataset["path"]][...], labels[:: 2**level, :: 2**level])
-        scale, translation = dataset["coordinateTransformations"]
-        assert scale["scale"] == [0.25 * 2**level, 0.5 * 2**level]
-        # Levels are made of the first pixel of every block: their first pixel is where it was.
-        assert translation["translation"] == [2.5, 5.0]
-    assert max(group[dataset["path"]].shape) <= 1024
-    assert sorted(path.name for path in Path().iterdir()) == ["image.zarr", "labels.zarr"]
+def test_three_axes_without_names_are_channels_or_planes_as_is_asked_for():
+    zarr.create_array("a.zarr", data=IMAGE)
+    assert ZarrReader("a.zarr").shape == (90, 70, 3)
+    assert [plane.shape for plane in zarr_planes("a.zarr")] == [(90, 70, 1)] * 3
+    zarr.create_array("named.zarr", data=IMAGE, dimension_names=["c", "y", "x"])
+    assert [plane.shape for plane in zarr_planes("named.zarr")] == [(90, 70, 3)]
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("geometry", [None, PixelGeometry((0.25, 0.5), (2.5, 5.0), "micrometer")])
-def test_labels_are_what_the_format_prescribes(shape, geometry):
-    from ome_zarr_models.v05.image_label import ImageLabel
-
-    labels = np.ones(shape, np.int32)
-    write_zarr_labels("labels.zarr", shape, strips_of(labels), geometry)
-    model = ImageLabel.from_zarr(zarr.open_group("labels.zarr", mode="r"))
-    assert model.ome_attributes.version == "0.5"
-    (image,) = model.ome_attributes.multiscales
-    first = image.datasets[0].coordinateTransformations
-    assert first[0].scale == ([1, 1] if geometry is None else [0.25, 0.5])
-    assert [axis.unit for axis in image.axes] == [None if geometry is None else "micrometer"] * 2
-    assert len(first) == (1 if geometry is None else 2)
+TYPES = [
+    "bool",
+    *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+    "float16",
+    "float32",
+    "float64",
+]
 
 
-def test_a_group_is_replaced_and_nothing_else():
-    labels = np.ones((5, 6), np.int32)
-    for value in (1, 2):
-        write_zarr_labels(Path("labels.zarr"), (5, 6), iter([labels * value]))
-        assert stored("labels.zarr") == value
-    Path("folder.zarr").mkdir()
-    Path("folder.zarr/notes.txt").touch()
-    with pytest.raises(InstsegError, match="cannot write folder.zarr: it exists and is no Zarr group"):
-        write_zarr_labels(Path("folder.zarr"), (5, 6), iter([labels]))
-
-    def broken():
-        raise OSError(28, "No space left on device")
-        yield
-
-    for name in ("new.zarr", "labels.zarr"):
-        with pytest.raises(InstsegError, match=f"cannot write {name}: No space left on device"):
-            write_zarr_labels(Path(name), (5, 6), broken())
-    assert stored("labels.zarr") == 2
-    assert names() == ["folder.zarr", "labels.zarr"]
-
-
-def stored(path):
-    """The one value of labels that are all equal."""
-    (value,) = np.unique(zarr.open(path, mode="r")["0"][...])
-    return value
-
-
-def names():
-    return sorted(path.name for path in Path().iterdir())
-
-
-def write_ones(path, value):
-    write_zarr_labels(path, (5, 6), iter([np.full((5, 6), value, np.int32)]))
-
-
-def test_what_is_there_stays_until_the_new_group_is_in_its_place(monkeypatch):
-    write_ones("labels.zarr", 1)
-    seen, rmtree = [], shutil.rmtree
-
-    def looking(path, **options):
-        if Path(path).name.endswith(".replaced"):
-            # The old group is deleted last.
-            seen.append((stored("labels.zarr"), stored(path)))
-        rmtree(path, **options)
-
-    monkeypatch.setattr(shutil, "rmtree", looking)
-    write_ones("labels.zarr", 2)
-    assert seen == [(2, 1)]
-    assert names() == ["labels.zarr"]
-
-
-def test_what_is_there_is_put_back_if_the_new_group_cannot_be_renamed(monkeypatch):
-    write_ones("labels.zarr", 1)
-    rename = Path.rename
-
-    def failing(path, target):
-        if path.name.endswith(".partial"):
-            raise PermissionError(13, "Permission denied")
-        return rename(path, target)
-
-    monkeypatch.setattr(Path, "rename", failing)
-    with pytest.raises(InstsegError, match="cannot write labels.zarr: Permission denied"):
-        write_ones("labels.zarr", 2)
-    assert stored("labels.zarr") == 1
-    assert names() == ["labels.zarr"]
-
-
-KILLED = """
-import os, shutil, sys
-from pathlib import Path
-import numpy as np
-from instseg.io.zarr_labels import write_zarr_labels
-
-def killed(*arguments, **options):
-    os.kill(os.getpid(), 9)
-
-rename, rmtree = Path.rename, shutil.rmtree
-if sys.argv[1] == "between":
-    Path.rename = lambda path, target: (killed if path.name.endswith(".partial") else rename)(path, target)
-else:
-    shutil.rmtree = lambda path, **options: (killed if path.name.endswith(".replaced") else rmtree)(path, **options)
-write_zarr_labels("labels.zarr", (5, 6), iter([np.full((5, 6), 2, np.int32)]))
-"""
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_values_of_any_type_are_those_of_the_same_tiff(dtype, version):
+    values = (np.arange(63).reshape(9, 7) % (2 if dtype == "bool" else 100)).astype(dtype)
+    reader = ZarrReader(write_image("a.zarr", values, "yx", version))
+    tifffile.imwrite("a.tif", values, photometric="minisblack")
+    image = read_image("a.tif")
+    part = reader.read(Box(0, 0, 9, 7))
+    np.testing.assert_array_equal(part, image)
+    assert part.dtype == reader.dtype == image.dtype
 
 
 @pytest.mark.parametrize(
-    ("when", "left", "value"),
+    ("values", "message"),
     [
-        ("between", [".labels.zarr.partial", ".labels.zarr.replaced"], 1),
-        ("deleting", [".labels.zarr.replaced", "labels.zarr"], 2),
+        (np.full((9, 7), -3, np.int16), "its int16 values go from -3 to -3 in the part that was read, expected 0 to"),
+        (np.full((9, 7), 65_536, ">u4"), "its uint32 values go from 65536 to 65536"),
+        (np.full((9, 7), 2**64 - 1, np.uint64), "its uint64 values go from 18446744073709551615"),
+        (np.full((9, 7), np.nan, np.float32), "it has values that are NaN, infinite or beyond float32 .63 in the part"),
+        (np.full((9, 7), 1e300), "it has values that are NaN, infinite or beyond float32"),
     ],
 )
-@pytest.mark.parametrize("succeeds", [True, False])
-def test_what_a_killed_process_leaves_is_cleaned_up(when, left, value, succeeds):
-    write_ones("labels.zarr", 1)
-    killed = subprocess.run([sys.executable, "-c", KILLED, when], env=os.environ, check=False)
-    assert killed.returncode == -9
-    assert names() == left
-
-    def broken():
-        raise OSError(28, "No space left on device")
-        yield
-
-    if succeeds:
-        write_ones("labels.zarr", 3)
-    else:
-        with pytest.raises(InstsegError, match="No space left on device"):
-            write_zarr_labels("labels.zarr", (5, 6), broken())
-    assert stored("labels.zarr") == (3 if succeeds else value)
-    assert names() == ["labels.zarr"]
+@pytest.mark.parametrize("stored", [True, False])
+def test_values_that_are_none_of_an_image_are_refused(values, message, stored):
+    array = zarr.create_array(
+        "a.zarr", shape=values.shape, dtype=values.dtype, zarr_format=2, fill_value=None if stored else values[0, 0]
+    )
+    if stored:
+        array[...] = values
+    with pytest.raises(ImageFileError, match=f"a.zarr: {message}"):
+        ZarrReader("a.zarr").read(Box(0, 0, 9, 7))
 
 
-def test_a_complete_group_elsewhere_takes_the_place():
-    write_ones("labels.zarr", 1)
-    Path("run").mkdir()
-    create_zarr_labels("run/labels", "labels", (5, 6))[0][...] = 4
-    replace_zarr(Path("run/labels"), Path("labels.zarr"))
-    assert stored("labels.zarr") == 4
-    assert names() == ["labels.zarr", "run"]
-    assert not list(Path("run").iterdir())
+@pytest.mark.parametrize("path", ["a.zarr/zarr.json", "a.zarr/full/zarr.json"])
+@pytest.mark.parametrize("text", ["", "[]", "null", '"a"', "[" * 100_000, "{" * 10, "\xff", '{"zarr_format": 3}'])
+def test_damaged_metadata_is_an_error_of_one_line(path, text):
+    write_image("a.zarr", IMAGE, "cyx")
+    Path(path).write_bytes(text.encode("latin1"))
+    with pytest.raises(ImageFileError) as refused:
+        ZarrReader("a.zarr")
+    assert len(str(refused.value)) < 400
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.filterwarnings("error")
+def test_no_warning_of_zarr_reaches_the_terminal():
+    array = zarr.create_array("a.zarr", data=IMAGE, zarr_format=2, filters=None)
+    metadata = json.loads(Path("a.zarr/.zarray").read_text())
+    # Zarr warns of an empty list.
+    Path("a.zarr/.zarray").write_text(json.dumps({**metadata, "filters": []}))
+    np.testing.assert_array_equal(ZarrReader("a.zarr").read(BOXES[0]), expected(BOXES[0]))
+    assert array.shape == IMAGE.shape

@@ -1,5 +1,6 @@
 """The size and the position of pixels: read from TIFF, written to TIFF, and carried over between TIFF and OME-Zarr."""
 
+import math
 from contextlib import closing
 
 import numpy as np
@@ -8,7 +9,7 @@ import tifffile
 
 from instseg.io.label_images import write_labels, write_labels_streamed
 from instseg.io.omezarr import ZarrReader
-from instseg.io.pixel_size import PixelGeometry, length_ratio, read_pixel_geometry
+from instseg.io.pixel_size import PixelGeometry, geometry_note, length_ratio, read_pixel_geometry
 from instseg.io.tiff import TiffReader
 from instseg.io.zarr_labels import write_zarr_labels
 
@@ -143,6 +144,62 @@ def test_positions_that_tiff_cannot_hold_are_left_out(tmp_path, position):
     assert read_pixel_geometry(tmp_path / "a.tif").pixel_size == pytest.approx((2.5e-5, 5e-5))
 
 
+@pytest.mark.parametrize(
+    ("size", "position", "lacks"),
+    [
+        ((0.25, 0.5), None, None),
+        ((0.25, 0.5), (0.0, 0.0), "its position (0, 0 micrometer)"),
+        ((0.25, 0.5), (10.0, 20.0), None),
+        ((0.25, 0.5), (-1.0, 5.0), "its position (-1, 5 micrometer)"),
+        ((0.25, 0.5), (5.0, math.inf), "its position (5, inf micrometer)"),
+        ((0.25, 0.5), (math.nan, 5.0), "its position (nan, 5 micrometer)"),
+        ((0.25, 0.5), (5.0, 1e300), "its position (5, 1e+300 micrometer)"),
+        ((1e-9, 1e-9), (5.0, 5.0), "the size of its pixels (1e-09 x 1e-09 micrometer)"),
+        ((0.5, 5e-324), None, "the size of its pixels (0.5 x 4.94066e-324 micrometer)"),
+        ((0.5, 1e300), None, "the size of its pixels (0.5 x 1e+300 micrometer)"),
+        ((0.5, math.inf), None, "the size of its pixels (0.5 x inf micrometer)"),
+        ((math.nan, 0.5), None, "the size of its pixels (nan x 0.5 micrometer)"),
+        ((0.0, 0.5), None, "the size of its pixels (0 x 0.5 micrometer)"),
+        ((-1.0, 0.5), None, "the size of its pixels (-1 x 0.5 micrometer)"),
+    ],
+)
+def test_labels_are_written_without_what_does_not_fit(tmp_path, size, position, lacks):
+    geometry = PixelGeometry(size, position, "micrometer")
+    assert geometry_note(geometry) == (None if lacks is None else f"{lacks} does not fit into a TIFF and is left out")
+    for number, write in enumerate(
+        (write_labels, lambda *given: write_labels_streamed(*given[:1], ONES.shape, iter([ONES]), geometry))
+    ):
+        path = tmp_path / f"{number}.tif"
+        write(path, ONES, geometry)
+        assert (edges(path) is None) == (position is None or lacks is not None)
+        again = read_pixel_geometry(path)
+        if lacks is not None and lacks.startswith("the size"):
+            assert again is None
+        else:
+            assert again.pixel_size == pytest.approx((2.5e-5, 5e-5))
+
+
+@pytest.mark.parametrize("size", [3e-6, 1e-5, 7e6, 9e9])
+def test_sizes_far_from_those_of_microscopes_come_back(tmp_path, size):
+    write_labels(tmp_path / "a.tif", ONES, PixelGeometry((size, size), None, "micrometer"))
+    assert read_pixel_geometry(tmp_path / "a.tif").pixel_size == pytest.approx((size / 1e4, size / 1e4), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "geometry", [None, PixelGeometry((1.0, 1.0), (-1.0, 0.0)), PixelGeometry((0, 1), None, "pixel")]
+)
+def test_nothing_is_said_of_what_no_tiff_has(geometry):
+    assert geometry_note(geometry) is None
+
+
+@pytest.mark.parametrize("numbers", [(0, 1), (1, 0), (0, 0)])
+def test_fractions_of_zero_say_nothing(tmp_path, numbers):
+    write_image(tmp_path / "a.tif", resolution=(1e4, 2e4), resolutionunit="CENTIMETER")
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+") as tiff:
+        tiff.pages[0].tags["XResolution"].overwrite(numbers)
+    assert read_pixel_geometry(tmp_path / "a.tif") is None
+
+
 @pytest.mark.parametrize("unit", [None, "pixel", "second"])
 def test_sizes_without_a_unit_of_length_are_left_out_of_tiff(tmp_path, unit):
     write_labels(tmp_path / "a.tif", ONES, PixelGeometry((0.25, 0.5), (1.0, 2.0), unit))
@@ -172,6 +229,8 @@ def test_from_zarr_to_tiff(tmp_path):
 
     values = zarr.create_array(tmp_path / "a.zarr" / "0", shape=(40, 50), dtype="uint8", overwrite=True)
     values[...] = 0
+    group = zarr.open_group(tmp_path / "a.zarr", mode="r+")
+    group.attrs["ome"] = {key: value for key, value in group.attrs["ome"].items() if key != "image-label"}
     with closing(ZarrReader(tmp_path / "a.zarr")) as reader:
         assert reader.geometry == geometry
         write_labels_streamed(tmp_path / "b.tif", ONES.shape, iter([ONES]), reader.geometry)

@@ -1,13 +1,15 @@
 """The table of instances, byte for byte."""
 
+import csv
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from instseg.clustering.instances import Instances
 from instseg.errors import InstsegError
-from instseg.io.tables import table_columns, write_table
+from instseg.io.tables import safe_cell, table_columns, write_csv, write_table
 
 TWO = Instances(
     label=np.array([4, 9], np.int32),
@@ -24,14 +26,16 @@ CLASSES = dataclasses.replace(
 def test_a_row_for_each_instance(tmp_path):
     write_table(tmp_path / "scores.csv", TWO)
     assert (tmp_path / "scores.csv").read_bytes() == (
-        b"id,score,area,row,column,top,left,bottom,right\r\n4,0.25,4,0.5,1.5,0,1,1,2\r\n9,0.3333,1,2.0,0.0,2,0,2,0\r\n"
+        b"id,score,area,row,column,first_row,first_column,last_row,last_column\r\n"
+        b"4,0.25,4,0.5,1.5,0,1,1,2\r\n9,0.3333,1,2.0,0.0,2,0,2,0\r\n"
     )
 
 
 def test_classes_follow(tmp_path):
     write_table(tmp_path / "scores.csv", CLASSES)
     assert (tmp_path / "scores.csv").read_bytes() == (
-        b'id,score,area,row,column,top,left,bottom,right,class,p(round),"p(long, thin)"\r\n'
+        b"id,score,area,row,column,first_row,first_column,last_row,last_column,"
+        b'class,p(round),"p(long, thin)"\r\n'
         b"4,0.25,4,0.5,1.5,0,1,1,2,round,0.7,0.3\r\n"
         b'9,0.3333,1,2.0,0.0,2,0,2,0,"long, thin",0.1235,0.8765\r\n'
     )
@@ -42,9 +46,66 @@ def test_no_instance_is_a_heading_alone(tmp_path):
     assert {name: values for name, values in table_columns(nothing).items() if values} == {}
     write_table(tmp_path / "scores.csv", nothing)
     text = (tmp_path / "scores.csv").read_text(encoding="utf-8")
-    assert text.splitlines() == ['id,score,area,row,column,top,left,bottom,right,class,p(round),"p(long, thin)"']
+    columns = 'id,score,area,row,column,first_row,first_column,last_row,last_column,class,p(round),"p(long, thin)"'
+    assert text.splitlines() == [columns]
 
 
 def test_a_folder_that_is_missing(tmp_path):
     with pytest.raises(InstsegError, match="missing"):
         write_table(tmp_path / "missing" / "scores.csv", TWO)
+
+
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        ("a.png", "a.png"),
+        ("", ""),
+        ("=cmd|' /C calc'!A0", "'=cmd|' /C calc'!A0"),
+        ("+1", "'+1"),
+        ("-1", "'-1"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("  =1+1", "'  =1+1"),
+        ("\uff1d1", "'\uff1d1"),
+        ("\t=1", r"'\t=1"),
+        ("\rx", r"'\rx"),
+        ("a\nb\x1b[2J\x9b\u202e\udcff.png", r"a\nb\x1b[2J\x9b\u202e\udcff.png"),
+        ("\xe4\u540d\u200d.png", "\xe4\u540d\u200d.png"),
+    ],
+)
+def test_a_cell_is_text_whatever_it_begins_with(text, cell):
+    assert safe_cell(text) == cell
+
+
+def test_texts_are_made_safe_and_numbers_are_not_touched(tmp_path):
+    rows = [[Path("-a.png"), -1.5, np.float32(-2), -3, None], ["\udce4", "-1", float("-inf"), np.int64(-4), "=x"]]
+    write_csv(tmp_path / "a.csv", ["name", "=x", "y", "z", "-"], rows)
+    with (tmp_path / "a.csv").open(newline="", encoding="utf-8") as file:
+        assert list(csv.reader(file)) == [
+            ["name", "'=x", "y", "z", "'-"],
+            ["'-a.png", "-1.5", "-2.0", "-3", ""],
+            [r"\udce4", "'-1", "-inf", "-4", "'=x"],
+        ]
+
+
+def test_a_table_that_fails_half_way_leaves_the_one_before(tmp_path):
+    path = tmp_path / "a.csv"
+    write_csv(path, ["x"], [[1]])
+    before = path.read_bytes()
+
+    def rows():
+        yield [2]
+        raise ValueError("no more")
+
+    with pytest.raises(ValueError, match="no more"):
+        write_csv(path, ["x"], rows())
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_class_names_are_no_formulas(tmp_path):
+    named = dataclasses.replace(CLASSES, class_names=("=1+1", "b\x1b]0;x\x07"))
+    write_table(tmp_path / "scores.csv", named)
+    with (tmp_path / "scores.csv").open(newline="", encoding="utf-8") as file:
+        header, first, second = csv.reader(file)
+    assert header[-3:] == ["class", "p(=1+1)", r"p(b\x1b]0;x\x07)"]
+    assert (first[-3], second[-3]) == ("'=1+1", r"b\x1b]0;x\x07")

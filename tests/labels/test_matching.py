@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from instseg.errors import InstsegError
-from instseg.labels.matching import contingency_table, match
+from instseg.labels.matching import contingency_table, drop_ignored, match
 
 TRUTH = np.array(
     [
@@ -76,3 +76,30 @@ def test_predictions_on_ignored_instances():
 def test_what_cannot_be_compared_is_refused(truth, predicted, message):
     with pytest.raises(InstsegError, match=message):
         contingency_table(truth, predicted)
+
+
+def test_predictions_mainly_on_ignored_pixels_are_left_out_and_others_lose_that_part():
+    truth = np.array([[1, 1, -1, -1, -1, -1, 2, 2, 0]], np.int32)
+    predicted = np.array([[7, 7, 7, 300, 300, 300, 300, 9, 300]], np.uint16)
+    left_truth, left_predicted = drop_ignored(truth, predicted)
+    assert left_truth.tolist() == [[1, 1, 0, 0, 0, 0, 2, 2, 0]]
+    # 3 of 5 pixels of 300 are on ignored ones.
+    assert left_predicted.tolist() == [[7, 7, 0, 0, 0, 0, 0, 9, 0]]
+    assert (left_truth.dtype, left_predicted.dtype) == (np.int32, np.uint16)
+    half = np.array([[0, 0, 5, 5, 0, 0, 5, 5, 0]])
+    assert drop_ignored(truth, half)[1].tolist() == [[0, 0, 0, 0, 0, 0, 5, 5, 0]]
+
+
+def test_without_ignored_pixels_nothing_is_copied():
+    truth, predicted = np.array([[1, 0]]), np.array([[1, 1]])
+    same = drop_ignored(truth, predicted)
+    assert (same[0] is truth, same[1] is predicted) == (True, True)
+
+
+def test_other_negative_labels_are_refused():
+    with pytest.raises(InstsegError, match="the truth has the label -2"):
+        drop_ignored(np.array([[-1, -2]]), np.array([[0, 0]]))
+    with pytest.raises(InstsegError, match="expected the same shape"):
+        drop_ignored(np.array([[-1, 0]]), np.array([[0]]))
+    with pytest.raises(InstsegError, match="the prediction has the label -1"):
+        drop_ignored(np.array([[-1, 0]]), np.array([[-1, 0]]))

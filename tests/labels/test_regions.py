@@ -8,6 +8,7 @@ from instseg.labels.regions import (
     dense_labels,
     equivalent_diameter,
     fill_holes,
+    find_runs,
     relabel_sequential,
 )
 
@@ -160,3 +161,19 @@ def test_equivalent_diameters():
     np.testing.assert_allclose(diameters, [0, 2 * (3 / np.pi) ** 0.5, 4 * (3 / np.pi) ** 0.5])
     assert diameters.dtype == np.float64
     assert equivalent_diameter(np.pi / 4) == 1
+
+
+@pytest.mark.parametrize("share", [0.0005, 0.5])
+def test_runs_are_the_same_in_sparse_and_in_dense_images(share):
+    rng = np.random.default_rng(3)
+    labels = (rng.random((150, 170)) < share) * rng.integers(1, 4, (150, 170))
+    runs = find_runs(labels)
+    assert runs.lengths.sum() == labels.size
+    assert np.array_equal(np.repeat(runs.values, runs.lengths).reshape(labels.shape), labels)
+    expected = np.zeros(labels.shape, int)
+    for value in (1, 2, 3):
+        pieces, _ = ndimage.label(labels == value, np.ones((3, 3)))
+        expected += (pieces > 0) * (pieces * 4 + value)
+    found = np.repeat(runs.components, runs.lengths).reshape(labels.shape)
+    pairs = set(zip(expected.ravel().tolist(), found.ravel().tolist(), strict=True))
+    assert len(pairs) == len({one for one, _ in pairs}) == len({other for _, other in pairs}) == found.max() + 1

@@ -28,10 +28,11 @@ def foreground_loss(class_logits, classes):
 
 def reference(embeddings, bandwidth, seed_logits, labels):
     """The loss of one image as its description says it, pixel by pixel and instance by instance, in float64."""
-    e = np.asarray(embeddings, np.float64).reshape(-1, np.shape(embeddings)[-1])
-    log_bandwidth = np.log(np.asarray(bandwidth, np.float64)).ravel()
-    seed = 1 / (1 + np.exp(-np.asarray(seed_logits, np.float64).ravel()))
-    labels = np.ravel(labels)
+    counted = np.ravel(labels) >= 0
+    e = np.asarray(embeddings, np.float64).reshape(-1, np.shape(embeddings)[-1])[counted]
+    log_bandwidth = np.log(np.asarray(bandwidth, np.float64)).ravel()[counted]
+    seed = 1 / (1 + np.exp(-np.asarray(seed_logits, np.float64).ravel()[counted]))
+    labels = np.ravel(labels)[counted]
     own_membership = np.zeros(len(labels))
     one_minus_dice, deviations = [], []
     for label in np.unique(labels[labels > 0]):
@@ -102,6 +103,48 @@ def test_random_images_agree_with_the_reference(seed):
     given = draw(labels, seed=seed)
     expected = np.transpose([reference(*one) for one in zip(*given, strict=True)])
     assert_terms(overlap_loss(*given), expected)
+
+
+def test_ignored_pixels_count_as_if_the_image_did_not_have_them():
+    labels = np.random.default_rng(1).integers(-1, 5, (3, 6, 7))
+    labels[1][labels[1] > 0] = 0
+    labels[2] = np.where(labels[2] == 0, -1, labels[2])
+    given = draw(labels)
+    expected = np.transpose([reference(*one) for one in zip(*given, strict=True)])
+    assert_terms(overlap_loss(*given), expected)
+
+
+def test_predictions_on_ignored_pixels_change_neither_loss_nor_gradients():
+    embeddings, bandwidth, seeds, labels = draw(np.random.default_rng(1).integers(-1, 5, (2, 6, 7)))
+    ignored = labels < 0
+    results = []
+    for scale in (1, 1000):
+        changed = embeddings * np.where(ignored, scale, 1)[..., None], bandwidth * np.where(ignored, scale, 1)
+        values = [tf.Variable(value, dtype=tf.float32) for value in (*changed, seeds - ignored * scale)]
+        with tf.GradientTape() as tape:
+            terms = overlap_loss(*values, labels)
+            total = tf.add_n([tf.reduce_sum(term) for term in terms])
+        gradients = [np.asarray(gradient) for gradient in tape.gradient(total, values)]
+        assert all((gradient[ignored] == 0).all() for gradient in gradients)
+        assert all(gradient[~ignored].any() for gradient in gradients)
+        results.append([*terms, *gradients])
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_an_image_that_is_ignored_as_a_whole_costs_nothing_and_has_finite_gradients():
+    embeddings, bandwidth, seeds, _ = draw(np.zeros((1, 4, 4)))
+    logits = tf.random.stateless_normal((1, 4, 4, 3), [0, 1])
+    values = [tf.Variable(value) for value in (embeddings, bandwidth, seeds, logits)]
+    labels = np.full((1, 4, 4), -1, np.int32)
+    with tf.GradientTape() as tape:
+        *rest, of_classes = values
+        losses = [*overlap_loss(*rest, labels), foreground_loss(of_classes, labels)]
+        losses.append(overlap.class_loss(of_classes, tf.constant(labels)))
+        total = tf.add_n(losses)
+    assert [float(loss[0]) for loss in losses] == [0.0] * 5
+    for gradient in tape.gradient(total, values, unconnected_gradients="zero"):
+        assert (np.asarray(gradient) == 0).all()
 
 
 def test_far_from_the_origin_nothing_is_lost():
@@ -220,6 +263,27 @@ def test_foreground_loss_by_hand():
     # All logits 0: probabilities 1/2, entropy ln 2. Truth has one pixel of four: Dice (2 * 1/2 + 1) / (2 + 1 + 1).
     loss = foreground_loss(tf.zeros((1, 2, 2, 2)), [[[1, 0], [0, 0]]])
     np.testing.assert_allclose(loss, [math.log(2) + 1 - 2 / 4], rtol=1e-6)
+
+
+@pytest.mark.parametrize("depth", [2, 3])
+def test_the_foreground_of_ignored_pixels_does_not_count(depth):
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 3, (2, 4, 6, depth)).astype(np.float32)
+    classes = rng.integers(0, depth, (2, 4, 6))
+    classes[:, :, 4:] = -1
+    found = foreground_loss(logits, classes)
+    np.testing.assert_allclose(found, foreground_loss(logits[:, :, :4], classes[:, :, :4]), rtol=1e-6)
+    of_classes = overlap.class_loss(tf.constant(logits), tf.constant(classes, tf.int32))
+    cut = overlap.class_loss(tf.constant(logits[:, :, :4]), tf.constant(classes[:, :, :4], tf.int32))
+    np.testing.assert_allclose(of_classes, cut, rtol=1e-6)
+    variable = tf.Variable(logits)
+    with tf.GradientTape() as tape:
+        loss = foreground_loss(variable, classes)
+    gradient = np.asarray(tape.gradient(loss, variable))
+    assert (gradient[:, :, 4:] == 0).all()
+    assert (gradient[:, :, :4] != 0).all()
+    logits[:, :, 4:] = 1e6
+    np.testing.assert_array_equal(foreground_loss(logits, classes), found)
 
 
 def test_foreground_of_three_classes_by_hand():

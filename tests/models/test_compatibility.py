@@ -60,7 +60,7 @@ assert not any(name.startswith("instseg") for name in sys.modules), "our code wa
 def test_plain_tensorflow_opens_it(stored, tmp_path):
     np.save(tmp_path / "image.npy", read_image(stored / "image.png").astype(np.float32)[None])
     command = [sys.executable, "-c", PLAIN, stored / "model", tmp_path / "image.npy", tmp_path / "maps.npz"]
-    ended = subprocess.run([str(part) for part in command], capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    ended = subprocess.run([str(part) for part in command], capture_output=True, text=True, cwd=tmp_path, timeout=240)
     assert ended.returncode == 0, ended.stderr
     assert_same_maps(np.load(tmp_path / "maps.npz"), stored)
 

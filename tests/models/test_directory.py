@@ -1,5 +1,6 @@
 """The model directory: generations, what is refused, and a process killed at every step of saving."""
 
+import errno
 import json
 import os
 import shutil
@@ -11,7 +12,15 @@ from pathlib import Path
 import pytest
 
 from instseg.errors import InstsegError
-from instseg.models.directory import FORMAT, check_trainable, commit, current_generation, read_settings
+from instseg.models.directory import (
+    FORMAT,
+    check_trainable,
+    commit,
+    current_generation,
+    read_generation,
+    read_settings,
+    training_lock,
+)
 
 LINKS = ["current", "fingerprint.pb", "instseg.json", "saved_model.pb", "variables"]
 
@@ -62,6 +71,7 @@ def model(tmp_path):
 
 def test_a_commit_is_read_back_through_the_directory_itself(model):
     generation, settings = read_settings(model)
+    assert sorted(settings.pop("sha256")) == ["saved_model.pb", "variables/weights"]
     assert settings == {"format": FORMAT, "number": 1}
     assert generation == model / "generations" / "000001"
     assert current_generation(model) == generation
@@ -167,11 +177,15 @@ def test_a_copy_with_links_can_be_trained_in_and_leaves_the_original(model, tmp_
 def test_a_single_generation_copied_out_opens(model, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(model / "generations" / "000001", copy)
-    assert read_settings(copy) == (copy, {"format": FORMAT, "number": 1})
+    generation, settings = read_settings(copy)
+    assert (generation, settings["number"]) == (copy, 1)
     error_of(check_trainable, copy)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", "1", '"format"', "{}", '{"number": 1}', "\xff"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "null", "1", '"format"', "{}", '{"number": 1}', "\xff", "[" * 99_999, "9" * 9_999, " " * 2**21],
+)
 def test_damaged_settings_are_told(model, text):
     (model / "current" / "instseg.json").write_text(text, encoding="latin-1")
     message = error_of(read_settings, model)
@@ -190,6 +204,192 @@ def test_a_link_to_a_generation_that_was_removed_is_no_model(model):
     assert "holds no instseg model" in error_of(read_settings, model)
 
 
+def without_links(folder):
+    """As `rsync -r` copies it."""
+    for name in LINKS:
+        (folder / name).unlink()
+
+
+def with_texts(folder):
+    """As archives without links are unpacked: each holds what it pointed to."""
+    for name in LINKS:
+        target = str((folder / name).readlink())
+        (folder / name).unlink()
+        (folder / name).write_text(target)
+
+
+def with_empty_files(folder):
+    without_links(folder)
+    for name in LINKS:
+        (folder / name).touch()
+
+
+@pytest.mark.parametrize("lose", [without_links, with_texts, with_empty_files])
+def test_a_copy_whose_links_are_lost_opens_and_is_trained_in(model, lose):
+    save(model, 2)
+    lose(model)
+    generation, settings = read_settings(model)
+    assert (generation, settings["number"]) == (model / "generations" / "000002", 2)
+    assert not (model / "current").is_symlink()
+    save(model, 3)
+    assert content(model) == [3, 3, 3, 3]
+    assert sorted(path.name for path in model.iterdir()) == sorted([*LINKS, "generations"])
+    assert all((model / name).is_symlink() for name in LINKS)
+
+
+@pytest.mark.parametrize("broken", ["saved_model.pb", "instseg.json", "variables/weights"])
+@pytest.mark.parametrize("how", ["missing", "empty"])
+def test_without_links_the_last_complete_generation_counts(model, broken, how):
+    save(model, 2)
+    without_links(model)
+    file = model / "generations" / "000002" / broken
+    if how == "missing":
+        file.unlink()
+    else:
+        file.write_text("")
+    assert read_settings(model)[1]["number"] == 1
+
+
+def test_a_copy_that_lost_its_links_and_its_generations_is_told(model):
+    with_texts(model)
+    shutil.rmtree(model / "generations")
+    message = error_of(read_settings, model)
+    assert str(model) in message
+    assert "damaged" in message
+
+
+@pytest.mark.parametrize("lose", [lambda model: None, with_texts])
+def test_a_missing_generation_that_counts_is_told_with_its_repair(model, lose):
+    save(model, 2)
+    lose(model)
+    shutil.rmtree(model / "generations" / "000002")
+    message = error_of(read_settings, model)
+    assert "generations/000002, which counts, is missing" in message
+    subprocess.run(message.partition("complete one: ")[2], shell=True, check=True)
+    assert read_settings(model)[1]["number"] == 1
+    save(model, 3)
+    assert content(model) == [3, 3, 3, 3]
+
+
+def test_what_became_of_a_link_is_read_only_where_it_names_a_generation(model, tmp_path):
+    other = shutil.copytree(model / "generations" / "000001", tmp_path / "other")
+    (other / "instseg.json").write_text(json.dumps({"format": FORMAT, "number": 7}))
+    with_texts(model)
+    (model / "current").write_text("../other")
+    assert read_settings(model)[1]["number"] == 1
+
+
+def test_a_copy_in_which_links_became_what_they_point_to_is_repaired_as_its_refusal_says(model, tmp_path):
+    save(model, 2)
+    copy = shutil.copytree(model, tmp_path / "copy")
+    names = error_of(check_trainable, copy).partition("or remove ")[2].removesuffix(" from it").split(", ")
+    assert sorted(names) == LINKS
+    for name in names:
+        path = copy / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    save(copy, 3)
+    assert content(copy) == [3, 3, 3, 3]
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP])
+@pytest.mark.parametrize("saves_before", [0, 2])
+def test_a_file_system_without_links_keeps_models(tmp_path, monkeypatch, number, saves_before):
+    model = tmp_path / "model"
+    for before in range(1, saves_before + 1):
+        save(model, before)
+    if saves_before:
+        with_texts(model)
+
+    def refused(*arguments, **options):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "symlink", refused)
+    for now in (saves_before + 1, saves_before + 2, saves_before + 3):
+        save(model, now)
+        generation, settings = read_settings(model)
+        assert settings["number"] == now
+        assert content(generation) == [now] * 4
+    assert (model / "current").read_text() == f"generations/{saves_before + 3:06d}"
+    assert len(generations(model)) == 2
+    monkeypatch.undo()
+    save(model, saves_before + 4)
+    assert content(model) == [saves_before + 4] * 4
+
+
+def test_a_file_system_that_is_full_is_no_file_system_without_links(model, monkeypatch):
+    def refused(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "symlink", refused)
+    assert "No space left on device" in error_of(commit, model, {"number": 2}, writer(2))
+    monkeypatch.undo()
+    assert content(model) == [1, 1, 1, 1]
+
+
+def test_a_generation_that_is_replaced_while_it_is_read_is_read_again(model):
+    read = []
+
+    def slow(generation, settings):
+        read.append(settings["number"])
+        for number in range(len(read) + 1, len(read) + 4 if len(read) == 1 else 0):
+            save(model, number)
+        return (generation / "variables" / "weights").read_text()
+
+    assert read_generation(model, slow) == "4"
+    assert read == [1, 4]
+
+
+def test_what_a_reader_finds_wrong_with_the_generation_that_counts_is_raised(model):
+    def damaged(generation, settings):
+        raise ValueError("wrong")
+
+    with pytest.raises(ValueError, match="wrong"):
+        read_generation(model, damaged)
+
+
+@pytest.mark.parametrize("file", ["saved_model.pb", "variables/weights"])
+def test_files_that_are_not_as_they_were_written_are_told(model, file):
+    number = read_generation(model, lambda generation, settings: settings["number"])
+    assert number == 1
+    (model / "current" / file).write_text("2")
+    assert f"damaged (not as they were written: {file})" in error_of(read_generation, model, lambda *given: None)
+    (model / "current" / file).unlink()
+    assert "damaged" in error_of(read_generation, model, lambda *given: None)
+
+
+def test_a_model_of_an_earlier_version_has_no_checksums(model):
+    path = model / "current" / "instseg.json"
+    path.write_text(json.dumps({"format": FORMAT, "number": 1}))
+    (model / "current" / "saved_model.pb").write_text("2")
+    assert read_generation(model, lambda generation, settings: settings["number"]) == 1
+
+
+def test_settings_that_vanish_while_they_are_read_are_read_again(model, monkeypatch):
+    from instseg.models import directory
+
+    read = directory._settings_text
+
+    def replaced(generation):
+        if generation.name == "000001":
+            for number in (2, 3, 4):
+                save(model, number)
+        return read(generation)
+
+    monkeypatch.setattr(directory, "_settings_text", replaced)
+    assert read_settings(model)[1]["number"] == 4
+
+
+def test_a_second_training_is_kept_out_and_a_lock_leaves_nothing(model):
+    with training_lock(model):
+        with pytest.raises(InstsegError, match="another training is writing to"), training_lock(model):
+            pass
+        with pytest.raises(InstsegError, match="another training is writing to"), training_lock(model):
+            pass
+    with training_lock(model):
+        pass
+    assert sorted(path.name for path in model.iterdir()) == sorted([*LINKS, "generations"])
+
+
 # Python reports every call to the file system to audit hooks, before it is done. A child that counts them and
 # kills itself at the N-th has done exactly N - 1; with N from 1 on, every state on the way is seen.
 KILLED_EVERYWHERE = """
@@ -201,6 +401,8 @@ from test_directory import content, generations, save
 from instseg.errors import InstsegError
 from instseg.models.directory import read_settings
 
+# The disc does not have to keep what a killed process has written, only what a machine without power has.
+os.fsync = lambda descriptor: None
 EVENTS = ("open", "os.mkdir", "os.rename", "os.symlink", "os.remove", "os.rmdir", "os.listdir", "os.scandir")
 
 def save_killed_at(folder, number, step):
@@ -222,11 +424,15 @@ def save_killed_at(folder, number, step):
 
 def found(folder):
     try:
-        number = read_settings(folder)[1]["number"]
+        generation, settings = read_settings(folder)
     except InstsegError as error:
         assert "there is no model" in str(error) or "holds no instseg model" in str(error), error
         return 0
-    assert content(folder) == [number] * 4, content(folder)
+    number = settings["number"]
+    assert content(generation) == [number] * 4, content(generation)
+    # Killed in the first save of all, the directory has no links yet.
+    if (folder / "current").is_symlink():
+        assert content(folder) == [number] * 4, content(folder)
     return number
 
 root = Path(sys.argv[1])
@@ -262,7 +468,7 @@ for before in (0, 2):
 def test_killed_at_any_step_the_last_complete_generation_is_whole(tmp_path):
     tests = str(Path(__file__).parent)
     ended = subprocess.run(
-        [sys.executable, "-c", KILLED_EVERYWHERE, str(tmp_path), tests], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", KILLED_EVERYWHERE, str(tmp_path), tests], capture_output=True, text=True, timeout=240
     )
     assert ended.returncode == 0, ended.stderr
 
@@ -300,7 +506,7 @@ def test_tensorflow_opens_a_model_whose_saving_was_killed(tiny_model, tmp_path, 
     import tensorflow as tf
 
     folder = shutil.copytree(tiny_model, tmp_path / "model", symlinks=True)
-    ended = subprocess.run([sys.executable, "-c", KILLED_AT, str(folder), event, part], capture_output=True, timeout=60)
+    ended = subprocess.run([sys.executable, "-c", KILLED_AT, str(folder), event, part], capture_output=True, timeout=240)
     assert ended.returncode == (-signal.SIGKILL if number == 1 else 0), ended.stderr
     assert current_generation(folder).name == f"{number:06d}"
     assert sorted(tf.saved_model.load(str(folder)).signatures) == ["serving_default", "with_percentiles"]

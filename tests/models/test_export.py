@@ -209,7 +209,7 @@ def test_plain_tensorflow_opens_it(all_exported, tmp_path):
         images, low, high = draw(exported.settings, (2, 17, 33))
         np.savez(tmp_path / f"{name}.npz", image=images, low=low, high=high)
     ended = subprocess.run(
-        [sys.executable, "-c", PLAIN, str(tmp_path)], capture_output=True, text=True, cwd=tmp_path, timeout=120
+        [sys.executable, "-c", PLAIN, str(tmp_path)], capture_output=True, text=True, cwd=tmp_path, timeout=240
     )
     assert ended.returncode == 0, ended.stderr
     for name, exported in all_exported.items():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from instseg.loss import MetricLoss
 from instseg.network.objective import objective_of
 from instseg.settings import MetricLossSettings, ModelSettings
 
@@ -83,5 +84,45 @@ assert not {"tensorflow", "keras"} & sys.modules.keys()
 
 
 def test_names_and_numbers_do_not_need_tensorflow():
-    ended = subprocess.run([sys.executable, "-c", WITHOUT_TENSORFLOW], capture_output=True, text=True, timeout=60)
+    ended = subprocess.run([sys.executable, "-c", WITHOUT_TENSORFLOW], capture_output=True, text=True, timeout=240)
     assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize("ignore_label", [None, 0])
+def test_metric_ignores_pixels_as_if_they_were_not_there(ignore_label):
+    rng = np.random.default_rng(0)
+    maps = rng.normal(size=(2, 4, 6, 2)).astype(np.float32)
+    labels = rng.integers(0, 4, (2, 4, 6)).astype(np.int32)
+    labels[:, :, 4:] = -1
+    metric = MetricLossSettings(ignore_label=ignore_label, push_margin=3.0)
+
+    def loss(maps, labels):
+        variable = tf.Variable(maps)
+        with tf.GradientTape() as tape:
+            value = objective_of(METRIC).loss_terms(variable, tf.constant(labels), None, metric)["embedding"]
+        return float(value), np.asarray(tape.gradient(value, variable))
+
+    found, gradient = loss(maps, labels)
+    expected, of_rest = loss(maps[:, :, :4], labels[:, :, :4])
+    assert found == pytest.approx(expected, rel=1e-6)
+    np.testing.assert_allclose(gradient[:, :, :4], of_rest, rtol=1e-5, atol=1e-7)
+    assert (gradient[:, :, 4:] == 0).all()
+    # Without ignored pixels it is the loss of the same options, to the last digit.
+    plain = MetricLoss.from_settings(metric)(maps[:, :, :4], labels[:, :, :4])
+    assert loss(maps[:, :, :4], labels[:, :, :4])[0] == float(plain)
+    nothing, zero = loss(maps, np.full_like(labels, -1))
+    assert nothing == 0
+    assert (zero == 0).all()
+
+
+def test_predictions_of_ignored_pixels_do_not_change_the_terms_of_a_step():
+    rng = np.random.default_rng(0)
+    objective = objective_of(OVERLAP)
+    maps = rng.normal(size=(2, 8, 8, objective.map_count - 2)).astype(np.float32)
+    labels = rng.integers(-1, 3, (2, 8, 8)).astype(np.int32)
+    other = np.where(labels[..., None] < 0, 3 * maps, maps)
+    seed = tf.constant([0, 1])
+    one, two = (
+        objective.loss_terms(tf.constant(x), tf.constant(labels), seed, MetricLossSettings()) for x in (maps, other)
+    )
+    assert {name: float(value) for name, value in one.items()} == {name: float(value) for name, value in two.items()}

@@ -215,12 +215,10 @@ def test_configurations_are_read():
     assert read_cluster_spec(text) == ClusterSpec(("c:1", "a:2", "b:3"), 2)
 
 
-def test_processes_that_are_not_there_are_told_in_time():
+def test_processes_that_are_not_there_are_told():
     here, nobody = free_ports(2)
-    start = time.monotonic()
     with pytest.raises(InstsegError, match=rf"127\.0\.0\.1:{nobody} of TF_CONFIG did not answer within 1 seconds"):
         wait_for_peers(ClusterSpec((f"127.0.0.1:{here}", f"127.0.0.1:{nobody}"), 0), 1.0)
-    assert time.monotonic() - start < 30
 
 
 def test_a_port_that_is_taken_is_told():
@@ -234,20 +232,22 @@ def test_processes_meet_whoever_comes_first():
     ports = free_ports(3)
     peers = [ClusterSpec(tuple(f"127.0.0.1:{port}" for port in ports), number) for number in range(3)]
     failures = []
+    all_have_met = threading.Barrier(3, timeout=SECONDS)
 
     def come(number):
-        time.sleep(0.5 * number)
         try:
-            wait_for_peers(peers[number], 20.0)
+            wait_for_peers(peers[number], SECONDS)
             # Those who have met all listen there as TensorFlow's servers then.
             with socket.create_server(("", ports[number])):
-                time.sleep(3)
+                all_have_met.wait()
         except Exception as error:
             failures.append(error)
 
     threads = [threading.Thread(target=come, args=(number,)) for number in range(3)]
-    for thread in threads:
+    for thread, port in zip(threads, ports, strict=True):
         thread.start()
+        # The next one comes when this one is there.
+        wait_for_peers(ClusterSpec((f"127.0.0.1:{free_ports(1)[0]}", f"127.0.0.1:{port}"), 0), SECONDS)
     for thread in threads:
         thread.join()
     assert not failures

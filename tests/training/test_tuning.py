@@ -71,3 +71,11 @@ def test_it_can_be_stopped(calls):
     left = iter([False] * calls + [True] * 100)
     found = tune([maps], [labels], SETTINGS, stop=lambda: next(left))
     assert found == SETTINGS
+
+
+def test_what_is_found_on_ignored_pixels_changes_nothing():
+    maps, labels = grid(0.9)
+    truth = np.where(labels > 55, -1, labels).astype(np.int32)
+    assert tune([maps], [truth], SETTINGS) == SETTINGS
+    # Nothing but ignored pixels says nothing.
+    assert tune([maps], [np.full_like(labels, -1)], SETTINGS) == SETTINGS

@@ -1,18 +1,21 @@
 """Validation: the network runs once per image and state, within bounded memory, and scores are those of predictions."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from instseg.data.datasets import disc_data
 from instseg.data.patches import make_sample
 from instseg.inference.embedder import Embedder
 from instseg.inference.model import load
 from instseg.inference.options import PredictOptions
+from instseg.io.images import read_image
 from instseg.settings import TileSettings
 from instseg.training import session, validation
-from instseg.training.events import CheckpointSaved, PhaseStarted, Validation
+from instseg.training.events import CheckpointSaved, PhaseStarted, StepDone, Validation
 from instseg.training.loop import iter_training
 from instseg.training.validation import ValidationImages, validate
 
@@ -135,3 +138,59 @@ def test_pictures_of_a_state_that_is_drawn_are_not_drawn_again(tmp_path, tiny_pl
     plan = tiny_plan(3, validation_every=1)
     list(iter_training(tmp_path / "model", plan, disc_data(plan.train, tiny_discs), report=tmp_path / "report"))
     assert drawn == [0, 1]
+
+
+def without_instances(samples):
+    return [sample._replace(labels=np.zeros_like(sample.labels)) for sample in samples]
+
+
+def test_without_instances_there_are_no_scores(model, samples):
+    assert validate(model, ValidationImages(without_instances(samples))) == Validation({}, [])
+    assert validate(model, ValidationImages([])) == Validation({}, [])
+    ignored = [sample._replace(labels=np.full_like(sample.labels, -1)) for sample in samples]
+    assert validate(model, ValidationImages(ignored)) == Validation({}, [])
+
+
+def test_images_that_are_ignored_as_a_whole_do_not_count(model, samples):
+    ignored = samples[0]._replace(labels=np.full_like(samples[0].labels, -1))
+    assert validate(model, ValidationImages([ignored, *samples[1:]])) == validate(model, ValidationImages(samples[1:]))
+
+
+def test_what_is_found_on_ignored_pixels_is_no_mistake(model, samples):
+    sample = samples[0]
+    found = model.predict(sample.image)
+    assert found.any()
+    truth = np.where((found > 0) & (found < found.max()), -1, found)
+    (image_score,) = validate(model, ValidationImages([sample._replace(labels=truth)])).image_scores
+    assert image_score == 1
+
+
+def test_a_training_with_nothing_to_learn_and_nothing_to_validate_on_claims_nothing(tmp_path, tiny_plan, tiny_discs):
+    folder, report = tmp_path / "model", tmp_path / "report"
+    plan = tiny_plan(2, validation_every=1)
+    data = disc_data(plan.train, tiny_discs)
+    patches, half = data.patches, np.where(np.arange(64) < 32, -1, 0).astype(np.int32)
+
+    class Ignored:
+        batch_size = patches.batch_size
+
+        def batch(self, number):
+            batch = patches.batch(number)
+            return batch if number else batch._replace(labels=np.full_like(batch.labels, -1))
+
+    validation = [sample._replace(labels=np.broadcast_to(half, (64, 64))) for sample in data.validation]
+    data = dataclasses.replace(data, validation=validation, patches=Ignored())
+    events = list(iter_training(folder, plan, data, report=report))
+    first, second = (event.losses for event in events if isinstance(event, StepDone))
+    assert set(first.values()) == {0.0}
+    assert all(value > 0 for value in second.values())
+    saves = [event for event in events if isinstance(event, CheckpointSaved)]
+    assert [(saved.scores, saved.best) for saved in saves] == [({}, (1, {}, [])), ({}, (2, {}, []))]
+    stored = json.loads((folder / "instseg.json").read_text())
+    assert (stored["validation"], stored["highest_of_images"]) == ({}, [])
+    assert (report / "curves.png").exists()
+    # True labels are the second picture of four, and half of it is gray.
+    assert (read_image(report / "validation-0.png") == 128).all(axis=2).sum() >= 32 * 64
+    resumed = session.TrainingSession(folder, plan, data, tf.distribute.get_strategy())
+    resumed.resume()
+    assert (resumed.iteration, resumed.best) == (2, None)

@@ -210,3 +210,12 @@ def test_images_without_pixels(shape: tuple[int, int]) -> None:
     assert_picture(pictures.label2rgb(nothing), shape)
     assert_picture(pictures.overlay(nothing, nothing), shape)
     assert_picture(pictures.foreground_picture(nothing), shape)
+
+
+def test_negative_labels_are_gray_and_change_no_other_colour():
+    labels = np.array([[0, 1, 2], [5, 3, 1]])
+    picture = pictures.label2rgb(np.where(labels == 5, -1, labels))
+    assert picture[1, 0].tolist() == [128] * 3
+    labels[1, 0] = 0
+    picture[1, 0] = 0
+    assert (picture == pictures.label2rgb(labels)).all()

@@ -1,0 +1,104 @@
+"""A job from its first image to the reports beside its results: `run.json`, and `failed.csv` where images failed."""
+
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from instseg.errors import InstsegError
+from instseg.inference.batch import Executor, FileResult
+from instseg.inference.job import PreparedJob
+from instseg.inference.options import ProgressCallback, no_progress
+from instseg.inference.run_record import report_name
+from instseg.io.tables import write_csv
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictResult:
+    """What became of some images.
+
+    Attributes
+    ----------
+    images : tuple of FileResult
+        For each image its file, and either a summary (instances, diameter, magnification, pixels) or an error.
+    skipped : int
+        Images that were left out as their results exist.
+    notes : tuple of str
+        What was left out besides, and what is not known of results that exist.
+    failures : Path or None
+        The table that names all images that could not be segmented, where results go into a folder.
+    stopped : InstsegError or None
+        Why the run ended before all images were tried, or could not note how results were made.
+    """
+
+    images: tuple[FileResult, ...]
+    skipped: int
+    notes: tuple[str, ...] = ()
+    failures: Path | None = None
+    stopped: InstsegError | None = None
+
+    @property
+    def instances(self) -> int:
+        """Instances in all images."""
+        return sum(image.summary.instances for image in self.images if image.summary is not None)
+
+    @property
+    def failed(self) -> tuple[FileResult, ...]:
+        """The images that could not be segmented."""
+        return tuple(image for image in self.images if image.error is not None)
+
+
+def run_job(executor: Executor, prepared: PreparedJob, progress: ProgressCallback = no_progress) -> PredictResult:
+    """Do a job, and note beside results in a folder how they were made and which images failed.
+
+    Raises
+    ------
+    InstsegError
+        If nothing could be done. Where results are in a folder, they are returned with what ended the run.
+    """
+    results: list[FileResult] = []
+    stopped = None
+    try:
+        with ExitStack() as stack:
+            record = None if prepared.record is None else stack.enter_context(prepared.record)
+            for result in executor.run(prepared.job, progress):
+                results.append(result)
+                if record is not None:
+                    record.add(result)
+    except InstsegError as error:
+        if not results:
+            raise
+        stopped = error
+    except BaseException:
+        # Interrupted: what failed until then is told all the same.
+        with suppress(InstsegError):
+            _write_failures(prepared, results)
+        raise
+    results.sort(key=lambda result: result.number)
+    failures = None
+    try:
+        failures = _write_failures(prepared, results)
+    except InstsegError as error:
+        stopped = stopped or error
+    return PredictResult(
+        images=tuple(results), skipped=prepared.skipped, notes=prepared.notes, failures=failures, stopped=stopped
+    )
+
+
+def no_images(prepared: PreparedJob) -> PredictResult:
+    """Return the result of a job that is done, as all of its images have their results; so none has failed."""
+    _write_failures(prepared, [])
+    return PredictResult(images=(), skipped=prepared.skipped, notes=prepared.notes)
+
+
+def _write_failures(prepared: PreparedJob, results: list[FileResult]) -> Path | None:
+    """Write the table of the images that failed, or remove that of an earlier run; return where it is."""
+    if prepared.record is None:
+        return None
+    path = prepared.record.path.with_name(report_name("failed", prepared.shard, ".csv"))
+    rows = [(result.path, result.error) for result in results if result.error is not None]
+    if not rows:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+        return None
+    write_csv(path, ("file", "error"), rows)
+    return path
