@@ -7,13 +7,12 @@ Defaults and descriptions are written here only: the command line makes its opti
 import dataclasses
 import difflib
 import math
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from instseg.errors import InstsegError, UsageError, check_parameter
+from instseg.field_types import is_of_type, shown, type_name
 
 SCALE_JITTER = 1.4
 """Training shows objects at up to so many times their size, and down to the inverse."""
@@ -30,8 +29,6 @@ _SMALLEST_MAGNIFICATION, _LARGEST_MAGNIFICATION = 1 / 32, 8
 _LARGEST_FAMILIAR = 4
 # Far beyond what anyone trains: a stored model with more than these is damaged.
 _MOST_LEVELS, _MOST_CHANNELS, _MOST_CLASSES, _LARGEST_SCALE = 12, 65_536, 65_536, 1_000
-_LONGEST_SHOWN = 80
-_UNIONS = (typing.Union, types.UnionType)
 
 # Names of settings in models of format 2, and those of today.
 _RENAMED = {"smallest_diameter": "diameter_p5", "largest_diameter": "diameter_p95"}
@@ -89,45 +86,11 @@ class Settings:
         fields = {field.name: field for field in dataclasses.fields(cls)}
         for name, value in values.items():
             if name not in fields:
-                raise InstsegError(f"unknown {cls.__name__} value {_shown(name)}; expected {', '.join(fields)}")
+                raise InstsegError(f"unknown {cls.__name__} value {shown(name)}; expected {', '.join(fields)}")
             kind = fields[name].type
-            if not _is_of(value, kind):
-                raise InstsegError(f"{cls.__name__} value {name!r} is {_shown(value)}, expected {_kind_name(kind)}")
+            if not is_of_type(value, kind):
+                raise InstsegError(f"{cls.__name__} value {name!r} is {shown(value)}, expected {type_name(kind)}")
         return cls(**values)
-
-
-def _is_of(value: Any, kind: Any) -> bool:
-    """Return whether a value from JSON is of the type of a field; numbers are finite, integers fit 64 bits."""
-    parts = typing.get_args(kind)
-    if typing.get_origin(kind) in _UNIONS:
-        return any(_is_of(value, part) for part in parts)
-    if typing.get_origin(kind) is Literal:
-        # The group of settings itself says which are allowed.
-        return isinstance(value, str)
-    if typing.get_origin(kind) is tuple:
-        return isinstance(value, tuple | list) and all(_is_of(item, parts[0]) for item in value)
-    if kind in (int, float):
-        kinds = (int,) if kind is int else (int, float)
-        return type(value) in kinds and (abs(value) < 2**63 if isinstance(value, int) else math.isfinite(value))
-    return type(value) is kind
-
-
-def _kind_name(kind: Any) -> str:
-    """Return what `_is_of` takes, for a message."""
-    parts = typing.get_args(kind)
-    if typing.get_origin(kind) in _UNIONS:
-        return " or ".join(_kind_name(part) for part in parts)
-    if typing.get_origin(kind) is tuple:
-        return f"a tuple of {parts[0].__name__}"
-    if kind is types.NoneType:
-        return "None"
-    return f"a {str.__name__ if typing.get_origin(kind) is Literal else kind.__name__}"
-
-
-def _shown(value: Any) -> str:
-    """Return a value for a message, which one of megabytes would fill."""
-    text = repr(value)
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

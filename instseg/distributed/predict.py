@@ -39,6 +39,7 @@ from instseg.inference.options import ProgressCallback, no_progress
 from instseg.inference.outputs import SingleOutput
 from instseg.inference.results import ImageSummary
 from instseg.io.atomic import atomic_write, ensure_dir, write_errors
+from instseg.io.json_text import read_json
 from instseg.io.source import read_geometry
 from instseg.io.tables import write_table
 from instseg.io.zarr_labels import create_zarr_labels, partial_zarr, replace_zarr, zarr_lock
@@ -226,9 +227,11 @@ def _check_same_run(path: Path, task: ImageTask) -> None:
     }
     if path.exists():
         try:
-            stored = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InstsegError(f"cannot read {path} ({error}); remove {path.parent}, and begin anew") from error
+            stored = read_json(path)
+            if not isinstance(stored, dict):
+                raise InstsegError(f"cannot read {path}: it holds a {type(stored).__name__}, expected an object")
+        except InstsegError as error:
+            raise InstsegError(f"{error}; remove {path.parent}, and begin anew") from error
         other = [f"{name} {stored.get(name)}, now {value}" for name, value in own.items() if stored.get(name) != value]
         if other:
             raise InstsegError(

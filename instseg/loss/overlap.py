@@ -65,8 +65,8 @@ def overlap_loss(
     pixels = tf.size(labels[0])
     e = tf.reshape(embeddings, (batch, pixels, dimensions))
     labels = tf.reshape(labels, (batch, pixels))
-    # |e - c|^2 = |e|^2 - 2 e.c + |c|^2 loses digits far from the origin, which is moved to the mean of the image, or near
-    # it: ignored pixels enter as zeros.
+    # |e - c|^2 = |e|^2 - 2 e.c + |c|^2 loses digits far from the origin, which is moved to the mean of the image, or
+    # near it: ignored pixels enter as zeros.
     e -= tf.stop_gradient(tf.reduce_mean(tf.where(labels[..., None] < 0, 0.0, e), axis=1, keepdims=True))
     log_bandwidth = tf.reshape(tf.math.log(bandwidth), (batch, pixels))
     seed = tf.sigmoid(tf.reshape(seed_logits, (batch, pixels)))

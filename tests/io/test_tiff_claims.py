@@ -96,8 +96,8 @@ def test_a_strip_that_claims_more_bytes_than_the_file_has_is_refused(tmp_path):
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, PIXELS[..., 0], compression="zlib", rowsperstrip=50)
     with tifffile.TiffFile(path, mode="r+b") as tiff:
-        tiff.pages.first.tags["StripByteCounts"].overwrite([2**31, 2**31])
-    with pytest.raises(ImageFileError, match="claims 2147483648 bytes of a file of"):
+        tiff.pages.first.tags["StripByteCounts"].overwrite([65_000, 65_000])
+    with pytest.raises(ImageFileError, match="claims 65000 bytes of a file of"):
         read_image(path)
 
 

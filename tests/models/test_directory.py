@@ -506,7 +506,8 @@ def test_tensorflow_opens_a_model_whose_saving_was_killed(tiny_model, tmp_path, 
     import tensorflow as tf
 
     folder = shutil.copytree(tiny_model, tmp_path / "model", symlinks=True)
-    ended = subprocess.run([sys.executable, "-c", KILLED_AT, str(folder), event, part], capture_output=True, timeout=240)
+    command = [sys.executable, "-c", KILLED_AT, str(folder), event, part]
+    ended = subprocess.run(command, capture_output=True, timeout=240)
     assert ended.returncode == (-signal.SIGKILL if number == 1 else 0), ended.stderr
     assert current_generation(folder).name == f"{number:06d}"
     assert sorted(tf.saved_model.load(str(folder)).signatures) == ["serving_default", "with_percentiles"]
