@@ -38,6 +38,14 @@ def stop_on_signals() -> Iterator[Callable[[], bool]]:
     the system both send when a terminal goes.
     """
     asked = False
+    pending: list[str] = []
+
+    def tell() -> None:
+        # A stream that the signal has interrupted in the middle of a line cannot be written to before that line ends.
+        with suppress(RuntimeError):
+            if pending:
+                terminal.print_note(pending[0])
+                pending.clear()
 
     def ask(number: int, frame: FrameType | None) -> None:
         nonlocal asked
@@ -48,13 +56,16 @@ def stop_on_signals() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         asked = True
         again = "" if number == _HANGUP else "; once more ends at once, unsaved"
-        # A stream that the signal has interrupted in the middle of a line cannot be written to.
-        with suppress(RuntimeError):
-            terminal.print_note(f"{signal.Signals(number).name}: saving after this iteration{again}")
+        pending.append(f"{signal.Signals(number).name}: saving after this iteration{again}")
+        tell()
+
+    def stop() -> bool:
+        tell()
+        return asked
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, *_ending())}
     try:
-        yield lambda: asked
+        yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from instseg.errors import InstsegError, format_names
+from instseg.errors import InstsegError, format_names, printable
 from instseg.io.folders import SUFFIXES, Pair, find_images, stem_of
 from instseg.io.label_images import read_class_image
 from instseg.labels.regions import IGNORED
@@ -216,7 +216,8 @@ def read_class_table(path: Path) -> dict[str, ClassNames]:
                 stem = _stem(image)
                 if table.setdefault(stem, {}).setdefault(int(label), name) != name:
                     other = table[stem][int(label)]
-                    raise InstsegError(f"{where}: label {label} of {image} is {name}, and {other} before; keep one")
+                    what = printable(f"label {label} of {image} is {name}, and {other} before")
+                    raise InstsegError(f"{where}: {what}; keep one")
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InstsegError(f"cannot read {path}: {error}; save it as CSV in UTF-8") from error
     return table
@@ -225,7 +226,7 @@ def read_class_table(path: Path) -> dict[str, ClassNames]:
 def _rows(path: Path, rows: Any) -> Iterator[tuple[int, list[str]]]:
     """Yield the line and the three fields of each row of a table that is not blank."""
     heading = [name.strip() for name in next(rows, [])]
-    shown = ",".join(heading)[:60]
+    shown = printable(",".join(heading)[:60])
     if missing := [name for name in _COLUMNS if name not in heading]:
         raise InstsegError(
             f"{path} has no column {', '.join(missing)}: its first line is '{shown}', expected "

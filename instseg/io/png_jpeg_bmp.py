@@ -99,11 +99,11 @@ def _to_array(picture: ImageFile, header: ImageHeader) -> NDArray[Any]:
 def _png_header(path: Path) -> ImageHeader:
     # A buffer would be filled anew for the head of every chunk.
     with path.open("rb", buffering=0) as file:
-        start = file.read(26)
-        if len(start) < 26 or start[12:16] != b"IHDR":
+        start = file.read(29)
+        if len(start) < 29 or start[12:16] != b"IHDR":
             raise ValueError("no header")
-        width, height, bits, colour_type = struct.unpack(">IIBB", start[16:26])
-        if bits not in _PNG_BITS.get(colour_type, ()):
+        width, height, bits, colour_type, compression, filtering, interlaced = struct.unpack(">IIBBBBB", start[16:])
+        if bits not in _PNG_BITS.get(colour_type, ()) or compression or filtering or interlaced > 1:
             raise ValueError("impossible header")
         orientation = _png_orientation(file)
     turned = is_turned(orientation)

@@ -122,3 +122,18 @@ def test_nohup_is_respected_while_a_training_could_save(said):
     finally:
         signal.signal(signal.SIGHUP, before)
     assert said == []
+
+
+def test_the_note_waits_where_the_signal_has_interrupted_a_line(monkeypatch):
+    printed = []
+
+    def interrupted(message):
+        raise RuntimeError("reentrant call")
+
+    with stop_on_signals() as stop:
+        monkeypatch.setattr("instseg.cli.terminal.print_note", interrupted)
+        os.kill(os.getpid(), signal.SIGINT)
+        monkeypatch.setattr("instseg.cli.terminal.print_note", printed.append)
+        assert stop()
+        assert stop()
+    assert printed == ["SIGINT: saving after this iteration; once more ends at once, unsaved"]
