@@ -129,3 +129,16 @@ def test_chunks_in_shards_are_checked_too(location, box, monkeypatch):
         ImageFileError, match=r"a\.zarr: it is damaged \(the chunk c/0/0 holds more than the 1,500 bytes"
     ):
         ZarrReader(PATH).read(box)
+
+
+@pytest.mark.parametrize("claimed", [b"\xff\xff\xff\x7f", b"\0\0\0\0", b"\x0f\0\0\0"])
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_chunks_of_blosc_that_claim_another_size_than_they_have_are_refused(claimed, zarr_format):
+    codec = numcodecs.Blosc() if zarr_format == 2 else zarr.codecs.BloscCodec()
+    zarr.create_array(PATH, data=IMAGE, chunks=(60, 50), compressors=codec, zarr_format=zarr_format)
+    (chunk,) = (path for path in PATH.rglob("*") if path.is_file() and path.suffix != ".json" and path.name[0] != ".")
+    data = chunk.read_bytes()
+    for damaged in (data[:12] + claimed + data[16:], data[:-1], data[:10]):
+        chunk.write_bytes(damaged)
+        with pytest.raises(ImageFileError, match="is cut off or damaged"):
+            ZarrReader(PATH).read(BOX)
