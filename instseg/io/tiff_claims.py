@@ -40,6 +40,8 @@ def require_content(page: Any, header: ImageHeader) -> None:
     most = size * _EXPANSION.get(int(page.compression), 1032)
     # A tile or strip without bytes stands for zeros.
     sparse = 0 in page.databytecounts
+    if sparse and 279 not in page.tags and 325 not in page.tags:
+        raise ValueError("it does not say how many bytes its tiles or strips have")
     if int(page.compression) not in _EXPANSION or sparse:
         most = max(most, _UNBOUNDED_BYTES)
     if claimed > most:
@@ -47,7 +49,8 @@ def require_content(page: Any, header: ImageHeader) -> None:
     if page.jpegheader is not None:
         _require_ndpi_strip(page)
     if page.is_tiled:
-        tile = math.prod(page.tile) * header.bits // 8
+        # Damaged sides are texts or tuples, which a product would repeat.
+        tile = math.prod(int(side) for side in page.tile) * header.bits // 8
         if tile > max(_SMALL_TILE, 4 * claimed):
             raise ValueError("its tiles are much larger than its image")
 
@@ -88,8 +91,9 @@ def require_whole_page(page: Any) -> None:
         If some are missing. A tile or strip without bytes is none of these: it stands for zeros.
     """
     keyframe = page.keyframe
-    if not keyframe.is_contiguous and len(page.dataoffsets) < math.prod(keyframe.chunked):
-        raise ValueError(f"it has {len(page.dataoffsets)} of {math.prod(keyframe.chunked)} tiles or strips")
+    known = min(len(page.dataoffsets), len(page.databytecounts))
+    if not keyframe.is_contiguous and known < math.prod(keyframe.chunked):
+        raise ValueError(f"it has {known} of {math.prod(keyframe.chunked)} tiles or strips")
     size = page.parent.filehandle.size
     # tifffile takes the memory for a tile or strip before it reads it.
     if not keyframe.is_contiguous and (longest := max(page.databytecounts, default=0)) > size:

@@ -21,14 +21,15 @@ from instseg.tiling.grid import Box
 
 Call = tuple[str, Callable[[], Any]]
 
-# Of a larger image only a corner is read.
+# Of an image of more values only a corner is read.
 _READ = 4_000_000
 
 
 def _read(reader: Any) -> None:
     try:
-        height, width, _ = reader.shape
-        size = (height, width) if height * width <= _READ else (min(height, 200), min(width, 200))
+        height, width, channels = reader.shape
+        side = 200 if channels <= 100 else 1
+        size = (height, width) if height * width * channels <= _READ else (min(height, side), min(width, side))
         reader.read(Box(0, 0, *size))
         assert reader.geometry is None or min(reader.geometry.pixel_size) > 0
     finally:

@@ -120,3 +120,38 @@ def test_remarks_on_png_tiles_do_not_reach_the_terminal(tmp_path, capfd):
     with pytest.raises(ImageFileError, match="it is damaged"):
         read_image(path)
     assert capfd.readouterr() == ("", "")
+
+
+def change_tag(path, code, position, value):
+    """Put another 16-bit or 32-bit number into the entry of a tag."""
+    with tifffile.TiffFile(path) as tiff:
+        offset = tiff.pages.first.tags[code].offset
+    data = bytearray(path.read_bytes())
+    data[offset + position : offset + position + len(value)] = value
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "reason"),
+    [
+        (PIXELS, "it has 1 of 5 tiles or strips"),
+        (PIXELS[..., 0] > 90, "it does not say how many bytes its tiles or strips have"),
+    ],
+)
+def test_strips_without_their_sizes_are_refused(tmp_path, pixels, reason):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, pixels, rowsperstrip=20 if pixels.ndim == 3 else 100)
+    # Another tag in the place of that of the sizes.
+    change_tag(path, 279, 0, b"\xe8\x03")
+    with pytest.raises(ImageFileError, match=reason):
+        read_image(path)
+
+
+def test_tiles_of_several_heights_are_refused(tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, PIXELS, photometric="rgb", compression="zlib", tile=(32, 16))
+    change_tag(path, 322, 2, b"\4\0\1\0\0\0\0\0\0\x40")
+    # Two numbers of 16 bit, where one is expected.
+    change_tag(path, 323, 2, b"\3\0\2\0\0\0")
+    with pytest.raises(ImageFileError, match="it is damaged"):
+        read_image(path)
