@@ -83,10 +83,11 @@ class ImageHeader:
 
 @contextmanager
 def decoder_errors(path: Path) -> Iterator[None]:
-    """Turn any exception of a decoder into an ImageFileError of one line."""
+    """Turn any exception of a decoder into an ImageFileError of one line, and ignore what NumPy warns of."""
     again = "copy or export it again"
     try:
-        yield
+        with np.errstate(all="ignore"):
+            yield
     except InstsegError:
         raise
     except MemoryError as error:

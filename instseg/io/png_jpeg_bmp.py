@@ -59,6 +59,8 @@ def decode_picture(path: Path, header: ImageHeader) -> NDArray[Any]:
         pixels = decode_png16(path.read_bytes())
     else:
         with _pillow_file(path, header.format) as picture:
+            if picture.width * picture.height != header.width * header.height:
+                raise ValueError("it has several headers")
             picture.load()
             pixels = _to_array(picture, header)
     pixels = upright(pixels, header.orientation)

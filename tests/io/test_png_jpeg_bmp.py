@@ -170,3 +170,16 @@ def test_remarks_on_exif_of_a_jpeg_do_not_reach_the_terminal(tmp_path, capfd):
     (tmp_path / "a.jpg").write_bytes(content[:place] + b"\0\x05" + content[place + 2 :])
     assert read_image(tmp_path / "a.jpg").shape == (4, 5, 3)
     assert capfd.readouterr() == ("", "")
+
+
+def test_headers_that_libpng_would_remark_upon_are_refused(tmp_path):
+    path = tmp_path / "a.png"
+    rows = zlib.compress(b"".join(b"\0" + row.tobytes() for row in RGB))
+    first = struct.pack(">IIBBBBB", 5, 4, 8, 2, 0, 0, 0)
+    damaged = [[first[:10] + bytes(last)] for last in ((1, 0, 0), (0, 1, 0), (0, 0, 2))]
+    # A second header, which the decoder would believe.
+    for headers in [*damaged, [first, struct.pack(">IIBBBBB", 2**28, 2**20, 8, 2, 0, 0, 0)]]:
+        parts = [*((b"IHDR", header) for header in headers), (b"IDAT", rows), (b"IEND", b"")]
+        path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts))
+        with pytest.raises(ImageFileError, match="impossible header|several headers"):
+            read_image(path)
