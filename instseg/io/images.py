@@ -119,24 +119,59 @@ def _as_image(path: Path, pixels: NDArray[Any], header: ImageHeader) -> NDArray[
     transparent = 3 if header.colour in ("rgb", "palette") else 1
     if header.alpha or (header.format == "PNG" and pixels.shape[-1] > transparent):
         pixels = _without_alpha(path, pixels)
-    if pixels.dtype == bool:
-        pixels = white_and_black(pixels)
-    kind = pixels.dtype.kind
-    if kind == "f":
-        pixels = _finite(path, pixels)
-    elif kind not in "iu":
-        raise ImageFileError(path, f"its values are {pixels.dtype}, expected integers or floats", "save it as 16 bit")
-    elif pixels.dtype not in (np.uint8, np.uint16):
-        low, high = int(pixels.min()), int(pixels.max())
-        if low < 0 or high > 65_535:
-            what = f"its {pixels.dtype} values go from {low} to {high}, expected 0 to 65535"
-            raise ImageFileError(path, what, "save it as 16 bit or as 32-bit float")
-        pixels = pixels.astype(np.uint16)
+    pixels = to_image_values(path, pixels)
     if header.white_is_zero:
         # Values of 2, 4 or 12 bit go up to less than their type does.
-        white = pixels.max() if kind == "f" else pixels.dtype.type(min(2**header.bits, 2 ** (8 * pixels.itemsize)) - 1)
+        white = (
+            pixels.max()
+            if pixels.dtype.kind == "f"
+            else pixels.dtype.type(min(2**header.bits, 2 ** (8 * pixels.itemsize)) - 1)
+        )
         pixels = white - pixels
     return np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("="))
+
+
+def to_image_values(path: Path, values: NDArray[Any], where: str = "") -> NDArray[Any]:
+    """Return values of any type in one that images have: the rule of all formats.
+
+    Parameters
+    ----------
+    path : Path
+        The file that they are from.
+    values : array of any shape
+    where : str
+        For messages: which values these are, such as ' in the part that was read'.
+
+    Returns
+    -------
+    array of uint8, uint16 or float32
+        In any byte order. Truth values become 0 and 255, other integers uint16, other floats float32.
+
+    Raises
+    ------
+    ImageFileError
+        If they are no numbers, do not fit into 16 bit, or are NaN, infinite or beyond float32.
+    """
+    kind = values.dtype.kind
+    if kind == "b":
+        return white_and_black(values)
+    if kind == "f":
+        with np.errstate(over="ignore"):
+            values = values.astype(np.float32, copy=False)
+        if not np.isfinite(values).all():
+            count = int((~np.isfinite(values)).sum())
+            what = f"it has values that are NaN, infinite or beyond float32 ({count}{where})"
+            raise ImageFileError(path, what, "replace them, by 0 for example")
+    elif kind not in "iu":
+        raise ImageFileError(path, f"its values are {values.dtype}, expected integers or floats", "save it as 16 bit")
+    elif kind == "i" or values.dtype.itemsize > 2:
+        low, high = int(values.min()), int(values.max())
+        if low < 0 or high > 65_535:
+            name = values.dtype.newbyteorder("=")
+            what = f"its {name} values go from {low} to {high}{where}, expected 0 to 65535"
+            raise ImageFileError(path, what, "save it as 16 bit or as 32-bit float")
+        values = values.astype(np.uint16)
+    return values
 
 
 def white_and_black(pixels: NDArray[np.bool_]) -> NDArray[np.uint8]:
@@ -152,17 +187,6 @@ def _without_alpha(path: Path, pixels: NDArray[Any]) -> NDArray[Any]:
         what = f"it has transparent pixels ({int((alpha != opaque).sum())}), expected an opaque image"
         raise ImageFileError(path, what, "save it without an alpha channel, on a ground of one colour")
     return pixels[..., :-1]
-
-
-def _finite(path: Path, pixels: NDArray[Any]) -> NDArray[np.float32]:
-    with np.errstate(over="ignore"):
-        pixels = pixels.astype(np.float32)
-    if not np.isfinite(pixels).all():
-        count = int((~np.isfinite(pixels)).sum())
-        raise ImageFileError(
-            path, f"it has values that are NaN, infinite or beyond float32 ({count})", "replace them, by 0 for example"
-        )
-    return pixels
 
 
 def write_png(path: Path, pixels: NDArray[Any]) -> None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from instseg.errors import InstsegError
 from instseg.io.atomic import StrPath
 from instseg.io.image_file import ImageFileError
+from instseg.io.images import to_image_values
 from instseg.io.ngff import ZarrImage, find_image
 from instseg.io.zarr_metadata import damaged
 from instseg.tiling.grid import Box
@@ -96,7 +97,7 @@ class ZarrReader:
         roles = [role for role in self._roles if role in slices]
         part, roles = (part, roles) if "c" in roles else (part[..., None], [*roles, "c"])
         part = np.moveaxis(part, [roles.index(role) for role in "yxc"], [0, 1, 2])
-        return np.ascontiguousarray(_image_values(self._path, part), self.dtype)
+        return np.ascontiguousarray(to_image_values(self._path, part, " in the part that was read"), self.dtype)
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -161,27 +162,6 @@ def _image_dtype(stored: np.dtype[Any]) -> np.dtype[Any]:
     if stored.kind == "f":
         return np.dtype(np.float32)
     return np.dtype(np.uint8 if stored.kind == "b" or stored == np.uint8 else np.uint16)
-
-
-def _image_values(path: Path, values: NDArray[Any]) -> NDArray[Any]:
-    """Return a part's values in the type of the image, after checking that it can hold them."""
-    kind, size = values.dtype.kind, values.dtype.itemsize
-    if kind == "b":
-        return values * np.uint8(255)
-    if kind == "f":
-        with np.errstate(over="ignore"):
-            values = values.astype(np.float32, copy=False)
-        if not np.isfinite(values).all():
-            count = int((~np.isfinite(values)).sum())
-            what = f"it has values that are NaN, infinite or beyond float32 ({count} in the part that was read)"
-            raise ImageFileError(path, what, "replace them, by 0 for example")
-    elif kind == "i" or size > 2:
-        low, high = int(values.min()), int(values.max())
-        if low < 0 or high > 65_535:
-            name = values.dtype.newbyteorder("=")
-            what = f"its {name} values go from {low} to {high} in the part that was read, expected 0 to 65535"
-            raise ImageFileError(path, what, "save it as 16 bit or as 32-bit float")
-    return values
 
 
 @contextmanager
