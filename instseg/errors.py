@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 
 _LISTED = 3
-_LONGEST_VALUE = 300
+_LONGEST_TEXT = 300
 # Controls of terminals (C0, DEL, C1), separators of lines, what turns the direction of the text around it, and lone
 # surrogates, by which Python represents the bytes of names that are no UTF-8.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -63,9 +63,12 @@ def check_parameter(condition: bool, name: str, value: object, expected: str) ->
         "NAME is VALUE, expected EXPECTED", if the condition does not hold.
     """
     if not condition:
-        text = str(value)
-        shown = text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
-        raise UsageError(f"{name} is {shown}, expected {expected}", parameter=name)
+        raise UsageError(f"{name} is {shorten(str(value))}, expected {expected}", parameter=name)
+
+
+def shorten(text: str) -> str:
+    """Return a text for a message, cut where it would fill pages."""
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}..."
 
 
 def format_names(names: Sequence[object]) -> str:

@@ -4,11 +4,9 @@ import errno
 import logging
 import traceback
 
-from instseg.errors import InstsegError
+from instseg.errors import InstsegError, shorten
 
 _LOGGER = logging.getLogger("instseg")
-# Characters of a foreign message that are worth a line.
-_LONGEST = 300
 # After these no file can be written, whichever it is.
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
@@ -45,8 +43,8 @@ def as_instseg_error(error: Exception) -> InstsegError:
     else:
         _LOGGER.debug("unexpected error", exc_info=error)
         what = " ".join(f"{type(error).__name__}: {error}".split())
-        what = what if len(what) <= _LONGEST else f"{what[:_LONGEST]}..."
-        known = UnexpectedError(f"unexpected {what}; please report it", "".join(traceback.format_exception(error)))
+        details = "".join(traceback.format_exception(error))
+        known = UnexpectedError(f"unexpected {shorten(what)}; please report it", details)
     known.__cause__ = error
     return known
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from instseg.errors import InstsegError, UsageError, format_names
-from instseg.io.atomic import check_folder_writable, check_writable, check_zarr_writable, ensure_dir
+from instseg.io.atomic import LONGEST_NAME, check_folder_writable, check_writable, check_zarr_writable, ensure_dir
 from instseg.io.folders import is_report, stem_of
 from instseg.io.zarr_labels import is_complete_zarr
 
@@ -26,8 +26,6 @@ EXTRAS = {
 _LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".zarr")
 # Results that need all of an image at once.
 _WHOLE = ("embeddings", "embeddings_picture", "overlay", "outlines")
-# Bytes that file systems allow for a name.
-_LONGEST_NAME = 255
 
 
 class OutputPaths(ABC):
@@ -73,9 +71,9 @@ class OutputPaths(ABC):
             If one is too long.
         """
         for path in self._paths(name):
-            if (length := len(os.fsencode(path.name))) > _LONGEST_NAME:
+            if (length := len(os.fsencode(path.name))) > LONGEST_NAME:
                 raise InstsegError(
-                    f"the name of its result would have {length} bytes, expected at most {_LONGEST_NAME}; "
+                    f"the name of its result would have {length} bytes, expected at most {LONGEST_NAME}; "
                     "give the image a shorter name"
                 )
 

@@ -16,8 +16,10 @@ StrPath = str | os.PathLike[str]
 
 # A folder that holds one of these is a Zarr group or array.
 _ZARR_FILES = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
-# Bytes that file systems allow for a name, and characters that are kept of one that is too long.
-_LONGEST_NAME = 255
+LONGEST_NAME = 255
+"""Bytes that file systems allow for a name."""
+
+# Characters that are kept of a name that is too long.
 _KEPT_OF_NAME = 40
 
 
@@ -123,7 +125,7 @@ def hidden_sibling(path: Path, ending: str) -> Path:
     '.labels.zarr.partial'
     """
     name = f".{path.name}{ending}"
-    if len(os.fsencode(name)) > _LONGEST_NAME:
+    if len(os.fsencode(name)) > LONGEST_NAME:
         digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
         name = f".{path.name[:_KEPT_OF_NAME]}.{digest}{ending}"
     return path.with_name(name)
