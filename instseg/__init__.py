@@ -14,6 +14,7 @@ objects lie apart; clustering turns the vectors into labels.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from instseg.annotations.importing import ImportReport, import_annotations
     from instseg.api import predict_files
     from instseg.clustering.embeddings import Embeddings
     from instseg.clustering.instances import Instances
@@ -37,6 +38,7 @@ _HOMES = {
     "DataReport": "data.check",
     "Embeddings": "clustering.embeddings",
     "Evaluation": "evaluation.results",
+    "ImportReport": "annotations.importing",
     "Instances": "clustering.instances",
     "InstsegError": "errors",
     "Model": "inference.model",
@@ -47,6 +49,7 @@ _HOMES = {
     "UsageError": "errors",
     "check_data": "data.check",
     "evaluate": "evaluation.run",
+    "import_annotations": "annotations.importing",
     "load": "inference.model",
     "predict_files": "api",
     "read_image": "io.images",
@@ -60,6 +63,7 @@ __all__ = [
     "DataReport",
     "Embeddings",
     "Evaluation",
+    "ImportReport",
     "Instances",
     "InstsegError",
     "Model",
@@ -71,6 +75,7 @@ __all__ = [
     "__version__",
     "check_data",
     "evaluate",
+    "import_annotations",
     "load",
     "predict_files",
     "read_image",

@@ -1,4 +1,4 @@
-"""`instseg data`: make example data, and check one's own before training."""
+"""`instseg data`: make example data, import annotations, and check one's own data before training."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -7,6 +7,7 @@ import typer
 
 from instseg.cli import terminal
 from instseg.cli.command import Command
+from instseg.cli.data_import import import_
 from instseg.cli.model import Channels, check_channels
 from instseg.cli.options import Overrides, settings_options, terminal_text
 from instseg.errors import printable
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
     from instseg.data.check import DataReport
     from instseg.data.problems import Problem
 
-app = typer.Typer(help="Make example data, or check your own.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="Make example data, import annotations, or check your own data.", no_args_is_help=True, rich_markup_mode=None
+)
+app.command("import", cls=Command)(import_)
 
 
 @app.command(cls=Command)

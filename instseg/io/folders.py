@@ -25,7 +25,15 @@ SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
 IMAGES, LABELS = "images", "labels"
 """The two subfolders of a data folder."""
 
+LABEL_ENDINGS = (
+    *("_cp_masks", "_masks", "_mask", "_labels", "_label", "_lbl", "_instances", "_instance"),
+    *("_segmentation", "_seg", "_annotations", "_annotation", "_gt", "-masks", "-mask", "-labels", "-label"),
+)
+"""What tools append to the name of an image for that of its labels."""
+
 _ZARR_SUFFIX = ".zarr"
+# What OME-TIFF has before the suffix of its name.
+_OME = ".ome"
 # Kinds of files that a note names before it says that there are more.
 _MOST_KINDS = 5
 _REPORTS = re.compile(r"(run(-\d+-of-\d+)?\.json|failed(-\d+-of-\d+)?\.csv)")
@@ -38,7 +46,7 @@ class Pair:
     Attributes
     ----------
     name : str
-        The stem that both files share, as `stem_of` returns it.
+        The stem of the image, as `stem_of` returns it.
     image, labels : Path
     """
 
@@ -167,8 +175,10 @@ def _notes(others: Iterable[Path]) -> Iterator[str]:
 def find_pairs(folder: StrPath) -> list[Pair]:
     """List the pairs of a data folder, ``folder/images`` and ``folder/labels``, by the stems of their names.
 
-    Suffixes may differ within a pair, and so may the way in which accents are written. Hidden files and files of
-    unknown suffix are left out.
+    Suffixes may differ within a pair, and so may the way in which accents are written. Where stems differ, that of the
+    labels may have one of `LABEL_ENDINGS` besides, the same in the whole folder, and that of either the `.ome` of
+    OME-TIFF: so ``a.ome.tif`` has its labels in ``a.tif`` or ``a_masks.png``. Hidden files and files of unknown suffix
+    are left out.
 
     Returns
     -------
@@ -208,6 +218,9 @@ def match_folder(folder: StrPath) -> tuple[list[Pair], list[UnmatchedFiles]]:
     images, labels = (_by_stem(_subfolder(Path(folder), name)) for name in (IMAGES, LABELS))
     shared = sorted(stem for stem in images.keys() & labels.keys() if len(images[stem]) == len(labels[stem]) == 1)
     pairs = [Pair(stem, images[stem][0], labels[stem][0]) for stem in shared]
+    for stem, other in _by_ending(_apart(images, labels), _apart(labels, images)).items():
+        pairs.append(Pair(stem, images.pop(stem)[0], labels.pop(other)[0]))
+    pairs.sort(key=lambda pair: pair.name)
     rename = "keep one file of each name"
     candidates = (
         UnmatchedFiles("images without labels", "add their labels or remove them", _without(images, labels)),
@@ -322,6 +335,33 @@ def _leads_nowhere(path: Path) -> bool:
 
 def _without(files: dict[str, list[Path]], partners: dict[str, list[Path]]) -> tuple[Path, ...]:
     return tuple(path for stem, paths in files.items() if stem not in partners for path in paths)
+
+
+def _apart(files: dict[str, list[Path]], partners: dict[str, list[Path]]) -> list[str]:
+    """Return the stems that one file has and no partner."""
+    return [stem for stem, paths in files.items() if stem not in partners and len(paths) == 1]
+
+
+def _by_ending(images: list[str], labels: list[str]) -> dict[str, str]:
+    """Return the stems of labels by those of images, where these differ by what tools append to them.
+
+    Nothing is matched where it might be wrong: labels of two endings, or two images or labels of one name.
+    """
+    plain = Counter(stem.removesuffix(_OME) for stem in images)
+    image_of = {stem.removesuffix(_OME): stem for stem in images if plain[stem.removesuffix(_OME)] == 1}
+    by_ending: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for label in labels:
+        for ending in ("", *LABEL_ENDINGS):
+            inner = label.removesuffix(_OME)
+            stem = inner[: len(inner) - len(ending)].removesuffix(_OME)
+            if inner.lower().endswith(ending) and stem in image_of:
+                by_ending[ending].append((image_of[stem], label))
+                break
+    if len(by_ending) != 1:
+        return {}
+    (found,) = by_ending.values()
+    counts = Counter(image for image, _ in found)
+    return {image: label for image, label in found if counts[image] == 1}
 
 
 def _doubled(files: dict[str, list[Path]]) -> tuple[Path, ...]:

@@ -188,3 +188,46 @@ def test_a_pair_of_a_mask_takes_connected_components(tmp_path):
     write_labels(pair.labels, np.array([[255, 0, 255]]))
     assert "`connected_components=True`" in error_of(read_pair, pair)
     assert read_pair(pair, connected_components=True)[1].tolist() == [[1, 0, 2]]
+
+
+@pytest.mark.parametrize("ending", ["_masks", "_cp_masks", "_label", "-mask", "_SEG"])
+def test_labels_may_have_the_ending_that_a_tool_appends(folder, ending):
+    folder("images/a.png", "images/b.ome.tif", f"labels/a{ending}.tif", f"labels/b{ending}.tif")
+    pairs = find_pairs(folder())
+    assert [(pair.name, pair.image.name, pair.labels.name) for pair in pairs] == [
+        ("a", "a.png", f"a{ending}.tif"),
+        ("b.ome", "b.ome.tif", f"b{ending}.tif"),
+    ]
+
+
+def test_ome_tiff_belongs_to_labels_with_and_without_it(folder):
+    folder(
+        "images/a.ome.tif", "labels/a.tif", "images/b.tif", "labels/b.ome.tif", "images/c.ome.tif", "labels/c.ome.tif"
+    )
+    assert [pair.labels.name for pair in find_pairs(folder())] == ["a.tif", "b.ome.tif", "c.ome.tif"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        # An image that is called like labels, whose own labels are missing.
+        ("images/a.png", "images/a_mask.png", "labels/a.png"),
+        # Two endings: which of the two is meant?
+        ("images/a.png", "images/b.png", "labels/a_mask.png", "labels/b_label.png"),
+        ("images/a.png", "labels/a_mask.png", "labels/a_label.png"),
+        ("images/a.png", "images/a.ome.tif", "labels/a_mask.png"),
+        ("images/a.png", "labels/a_mask.png", "labels/a_mask.tif"),
+        ("images/a.png", "labels/a_mitochondria.png"),
+    ],
+)
+def test_nothing_is_paired_that_might_be_wrong(folder, names):
+    folder(*names)
+    assert "cannot use" in error_of(find_pairs, folder())
+    assert not [pair for pair in match_folder(folder())[0] if pair.name != pair.labels.stem]
+
+
+def test_names_that_are_equal_come_before_endings(folder):
+    folder("images/a.png", "images/a_mask.png", "labels/a.png", "labels/a_mask.png", "labels/b_mask.png")
+    pairs, (mismatch,) = match_folder(folder())
+    assert [(pair.image.name, pair.labels.name) for pair in pairs] == [("a.png", "a.png"), ("a_mask.png", "a_mask.png")]
+    assert [path.name for path in mismatch.files] == ["b_mask.png"]
