@@ -29,8 +29,9 @@ def export_onnx(model: str | PathLike[str], out: str | PathLike[str], *, quiet: 
     """Write a model as ONNX and compare what ONNX Runtime makes of it with TensorFlow.
 
     The graph takes `image` (B, H, W, C) float32 as it was read, of any size, made `scale` times as large where the
-    model's metadata give another `scale` than 1, and `low` and `high` (B, C), the percentiles that become 0 and 1. It
-    gives the maps of `ServingModule`; positions are in its pixels.
+    model's metadata give another `scale` than 1, and `low` and `high` (B, C), the values that become 0 and 1: those of
+    `instseg.preprocessing.levels.image_levels` by the rule `levels` of the metadata. It gives the maps of
+    `ServingModule`; positions are in its pixels.
 
     Parameters
     ----------
@@ -73,9 +74,13 @@ def _convert(function: Any, settings: ModelSettings, path: Path, quiet: bool) ->
     # TensorFlow's optimiser writes about its devices.
     with captured_stderr() if quiet else nullcontext():
         converted, _ = tf2onnx.convert.from_function(function, function.input_signature, opset=_OPSET)
-    onnx.helper.set_model_props(
-        converted, {"scale": repr(settings.scale), "diameter": repr(settings.diameter), "loss": settings.loss}
-    )
+    properties = {
+        "scale": repr(settings.scale),
+        "diameter": repr(settings.diameter),
+        "loss": settings.loss,
+        "levels": settings.levels,
+    }
+    onnx.helper.set_model_props(converted, properties)
     onnx.save(converted, str(path))
 
 

@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from instseg.network.architecture import named_variables, stride
 from instseg.network.decoding import Outputs, decode_outputs
-from instseg.preprocessing.normalisation import HIGH_PERCENTILE, LOW_PERCENTILE
+from instseg.network.serving_levels import levels_of_images
+from instseg.preprocessing.normalisation import BRIGHTEST, DARKEST
 from instseg.settings import ModelSettings
 
 
@@ -50,7 +51,7 @@ class ServingModule(tf.Module):  # type: ignore[misc]
             autograph=False,
         )
         self.embed_raw = tf.function(
-            lambda images: embed(images, *_percentiles(images), tf.constant(1.0)),
+            lambda images: embed(images, *levels_of_images(images, settings.levels), tf.constant(1.0)),
             input_signature=[image],
             autograph=False,
         )
@@ -76,7 +77,7 @@ class ServingModule(tf.Module):  # type: ignore[misc]
     def save(self, folder: Path) -> None:
         """Write the SavedModel with its signatures.
 
-        `serving_default` takes `image` (B, H, W, C) float32 as it was read;
+        `serving_default` takes `image` (B, H, W, C) float32 as it was read, and finds its levels by the model's rule;
         `with_percentiles` also takes `low` and `high` (B, C), for tiles of a larger image, and `magnification` (),
         how many times larger the network is to see the image, for objects of another size than in training. The maps
         are of the image's size all the same.
@@ -106,8 +107,7 @@ def _halved(value: Any) -> Any:
 def _embed(
     network: Any, settings: ModelSettings, images: Any, low: Any, high: Any, magnification: Any
 ) -> dict[str, Any]:
-    low, high = low[:, None, None, :], high[:, None, None, :]
-    normalised = tf.math.divide_no_nan(images - low, tf.nn.relu(high - low))
+    normalised = _normalised(settings, images, low, high)
     size = tf.shape(images)[1:3]
     seen = tf.maximum(1, tf.cast(tf.round(tf.cast(size, tf.float32) * settings.scale * magnification), tf.int32))
     raw = _raw(network, settings, _resized(normalised, seen))
@@ -117,10 +117,16 @@ def _embed(
 
 def predict_maps(network: Any, settings: ModelSettings, images: Any, low: Any, high: Any) -> dict[str, Any]:
     """Return the maps of images (B, H, W, C) that are as large as the network sees them."""
-    low, high = low[:, None, None, :], high[:, None, None, :]
-    normalised = tf.math.divide_no_nan(images - low, tf.nn.relu(high - low))
+    normalised = _normalised(settings, images, low, high)
     raw = _raw(network, settings, normalised)
     return _maps(decode_outputs(raw, settings, settings.diameter * settings.scale), settings)
+
+
+def _normalised(settings: ModelSettings, images: Any, low: Any, high: Any) -> Any:
+    """Map the levels (B, C) of images (B, H, W, C) to 0 and 1, as `instseg.preprocessing.normalisation.normalise`."""
+    low, high = low[:, None, None, :], high[:, None, None, :]
+    normalised = tf.math.divide_no_nan(images - low, tf.nn.relu(high - low))
+    return normalised if settings.levels == "percentiles" else tf.clip_by_value(normalised, DARKEST, BRIGHTEST)
 
 
 def _maps(outputs: Outputs, settings: ModelSettings) -> dict[str, Any]:
@@ -158,20 +164,3 @@ def _pad(images: Any, multiple: int, axis: int) -> Any:
     period = tf.maximum(2 * (length - 1), 1)
     position = tf.range(wanted) % period
     return tf.gather(images, tf.minimum(position, tf.maximum(period - position, 0)) % length, axis=axis)
-
-
-def _percentiles(images: Any) -> tuple[Any, Any]:
-    """Return the low and the high percentiles (B, C), as `instseg.preprocessing.normalisation.percentiles` does."""
-    shape = tf.shape(images)
-    ordered = tf.sort(tf.reshape(images, (shape[0], shape[1] * shape[2], shape[3])), axis=1)
-    last = tf.cast(shape[1] * shape[2] - 1, tf.float64)
-
-    def at(percentile: float) -> Any:
-        position = last * (percentile / 100.0)
-        below = tf.floor(position)
-        weight = tf.cast(position - below, tf.float32)
-        lower = ordered[:, tf.cast(below, tf.int32)]
-        upper = ordered[:, tf.cast(tf.math.ceil(position), tf.int32)]
-        return lower + weight * (upper - lower)
-
-    return at(LOW_PERCENTILE), at(HIGH_PERCENTILE)

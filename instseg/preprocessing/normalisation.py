@@ -1,17 +1,22 @@
-"""Normalisation by percentiles: every channel is mapped to about 0..1, whatever the camera's range."""
+"""Normalisation: every channel is mapped to about 0..1, whatever the camera's range; and percentiles of channels."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from instseg.errors import UsageError
+from instseg.settings import LevelsRule
 from instseg.tiling.grid import Box
 
 LOW_PERCENTILE, HIGH_PERCENTILE = 1.0, 99.8
 """The percentiles of an image that become 0 and 1."""
+DARKEST, BRIGHTEST = -0.5, 1.5
+"""Where normalised values end for models that find their levels by the rule 'robust'. What is so much brighter than the
+objects is a hot pixel or dust. Of nuclei with 0.4 % of the pixels at the camera's largest value, AP at IoU 0.5 against
+the labels without these is 0.99 so and 0.72 without an end; mean AP of the images as they are is the same."""
 
 
 def percentiles(
@@ -42,21 +47,26 @@ def percentiles(
         raise UsageError(f"the image is of shape {image.shape}, expected (H, W, C)")
     if not (0 <= low <= 100 and 0 <= high <= 100):
         raise UsageError(f"the percentiles are {low} and {high}, expected 0 to 100")
-    counted = image.dtype in (np.uint8, np.uint16)
-    of_channel = _counted_percentiles if counted else _sorted_percentiles
-    pairs = [of_channel(image[..., channel].ravel(), low, high) for channel in range(image.shape[2])]
+    pairs = [channel_percentiles(image[..., channel].ravel(), (low, high)) for channel in range(image.shape[2])]
     lows, highs = np.array(pairs, np.float32).T
     return lows.copy(), highs.copy()
 
 
-def _counted_percentiles(values: NDArray[Any], low: float, high: float) -> list[float]:
+def channel_percentiles(values: NDArray[Any], wanted: Sequence[float]) -> list[float]:
+    """Return percentiles of values (N,), as `percentiles` does of each channel."""
+    if values.dtype in (np.uint8, np.uint16):
+        return _counted_percentiles(values, wanted)
+    return [float(value) for value in np.percentile(values, wanted)]
+
+
+def _counted_percentiles(values: NDArray[Any], wanted: Sequence[float]) -> list[float]:
     counts = np.zeros(1 << (8 * values.dtype.itemsize), np.int64)
     # In parts, as counting takes a copy of 8 bytes per value.
     for start in range(0, values.size, 1 << 22):
         counts += np.bincount(values[start : start + (1 << 22)], minlength=counts.size)
     ranks = np.cumsum(counts)
     values_at = []
-    for percentile in (low, high):
+    for percentile in wanted:
         position = (values.size - 1) * (percentile / 100)
         index = min(math.floor(position), values.size - 1)
         share = position - index
@@ -66,11 +76,12 @@ def _counted_percentiles(values: NDArray[Any], low: float, high: float) -> list[
     return values_at
 
 
-def _sorted_percentiles(values: NDArray[Any], low: float, high: float) -> list[float]:
-    return [float(value) for value in np.percentile(values, [low, high])]
-
-
-def normalise(image: NDArray[np.generic], low: NDArray[np.float32], high: NDArray[np.float32]) -> NDArray[np.float32]:
+def normalise(
+    image: NDArray[np.generic],
+    low: NDArray[np.float32],
+    high: NDArray[np.float32],
+    rule: LevelsRule = "robust",
+) -> NDArray[np.float32]:
     """Map `low` to 0 and `high` to 1, channel by channel; a constant channel becomes 0.
 
     Parameters
@@ -78,7 +89,9 @@ def normalise(image: NDArray[np.generic], low: NDArray[np.float32], high: NDArra
     image : (..., C) of numbers
         As it was read.
     low, high : (C,) float32
-        Percentiles of the whole image.
+        Levels of the whole image.
+    rule : {'robust', 'percentiles'}
+        By which these were found; with 'robust' values end at `DARKEST` and `BRIGHTEST`.
 
     Returns
     -------
@@ -86,7 +99,8 @@ def normalise(image: NDArray[np.generic], low: NDArray[np.float32], high: NDArra
     """
     extent = high - low
     scale = np.where(extent > 0, 1 / np.where(extent > 0, extent, 1), 0).astype(np.float32)
-    return (image.astype(np.float32) - low) * scale
+    normalised: NDArray[np.float32] = (image.astype(np.float32) - low) * scale
+    return normalised if rule == "percentiles" else np.clip(normalised, DARKEST, BRIGHTEST, out=normalised)
 
 
 # The number and the side of the parts, spread over an image, from which its percentiles are estimated.
@@ -109,17 +123,42 @@ def estimate_percentiles(
     -------
     low, high : (C,) float32
     """
-    height, width = shape
-    count = round(_SAMPLES**0.5)
-    side = _SAMPLE_SIDE
-    tops = np.unique(np.linspace(0, max(0, height - side), count).round().astype(int))
-    lefts = np.unique(np.linspace(0, max(0, width - side), count).round().astype(int))
-    parts = []
-    for top in tops.tolist():
-        for left in lefts.tolist():
-            part = read(Box(top, left, min(top + side, height), min(left + side, width)))
-            # Every second pixel along both axes gives the same estimate in a quarter of the memory.
-            parts.append(part[::2, ::2].reshape(-1, part.shape[2]))
-    values = np.concatenate(parts)
+    samples = read_samples(shape, read, overlapping=True)
+    values = samples.reshape(-1, samples.shape[2])
     low, high = np.percentile(values, [LOW_PERCENTILE, HIGH_PERCENTILE], axis=0).astype(np.float32)
     return low, high
+
+
+def read_samples(
+    shape: tuple[int, int], read: Callable[[Box], NDArray[Any]], *, overlapping: bool = False
+) -> NDArray[Any]:
+    """Read parts that are spread over an image, and return every second row and column of them as one image.
+
+    Parameters
+    ----------
+    shape, read
+        As `estimate_percentiles` takes them.
+    overlapping : bool
+        Whether parts of an image of less than 16 megapixels show some of its pixels several times.
+
+    Returns
+    -------
+    (h, w, C) of numbers
+        The parts side by side, as they lie in the image; at most 2048 x 2048 pixels.
+    """
+    rows = []
+    for top, bottom in _part_ranges(shape[0], overlapping):
+        parts = (read(Box(top, left, bottom, right)) for left, right in _part_ranges(shape[1], overlapping))
+        # Every second pixel along both axes gives the same estimate in a quarter of the memory.
+        rows.append(np.concatenate([part[::2, ::2] for part in parts], axis=1))
+    return np.concatenate(rows)
+
+
+def _part_ranges(length: int, overlapping: bool) -> list[tuple[int, int]]:
+    """Return where parts of a row or a column begin and end."""
+    count, side = round(_SAMPLES**0.5), _SAMPLE_SIDE
+    starts = np.unique(np.linspace(0, max(0, length - side), count).round().astype(int)).tolist()
+    stops = [min(start + side, length) for start in starts]
+    if not overlapping:
+        starts = [0, *(max(start, stop) for start, stop in zip(starts[1:], stops, strict=False))]
+    return list(zip(starts, stops, strict=True))

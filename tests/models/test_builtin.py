@@ -92,7 +92,7 @@ def test_a_compact_copy_names_no_folders(compact, tiny_model):
     copied, stored = (read_settings(folder)[1] for folder in (compact, tiny_model))
     assert copied["data"] == {}
     assert "pretrained" not in copied
-    assert all(copied[name] == stored[name] for name in ("model", "clustering", "training", "iteration"))
+    assert all(copied[name] == stored[name] for name in ("model", "clustering", "calibration", "training", "iteration"))
     assert str(tiny_model.parent) not in "".join(path.read_text() for path in compact.glob("*.json"))
 
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 from instseg.network.architecture import build_network
 from instseg.network.decoding import decode_outputs
 from instseg.network.serving import ServingModule
-from instseg.preprocessing.normalisation import percentiles
+from instseg.preprocessing.levels import image_levels
 from instseg.settings import ModelSettings
 
 # (batch, height, width): multiples of nothing, smaller than the stride, one pixel.
@@ -19,6 +19,7 @@ SETTINGS = {
     "gray-overlap": ModelSettings(embeddings=3, widths=(8, 12), diameter=10.0),
     "classes": ModelSettings(embeddings=3, widths=(8, 12), classes=4, class_names=("a", "b", "c")),
     "rgb-metric": ModelSettings(channels=3, embeddings=2, loss="metric", widths=(8, 12)),
+    "percentiles": ModelSettings(embeddings=3, widths=(8, 12), levels="percentiles"),
 }
 
 
@@ -49,11 +50,11 @@ def exported(request, all_exported):
 
 
 def draw(settings, size, seed=1):
-    """Images of integers 0..255, and their percentiles as NumPy has them, (B, C) each."""
+    """Images of integers 0..255, and their levels by the model's rule, (B, C) each."""
     shape = (*size, settings.channels)
     images = np.random.default_rng(seed).integers(0, 256, shape).astype(np.float32)
-    low, high = np.percentile(images, [1, 99.8], axis=(1, 2)).astype(np.float32)
-    return images, low, high
+    levels = np.stack([image_levels(image, settings.levels) for image in images])
+    return images, levels[:, 0], levels[:, 1]
 
 
 def embed(exported, images, low, high, magnification=1.0):
@@ -86,15 +87,33 @@ def test_maps_of_any_size_have_their_shapes_and_ranges(exported, size):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_percentiles_are_those_of_numpy(exported, size):
+def test_levels_are_found_by_the_models_rule(exported, size):
     images, low, high = draw(exported.settings, size)
     assert_same(exported.serving.embed_raw(images), embed(exported, images, low, high))
 
 
-def test_percentiles_are_those_of_reading(exported):
-    images, low, high = draw(exported.settings, (1, 17, 33))
-    np.testing.assert_allclose(percentiles(images[0]), [low[0], high[0]], rtol=1e-6)
-    np.testing.assert_allclose(percentiles(images[0].astype(np.uint8)), [low[0], high[0]], rtol=1e-6)
+def test_a_frame_and_a_hot_pixel_do_not_change_levels(all_exported):
+    """What the graph finds by itself is what it is given, where the rules differ."""
+    image = np.random.default_rng(0).normal(50, 3, (1, 30, 40, 1)) + 90 * (np.arange(40)[:, None] % 8 < 4)
+    image = np.pad(np.rint(image), ((0, 0), (20, 5), (0, 30), (0, 0)), constant_values=255).astype(np.float32)
+    image[0, 25, 7] = 255
+    for name in ("gray-overlap", "percentiles"):
+        exported = all_exported[name]
+        low, high = image_levels(image[0], exported.settings.levels)
+        assert (high < 200) == (name == "gray-overlap")
+        assert_same(exported.serving.embed_raw(image), embed(exported, image, low[None], high[None]))
+
+
+def test_values_far_beyond_the_levels_end_by_the_robust_rule_alone(all_exported):
+    image, low, high = np.full((1, 8, 8, 1), 30, np.float32), np.float32([[0]]), np.float32([[100]])
+    image[0, 2:4, 2:4] = 1000
+    ended = np.minimum(image, 150)
+    same = embed(all_exported["gray-overlap"], ended, low, high)
+    assert_same(embed(all_exported["gray-overlap"], image, low, high), same)
+    plain = all_exported["percentiles"]
+    assert not np.allclose(
+        embed(plain, image, low, high)["foreground"], embed(plain, ended, low, high)["foreground"], atol=1e-3
+    )
 
 
 def test_maps_are_the_networks_outputs(exported):
@@ -125,7 +144,7 @@ def test_padding_mirrors_and_keeps_the_upper_left(exported, size):
     assert_same(found, {name: value[:, : size[1], : size[2]] for name, value in whole.items()})
 
 
-def test_images_of_a_batch_have_their_own_percentiles(exported):
+def test_images_of_a_batch_have_their_own_levels(exported):
     images = np.concatenate([draw(exported.settings, (1, 9, 7))[0] * scale for scale in (1, 100)])
     both = exported.serving.embed_raw(images)
     for number in range(2):
@@ -189,7 +208,7 @@ import sys
 import numpy as np
 import tensorflow as tf
 
-for name in ("gray-overlap", "classes", "rgb-metric"):
+for name in ("gray-overlap", "classes", "rgb-metric", "percentiles"):
     model = tf.saved_model.load(f"{sys.argv[1]}/{name}")
     assert sorted(model.signatures) == ["serving_default", "with_percentiles"], list(model.signatures)
     given = dict(np.load(f"{sys.argv[1]}/{name}.npz"))

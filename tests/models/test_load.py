@@ -84,6 +84,8 @@ def test_a_model_without_its_links_opens(folder, lose):
         {"model": []},
         {"model": {"widths": [10**300]}},
         {"clustering": {"min_size": "all"}},
+        {"calibration": {"slope": 0}},
+        {"calibration": "steep"},
         {"training": {"iterations": [[]]}},
         {"metric_loss": 3},
         {"data": "here"},
@@ -98,7 +100,7 @@ def test_odd_settings_are_told(folder, changes):
     change(folder, **changes)
     message = error_of(read_training, folder)
     assert message.startswith(f"the model {folder} is damaged (")
-    if changes.keys() & {"model", "clustering"}:
+    if changes.keys() & {"model", "clustering", "calibration"}:
         assert error_of(instseg.load, folder).startswith(f"the model {folder} is damaged (")
 
 

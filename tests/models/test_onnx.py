@@ -11,7 +11,7 @@ from instseg import optional as extras
 from instseg.cli import app
 from instseg.data.discs import draw_discs
 from instseg.errors import InstsegError
-from instseg.preprocessing.normalisation import percentiles
+from instseg.preprocessing.levels import image_levels
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("tf2onnx")
@@ -34,9 +34,14 @@ def test_the_file_gives_the_models_maps(tiny_model, tiny_discs):
     assert len(done.stderr.splitlines()) == 1
     assert [path.name for path in Path().iterdir()] == ["model.onnx"]
     session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
-    assert session.get_modelmeta().custom_metadata_map == {"scale": "1.0", "diameter": "19.0", "loss": "overlap"}
+    assert session.get_modelmeta().custom_metadata_map == {
+        "scale": "1.0",
+        "diameter": "19.0",
+        "loss": "overlap",
+        "levels": "robust",
+    }
     image = draw_discs(np.random.default_rng(1), tiny_discs)[0][:50, :61, None]
-    low, high = percentiles(image)
+    low, high = image_levels(image)
     given = {"image": image[None].astype(np.float32), "low": low[None], "high": high[None]}
     names = [output.name for output in session.get_outputs()]
     found = dict(zip(names, session.run(None, given), strict=True))
