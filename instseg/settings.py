@@ -33,12 +33,17 @@ _MOST_LEVELS, _MOST_CHANNELS, _MOST_CLASSES, _LARGEST_SCALE = 12, 65_536, 65_536
 # Names of settings in models of format 2, and those of today.
 _RENAMED = {"smallest_diameter": "diameter_p5", "largest_diameter": "diameter_p95"}
 
+# The rule of models that do not say which they have learnt with.
+_EARLIER_LEVELS = "percentiles"
+
 LossName = Literal["overlap", "metric"]
 DistanceName = Literal["manhattan", "euclidean"]
 ErrorName = Literal["squared", "logcosh"]
 ClusterMethod = Literal["fast", "hdbscan"]
 NoiseRule = Literal["nearest", "drop"]
 Precision = Literal["float32", "bfloat16"]
+LevelsRule = Literal["robust", "percentiles"]
+AugmentationName = Literal["standard", "strong"]
 
 # The dimensions of the embeddings that a loss gives a meaning to: with overlap two are a position.
 _LEAST_EMBEDDINGS: dict[LossName, int] = {"overlap": 2, "metric": 1}
@@ -168,6 +173,12 @@ class ModelSettings(Settings):
     scale : float
         At how many times their size the network sees images. Large objects are learnt and predicted in smaller images,
         so that the network sees them whole, and tiny ones in larger images.
+    estimate_diameter : bool
+        Whether predictions estimate the size of the objects unless it is given: training images were brought to one
+        size of objects, and the model knows no other.
+    levels : {'robust', 'percentiles'}
+        What the values are that become 0 and 1 in the network: see `instseg.preprocessing.levels`. Models that were
+        stored without it know percentiles only.
     """
 
     channels: int = 1
@@ -183,12 +194,15 @@ class ModelSettings(Settings):
     diameter_p5: float | None = None
     diameter_p95: float | None = None
     scale: float = 1.0
+    estimate_diameter: bool = False
+    levels: LevelsRule = "robust"
 
     def __post_init__(self) -> None:
         _check_positive(self, "channels", "embeddings", "diameter", "scale")
         check_parameter(self.embeddings <= 256, "embeddings", self.embeddings, "at most 256 dimensions")
         check_parameter(self.classes >= 2, "classes", self.classes, "at least 2, background and foreground")
         _check_choice(self, "loss", ("overlap", "metric"))
+        _check_choice(self, "levels", ("robust", "percentiles"))
         least = _LEAST_EMBEDDINGS[self.loss]
         check_parameter(
             self.embeddings >= least, "embeddings", self.embeddings, f"at least {least} for `loss={self.loss!r}`"
@@ -213,8 +227,9 @@ class ModelSettings(Settings):
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Build the settings from plain data, also from that of models of format 2; errors as in `Settings`."""
-        return super(ModelSettings, cls).from_dict({_RENAMED.get(name, name): value for name, value in values.items()})
+        """Build the settings from plain data, also from that of earlier models; errors as in `Settings`."""
+        named = {_RENAMED.get(name, name): value for name, value in values.items()}
+        return super(ModelSettings, cls).from_dict({"levels": _EARLIER_LEVELS, **named})
 
     def magnification(self, diameter: float) -> float:
         """Return at how many times its size an image has to be predicted for its objects to be as large as in training.
@@ -227,7 +242,8 @@ class ModelSettings(Settings):
         Returns
         -------
         float
-            1 between the 5th and the 95th percentile of the diameters of the training objects.
+            1 between the 5th and the 95th percentile of the diameters of the training objects, unless these were
+            brought to one size: then the typical diameter of the training over the given one.
 
         Raises
         ------
@@ -238,14 +254,15 @@ class ModelSettings(Settings):
         low, high = smallest / _LARGEST_MAGNIFICATION, largest / _SMALLEST_MAGNIFICATION
         expected = f"{low:.2g} to {high:.0f} pixels for a model of objects of {self.diameter:.3g}"
         check_parameter(low <= diameter <= high, "diameter", diameter, expected)
-        return self._learnt(diameter) / diameter
+        return (self.diameter if self.estimate_diameter else self._learnt(diameter)) / diameter
 
     def scale_for_diameter(self, diameter: float) -> float:
         """Return the scale at which the network sees objects of a diameter (in pixels) as large as those of training.
 
         Tiny objects may remain smaller, as the memory for images grows with the square of the scale.
         """
-        return self.scale * min(self._learnt(diameter) / diameter, _LARGEST_FAMILIAR)
+        learnt = self.diameter if self.estimate_diameter else self._learnt(diameter)
+        return self.scale * min(learnt / diameter, _LARGEST_FAMILIAR)
 
     def is_out_of_range(self, diameter: float) -> bool:
         """Return whether objects of a diameter are smaller or larger than nearly all that the training showed."""
@@ -282,6 +299,11 @@ class TrainSettings(Settings):
     )
     validation_share: float = _option(0.1, "Share of the data kept for validation, where `val` is not given.")
     validation_every: int = _option(500, "Iterations between validations; the model is saved with each.")
+    augmentation: AugmentationName = _option(
+        "standard",
+        "standard: for images like these; strong: also dark for bright, half to twice the size, coarser, parts with "
+        "levels of their own, for a model that is to work on other images, too.",
+    )
     seed: int = _option(0, "Seed of weights, split, crops and augmentation.")
 
     def __post_init__(self) -> None:
@@ -293,6 +315,7 @@ class TrainSettings(Settings):
             _check_positive(self, "minutes")
         if self.precision is not None:
             _check_choice(self, "precision", ("float32", "bfloat16"))
+        _check_choice(self, "augmentation", ("standard", "strong"))
         check_parameter(0 <= self.averaging < 1, "averaging", self.averaging, "at least 0 and below 1")
         check_parameter(0 < self.validation_share < 1, "validation_share", self.validation_share, "above 0 and below 1")
         check_parameter(self.patch_size % 16 == 0, "patch_size", self.patch_size, "a multiple of 16")

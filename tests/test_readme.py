@@ -210,7 +210,7 @@ def test_python_blocks_run(path, code, workplace):
     namespace = {}
     exec(compile(code, title(path), "exec"), namespace)
     # What the blocks are about.
-    results = ("evaluation", "value", "maps", "terms", "model")
+    results = ("evaluation", "value", "maps", "terms", "model", "report")
     assert any(name in namespace for name in results)
     if "labels" in namespace and "instseg.load" in code:
         assert namespace["labels"].shape == (48, 56)

@@ -54,7 +54,7 @@ def cluster(
         labels = cluster_embeddings(stored, settings)
     write_labels(out, labels)
     if scores is not None or outlines is not None:
-        instances = measure_instances(labels, stored)
+        instances = measure_instances(labels, stored).calibrated(stored.calibration)
         if scores is not None:
             write_table(scores, instances)
         if outlines is not None:

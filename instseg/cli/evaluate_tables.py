@@ -49,6 +49,10 @@ def print_tables(evaluation: "Evaluation") -> None:
         console.print(
             f"AUROC of the instances' scores for being right at IoU 0.5: {evaluation.auroc:.3f}", highlight=False
         )
+    if evaluation.ece is not None:
+        console.print(
+            f"ECE, how far these scores are from the share that is right: {evaluation.ece:.3f}", highlight=False
+        )
     for image in evaluation.worst(_WORST):
         line = f"mean AP {image.scores.mean_ap:.3f}: {printable(image.name)}"
         console.print(line, highlight=False, markup=False, soft_wrap=True)

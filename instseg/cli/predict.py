@@ -205,7 +205,8 @@ def _print_notes(result: "PredictResult") -> None:
     for image in result.images:
         for note in image.notes:
             images.setdefault(note, []).append(image.path)
-    for note, paths in list(images.items())[:_MAX_MESSAGES]:
+    # Those of most images first.
+    for note, paths in sorted(images.items(), key=lambda one: -len(one[1]))[:_MAX_MESSAGES]:
         which = str(paths[0]) if len(paths) == 1 else f"{len(paths)} images, such as {paths[0]}"
         terminal.print_note(f"Note: {which}: {note}")
     if len(images) > _MAX_MESSAGES:
@@ -217,7 +218,8 @@ def _report_sizes(summaries: "Sequence[ImageSummary]", settings: ModelSettings) 
     unlike = [
         summary.diameter
         for summary in summaries
-        if summary.instances >= _MIN_INSTANCES and settings.is_out_of_range(summary.diameter)
+        # The size of what is found says little where the model may not know such images, which a note says already.
+        if summary.instances >= _MIN_INSTANCES and not summary.unfamiliar and settings.is_out_of_range(summary.diameter)
     ]
     if unlike:
         typical = sorted(unlike)[len(unlike) // 2]

@@ -10,7 +10,6 @@ from instseg.cli import terminal
 from instseg.cli.model import Channels, find_model
 from instseg.cli.options import Overrides, settings_options
 from instseg.cli.signals import stop_on_signals
-from instseg.cli.train_progress import format_scores, progress_display
 from instseg.settings import MetricLossSettings, ModelSettings, TrainSettings
 
 if TYPE_CHECKING:
@@ -24,12 +23,16 @@ def train(
         Path, typer.Argument(metavar="MODEL_DIR", help="Where the model is kept.", show_default=False)
     ],
     data: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Folder with images/ and labels/.", show_default="endlessly generated discs"),
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder with images/ and labels/; several if given more than once.",
+            show_default="endlessly generated discs",
+        ),
     ] = None,
     val: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Such a folder to validate on.", show_default="a share of --data"),
+        list[Path] | None,
+        typer.Option(metavar="DIR", help="Such folders to validate on.", show_default="a share of --data"),
     ] = None,
     connected_components: Annotated[
         bool, typer.Option("--connected-components", help="Make each connected piece of a binary mask an instance.")
@@ -82,6 +85,7 @@ def train(
 
     Ctrl-C saves the model after the running iteration; --resume goes on.
     """
+    from instseg.cli.train_progress import progress_display
     from instseg.training.api import load_strategy, run_training
     from instseg.training.prepare import TrainingRequest, check_request, prepare_training
 
@@ -89,8 +93,8 @@ def train(
     request = check_request(
         TrainingRequest(
             model_dir=model_dir,
-            data=data,
-            val=val,
+            data=tuple(data or ()),
+            val=tuple(val or ()),
             connected_components=connected_components,
             channels=channels,
             ignore_label=ignore_label,
@@ -109,6 +113,8 @@ def train(
     if prepared.finished:
         _print_finished(prepared)
         return
+    for line in prepared.data.description.get("shares", ()):
+        terminal.print_note(line)
     with stop_on_signals() as stop, progress_display(prepared.config.train) as show:
         result = run_training(prepared, report=report, strategy=devices, progress=show, stop=stop)
     _print_result(result, prepared)
@@ -123,6 +129,8 @@ def _print_finished(prepared: "PreparedTraining") -> None:
 
 
 def _print_result(result: "TrainingResult", prepared: "PreparedTraining") -> None:
+    from instseg.cli.train_progress import format_scores
+
     # Of several processes, those that do not validate have nothing to say.
     if not result.best_iteration:
         return

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from instseg.clustering.calibration import ScoreCalibration
 from instseg.errors import InstsegError
 from instseg.settings import ClusterSettings
 
@@ -36,6 +37,8 @@ class Embeddings:
         Probability of each class, given that a pixel belongs to an object, 0..1.
     class_names : tuple of str
         K names; by default '1', '2' ... 'K', and none without `classes`.
+    calibration : ScoreCalibration or None
+        What the scores of instances mean.
 
     Raises
     ------
@@ -56,6 +59,7 @@ class Embeddings:
     settings: ClusterSettings | None = None
     classes: NDArray[np.float32] | None = None
     class_names: tuple[str, ...] = ()
+    calibration: ScoreCalibration | None = None
 
     def __post_init__(self) -> None:
         for name in MAP_NAMES:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from instseg.clustering.calibration import ScoreCalibration
 from instseg.clustering.embeddings import Embeddings
 from instseg.labels.regions import equivalent_diameter
 
@@ -22,9 +23,10 @@ class Instances:
     label : (N,) int32
         Ascending, above 0.
     score : (N,) float64
-        How sure the model is, 0..1: the mean over the pixels of an instance of foreground times seed times
-        membership. So doubts about whether there is an object, where its centre is and what belongs to it all lower
-        it. It ranks instances, and is no probability.
+        How sure the model is, 0..1. As `measure_instances` returns it, it is the mean over the pixels of an instance of
+        foreground times seed times membership, so that doubts about whether there is an object, where its centre is
+        and what belongs to it all lower it. `calibrated` makes it the probability that a true instance overlaps this
+        one with an IoU of 0.5 or more, in images like those that the calibration was fitted to.
     area : (N,) int64
         Number of pixels.
     centroid : (N, 2) float64
@@ -116,6 +118,13 @@ class Instances:
         remaining = labels > 0
         values = {name: getattr(self, name)[remaining] for name in self.array_names() if name != "class_names"}
         return dataclasses.replace(self, **{**values, "label": labels[remaining]})
+
+    def calibrated(self, calibration: ScoreCalibration | None) -> "Instances":
+        """Return the instances with probabilities as scores; without a calibration, the same.
+
+        This comes after parts of instances are merged, so that scores do not depend on tiles.
+        """
+        return self if calibration is None else dataclasses.replace(self, score=calibration.apply(self.score))
 
     def translated(self, rows: int, columns: int) -> "Instances":
         """Return the instances moved by so many pixels, down and to the right."""
@@ -215,7 +224,7 @@ def measure_instances(
     (array([1], dtype=int32), array([0.5]), array([3]))
     """
     rows, columns = np.nonzero(labels)
-    ids, number = np.unique(labels[rows, columns], return_inverse=True)
+    ids, number = _numbered(labels[rows, columns])
     foreground = maps.foreground[rows, columns].astype(np.float64)
     confidence = foreground.copy()
     if maps.seeds is not None:
@@ -228,11 +237,11 @@ def measure_instances(
         measured = inside[rows, columns]
         rows, columns = rows[measured], columns[measured]
         foreground, confidence = foreground[measured], confidence[measured]
-        present, number = np.unique(number[measured], return_inverse=True)
+        present, number = _numbered(number[measured])
         ids = ids[present]
     area = np.bincount(number, minlength=len(ids))
     return Instances(
-        label=ids,
+        label=ids.astype(np.int32),
         score=_mean(confidence, number, area),
         area=area,
         centroid=np.stack([_mean(rows, number, area), _mean(columns, number, area)], axis=1),
@@ -242,6 +251,12 @@ def measure_instances(
         if maps.classes is None
         else _class_probabilities(maps.classes[rows, columns], foreground, number, len(ids)),
     )
+
+
+def _numbered(values: NDArray[np.integer]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the values (P,) that occur, ascending, and the index of each; as `np.unique`, which sorts all of them."""
+    occurs = np.bincount(values) > 0
+    return np.flatnonzero(occurs), (np.cumsum(occurs) - 1)[values]
 
 
 def _class_probabilities(
@@ -278,8 +293,9 @@ def _membership(
 ) -> NDArray[np.float64]:
     """Return each pixel's membership in its own instance, as in training: 2^(-(distance / bandwidth)^2)."""
     area = np.bincount(number, minlength=count)
-    centre = np.stack([_mean(column, number, area) for column in points.T], axis=1)
     reach = np.exp(_mean(np.log(bandwidth), number, area))
-    squared = np.sum(np.square(points - centre[number]), axis=1)
+    squared = np.zeros(len(points))
+    for column in points.T:
+        squared += np.square(column - _mean(column, number, area)[number])
     membership: NDArray[np.float64] = np.exp(-math.log(2.0) * squared / np.square(reach[number]))
     return membership

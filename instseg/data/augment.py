@@ -7,6 +7,12 @@ Image = NDArray[np.float32]
 Labels = NDArray[np.int32]
 Positions = NDArray[np.floating]
 
+STRONG_SCALE_JITTER = 2.0
+"""Strong augmentation shows objects at up to so many times their size, and down to the inverse."""
+
+# Share of strongly augmented patches whose size, and of those whose intensities, are left as they are.
+_STRONG_PLAIN_SHARE = 0.25
+
 
 def augment(rng: np.random.Generator, image: Image, labels: Labels) -> tuple[Image, Labels]:
     """Flip and rotate a patch, and change its intensities, sharpness and noise.
@@ -32,6 +38,66 @@ def augment(rng: np.random.Generator, image: Image, labels: Labels) -> tuple[Ima
     if rng.random() < 0.4:
         image = _noise(rng, image)
     return np.ascontiguousarray(image, np.float32), np.ascontiguousarray(labels)
+
+
+def augment_strongly(rng: np.random.Generator, image: Image, labels: Labels) -> tuple[Image, Labels]:
+    """Augment a patch for a network that is to work on images of other kinds, too.
+
+    Half of the patches are turned over, dark for bright, so that objects are known by their outlines rather than by
+    being bright. A quarter is otherwise only flipped and rotated; some lose the resolution that a smaller camera or a
+    larger field of view would not have had.
+
+    Parameters
+    ----------
+    rng, image, labels
+        As `augment` takes them.
+
+    Returns
+    -------
+    image, labels
+        As `augment` returns them.
+    """
+    if rng.random() < 0.5:
+        image = 1 - image
+    if rng.random() < _STRONG_PLAIN_SHARE:
+        return random_flip_rot90(rng, image, labels)
+    if rng.random() < 0.15:
+        image = _coarsen(rng, image)
+    return augment(rng, image, labels)
+
+
+def strong_window(rng: np.random.Generator, labels: Labels, patch_size: int) -> tuple[float, float, float]:
+    """Choose where to cut a patch that shows objects at half to twice their size; parameters as `random_crop_window`.
+
+    A quarter of the windows is not zoomed.
+    """
+    zoom = 1.0
+    if rng.random() >= _STRONG_PLAIN_SHARE:
+        zoom = float(np.exp(rng.uniform(-np.log(STRONG_SCALE_JITTER), np.log(STRONG_SCALE_JITTER))))
+    return random_crop_window(rng, labels, patch_size, zoom=zoom)
+
+
+def smooth(image: Image, step: float) -> Image:
+    """Smooth an image of which every `step`-th pixel will be taken, so that finer structure does not alias."""
+    from scipy import ndimage
+
+    smoothed: Image = ndimage.gaussian_filter(image, 0.3 * step, axes=(0, 1), truncate=3.0)
+    return smoothed
+
+
+def _coarsen(rng: np.random.Generator, image: Image) -> Image:
+    """Take a part of the resolution of a patch away."""
+    height, width = image.shape[:2]
+    factor = rng.uniform(0.4, 0.8)
+    rows, columns = (
+        (np.arange(round(side * factor)) + 0.5) / round(side * factor) * side - 0.5 for side in (height, width)
+    )
+    coarse = _bilinear(smooth(image, 1 / factor), rows, columns)
+    back = [
+        np.clip((np.arange(side) + 0.5) / side * length - 0.5, 0, length - 1)
+        for side, length in ((height, len(rows)), (width, len(columns)))
+    ]
+    return _bilinear(coarse, *back)
 
 
 def _noise(rng: np.random.Generator, image: Image) -> Image:

@@ -9,7 +9,7 @@ from typing import overload
 import numpy as np
 
 from instseg.data.classes import TABLE, class_indices, sort_class_names
-from instseg.data.samples import Sample, SampleReader, common_channels, rescale_sample
+from instseg.data.samples import Sample, SampleReader, Scale, common_channels, rescaled
 from instseg.data.survey import FolderSurvey
 from instseg.errors import InstsegError
 from instseg.io.folders import Pair
@@ -130,28 +130,34 @@ class StreamedSamples:
             reader.class_names(pair, sample.labels, survey)
         self.measured = [pair.labels for pair in self._examined]
 
-    @property
-    def validation(self) -> Sequence[Sample]:
-        """The validation samples."""
-        return self._cached(self._validation_pairs, 1.0, int(self._max_bytes * _VALIDATION_SHARE))
+    def set_class_names(self, order: Sequence[str]) -> None:
+        """Give the samples classes, whose numbers 1..K follow from the order of their names."""
+        self.class_names = tuple(order)
 
-    def training(self, scale: float) -> tuple[Sequence[Sample], int | None]:
+    def validation(self, scale: Scale = 1.0) -> Sequence[Sample]:
+        """Return the validation samples at a scale."""
+        return self._cached(self._validation_pairs, scale, int(self._max_bytes * _VALIDATION_SHARE))
+
+    def training(self, scale: Scale) -> tuple[Sequence[Sample], int | None]:
         """Return the training samples at a scale, and how many of them patches are cut from at a time."""
-        typical = sum(sample.nbytes for sample in self._examined.values()) / len(self._examined) * scale**2
+        sizes = [
+            sample.nbytes * (scale(sample) if callable(scale) else scale) ** 2 for sample in self._examined.values()
+        ]
+        typical = sum(sizes) / len(sizes)
         buffer = max(1, min(len(self._training_pairs), int(self._max_bytes * _BUFFER_SHARE / typical)))
         return self._cached(self._training_pairs, scale, self._max_bytes), buffer
 
-    def _cached(self, pairs: Sequence[Pair], scale: float, max_bytes: int) -> CachedSamples:
+    def _cached(self, pairs: Sequence[Pair], scale: Scale, max_bytes: int) -> CachedSamples:
         return CachedSamples([functools.partial(self._read, pair, scale) for pair in pairs], max_bytes)
 
-    def _read(self, pair: Pair, scale: float) -> Sample:
+    def _read(self, pair: Pair, scale: Scale) -> Sample:
         sample = self._reader.read(pair)
         if sample.image.shape[2] != self.channels:
             common_channels({**self._examined, pair: sample})
         if (names := self._reader.class_names(pair, sample.labels)) is not None:
             classes = class_indices(sample.labels, names, self.class_names, str(pair.labels))
             sample = sample._replace(classes=classes)
-        return sample if scale == 1 else rescale_sample(sample, scale)
+        return rescaled(sample, scale)
 
 
 def _table_class_names(reader: SampleReader) -> tuple[str, ...]:

@@ -8,19 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from instseg.data.cached_samples import StreamedSamples
-from instseg.data.classes import find_classes
 from instseg.data.discs import draw_discs
+from instseg.data.folder_samples import ReadOptions, open_samples
 from instseg.data.label_statistics import Diameters, label_statistics, measure_diameters
-from instseg.data.memory import MemorySamples
 from instseg.data.patches import BatchSource, DiscPatches, SamplePatches
 from instseg.data.problems import Problem
 from instseg.data.rng import SPLIT, VALIDATION, generator
-from instseg.data.samples import Sample, SampleReader, make_sample
-from instseg.data.survey import FolderSurvey
+from instseg.data.samples import Sample, make_sample
 from instseg.io.folders import Pair, find_pairs
-from instseg.io.formats import read_header
-from instseg.settings import DiscSettings, TrainSettings
+from instseg.settings import DiscSettings, LevelsRule, TrainSettings
 
 MAX_BYTES = 2 * 2**30
 """Memory for the images and labels of a training."""
@@ -33,8 +29,6 @@ _CROWDING = 3
 # Images whose objects have a typical diameter between these, in pixels, are learnt at their own size.
 _MIN_DIAMETER, _MAX_DIAMETER = 8.0, 48.0
 
-# The memory that images take is estimated by so many headers.
-_HEADERS = 500
 # Validation uses no more images, so that further ones would only be lost to the training.
 _MAX_VALIDATION = 40
 
@@ -61,6 +55,10 @@ class TrainingData:
         Of the classes 1..K; empty where there is only one.
     problems : tuple of Problem
         What may make the result worse, as far as the images tell that are read before the training.
+    estimate_diameter : bool
+        Whether images of objects of different sizes were brought to one size.
+    validated_apart : bool
+        Whether the training shows other images than the validation, as it does not with a single image.
     """
 
     patches: BatchSource
@@ -71,9 +69,13 @@ class TrainingData:
     description: dict[str, Any]
     class_names: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
+    estimate_diameter: bool = False
+    validated_apart: bool = True
 
 
-def disc_data(settings: TrainSettings, discs: DiscSettings | None = None) -> TrainingData:
+def disc_data(
+    settings: TrainSettings, discs: DiscSettings | None = None, *, levels: LevelsRule = "robust"
+) -> TrainingData:
     """Return generated discs: no image is shown twice, and there are more discs in it than in the validation images.
 
     Parameters
@@ -82,13 +84,21 @@ def disc_data(settings: TrainSettings, discs: DiscSettings | None = None) -> Tra
         Batches and seed.
     discs : DiscSettings, optional
         Of the validation images.
+    levels : {'robust', 'percentiles'}
+        The rule of the images' levels.
     """
     discs = discs or DiscSettings()
     most = min(_CROWDING * discs.max_discs, 65_535)
     crowded = dataclasses.replace(discs, min_discs=min(_CROWDING * discs.min_discs, most), max_discs=most)
     rng = generator(settings.seed, VALIDATION)
-    validation = [make_sample(*draw_discs(rng, discs)) for _ in range(_DISC_VALIDATION_IMAGES)]
-    patches = DiscPatches(crowded, batch_size=settings.batch_size, patch_size=settings.patch_size, seed=settings.seed)
+    validation = [make_sample(*draw_discs(rng, discs), levels) for _ in range(_DISC_VALIDATION_IMAGES)]
+    patches = DiscPatches(
+        crowded,
+        batch_size=settings.batch_size,
+        patch_size=settings.patch_size,
+        seed=settings.seed,
+        levels=levels,
+    )
     return TrainingData(
         patches=patches,
         validation=validation,
@@ -107,6 +117,7 @@ def folder_data(
     connected_components: bool = False,
     channels: str | None = None,
     ignore_label: int | None = None,
+    levels: LevelsRule = "robust",
     scale: Callable[[float], float] | None = None,
     validation_names: Collection[str] = (),
     max_bytes: int = MAX_BYTES,
@@ -129,6 +140,8 @@ def folder_data(
         The channels to take, as `instseg.preprocessing.channels.parse_channels` reads it.
     ignore_label : int, optional
         Pixels of this value in label images take no part.
+    levels : {'robust', 'percentiles'}
+        The rule of the images' levels.
     scale : callable, optional
         Takes the typical diameter of the training instances in pixels, and returns at how many times their size
         images are shown; by default `suggest_scale`.
@@ -151,16 +164,9 @@ def folder_data(
         training_pairs, validation_pairs = train_val_split(pairs, settings, validation_names)
     else:
         training_pairs, validation_pairs = pairs, find_pairs(val)
-    classes = find_classes(folder, connected_components=connected_components)
-    reader = SampleReader(folder, connected_components, channels, classes, ignore_label)
-    survey = FolderSurvey(folder)
-    survey.inspect_class_source(classes, [pair.name for pair in pairs])
-    samples: MemorySamples | StreamedSamples
-    if _estimate_bytes(list(dict.fromkeys([*training_pairs, *validation_pairs]))) > max_bytes:
-        rng = generator(settings.seed, SPLIT, 1)
-        samples = StreamedSamples(reader, training_pairs, validation_pairs, max_bytes, rng, progress, survey)
-    else:
-        samples = MemorySamples(reader, training_pairs, validation_pairs, progress, survey)
+    read = ReadOptions(connected_components, channels, ignore_label, levels)
+    samples, survey = open_samples(folder, training_pairs, validation_pairs, read, settings.seed, max_bytes, progress)
+    samples.set_class_names(samples.class_names)
     diameters = measure_diameters(survey.all_areas(samples.measured), survey.crumbs())
     shown_scale = (scale or suggest_scale)(diameters.typical)
     survey.conclude(diameters, shown_scale, settings.patch_size, validated_apart=val is not None or len(pairs) > 1)
@@ -172,8 +178,9 @@ def folder_data(
             patch_size=settings.patch_size,
             seed=settings.seed,
             shuffle_buffer=shuffle_buffer,
+            augmentation=settings.augmentation,
         ),
-        validation=samples.validation,
+        validation=samples.validation(),
         channels=samples.channels,
         diameters=diameters,
         scale=shown_scale,
@@ -184,18 +191,8 @@ def folder_data(
         },
         class_names=samples.class_names,
         problems=survey.problems.merged(folder),
+        validated_apart=len(pairs) > 1 if val is None else val.resolve() != folder.resolve(),
     )
-
-
-def _estimate_bytes(pairs: Sequence[Pair]) -> float:
-    """Return about how much memory pairs take, by the headers of some of them."""
-    some = pairs[:: -(-len(pairs) // _HEADERS)]
-    total = 0
-    for pair in some:
-        header = read_header(pair.image)
-        values = header.planes * header.channels * np.dtype(header.dtype).itemsize
-        total += header.height * header.width * (values + np.dtype(np.int32).itemsize)
-    return total * len(pairs) / len(some)
 
 
 def train_val_split(

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from instseg.data.classes import ClassNames, class_indices, sort_class_names
-from instseg.data.samples import Sample, SampleReader, common_channels, rescale_sample
+from instseg.data.samples import Sample, SampleReader, Scale, common_channels, rescaled
 from instseg.data.survey import FolderSurvey
 from instseg.errors import InstsegError
 from instseg.io.folders import Pair
@@ -24,18 +24,17 @@ class MemorySamples:
 
     Attributes
     ----------
-    validation : sequence of Sample
     measured : sequence of Path
         The training label images, whose instances tell the typical size.
     channels : int
         Of all images.
     class_names : tuple of str
-        Of the classes 1..K.
+        Of the classes 1..K; `set_class_names` gives samples their classes.
 
     Raises
     ------
     InstsegError
-        If a file cannot be read, an instance has no class, the numbers of channels differ, or there are no instances in
+        If a file cannot be read, the numbers of channels differ, or there are no instances in
         the training images, or in a folder of its own to validate on.
     """
 
@@ -56,25 +55,42 @@ class MemorySamples:
                 names[pair] = of_image
             progress(number, len(pairs))
         self.class_names = sort_class_names(name for of_image in names.values() for name in of_image.values())
-        for pair, of_image in names.items():
-            # Where no instance of the folder has a class, this raises the error that says so.
-            classes = class_indices(samples[pair].labels, of_image, self.class_names, str(pair.labels))
-            if self.class_names:
-                samples[pair] = samples[pair]._replace(classes=classes)
         self.channels = common_channels(samples)
         _check_instances(reader, samples, training_pairs, validation_pairs)
         _check_validation(reader, samples, validation_pairs, survey)
         self.measured = [pair.labels for pair in training_pairs]
-        self._training = [samples[pair] for pair in training_pairs]
-        self.validation: Sequence[Sample] = [samples[pair] for pair in validation_pairs]
+        self._samples, self._names = samples, names
+        self._training_pairs, self._validation_pairs = training_pairs, validation_pairs
 
-    def training(self, scale: float) -> tuple[Sequence[Sample], int | None]:
+    def set_class_names(self, order: Sequence[str]) -> None:
+        """Give the samples classes, whose numbers 1..K follow from the order of their names.
+
+        Raises
+        ------
+        InstsegError
+            If an instance has no class.
+        """
+        for pair, of_image in self._names.items():
+            # Where no instance of the folder has a class, this raises the error that says so.
+            classes = class_indices(self._samples[pair].labels, of_image, order, str(pair.labels))
+            if order:
+                self._samples[pair] = self._samples[pair]._replace(classes=classes)
+
+    def training(self, scale: Scale) -> tuple[Sequence[Sample], int | None]:
         """Return the training samples at a scale, and how many of them patches are cut from at a time: None for all."""
+        training = [self._samples[pair] for pair in self._training_pairs]
         if scale != 1:
-            # Each takes the place of the one that it is made of, so that memory does not hold all of them twice.
-            for number, sample in enumerate(self._training):
-                self._training[number] = rescale_sample(sample, scale)
-        return self._training, None
+            kept = set(self._validation_pairs)
+            for number, pair in enumerate(self._training_pairs):
+                training[number] = rescaled(training[number], scale)
+                if pair not in kept:
+                    # So that memory does not hold all samples twice.
+                    del self._samples[pair]
+        return training, None
+
+    def validation(self, scale: Scale = 1.0) -> Sequence[Sample]:
+        """Return the validation samples at a scale."""
+        return [rescaled(self._samples[pair], scale) for pair in self._validation_pairs]
 
 
 def _check_instances(
@@ -99,7 +115,7 @@ def _check_validation(
     reader: SampleReader, samples: Mapping[Pair, Sample], validation_pairs: Sequence[Pair], survey: FolderSurvey
 ) -> None:
     """Refuse validation images without any instance, or warn of those that chance has chosen."""
-    if any(_holds_instance(samples[pair]) for pair in validation_pairs):
+    if not validation_pairs or any(_holds_instance(samples[pair]) for pair in validation_pairs):
         return
     of_folder = [pair for pair in validation_pairs if reader.is_in_folder(pair)]
     if not of_folder:

@@ -1,6 +1,6 @@
 """Labelled images in memory, and how they are read from a data folder."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +19,8 @@ from instseg.io.image_file import ImageFileError
 from instseg.io.images import read_image
 from instseg.io.label_images import read_label_values, to_instances
 from instseg.preprocessing.channels import select_channels
-from instseg.preprocessing.normalisation import percentiles
+from instseg.preprocessing.levels import image_levels
+from instseg.settings import LevelsRule
 
 # Images with more pixels, which take some GB with their labels and what is computed of them, are not read.
 _MAX_PIXELS = 200_000_000
@@ -35,9 +36,11 @@ class Sample(NamedTuple):
     labels : (H, W) int32
         0 is background, and pixels of `IGNORED` take no part.
     low, high : (C,) float32
-        The percentiles of each channel that normalisation maps to 0 and 1.
+        The values of each channel that normalisation maps to 0 and 1.
     classes : InstanceClasses or None
         The classes of the instances; None where there is only one.
+    levels : {'robust', 'percentiles'}
+        The rule that `low` and `high` were found by, for parts that are to have levels of their own.
     """
 
     image: NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]
@@ -45,6 +48,7 @@ class Sample(NamedTuple):
     low: NDArray[np.float32]
     high: NDArray[np.float32]
     classes: InstanceClasses | None = None
+    levels: LevelsRule = "robust"
 
     @property
     def nbytes(self) -> int:
@@ -52,10 +56,20 @@ class Sample(NamedTuple):
         return int(self.image.nbytes + self.labels.nbytes)
 
 
-def make_sample(image: NDArray[np.generic], labels: NDArray[np.int32]) -> Sample:
-    """Return an image, (H, W) or (H, W, C), with its labels (H, W) and its percentiles."""
+Scale = float | Callable[[Sample], float]
+"""How many times as high and wide samples are to be, or a function of a sample that returns it."""
+
+
+def make_sample(image: NDArray[np.generic], labels: NDArray[np.int32], levels: LevelsRule = "robust") -> Sample:
+    """Return an image, (H, W) or (H, W, C), with its labels (H, W) and its levels by a rule of `image_levels`."""
     image = image if image.ndim == 3 else image[..., None]
-    return Sample(image, labels, *percentiles(image))  # type: ignore[arg-type]
+    return Sample(image, labels, *image_levels(image, levels), levels=levels)  # type: ignore[arg-type]
+
+
+def rescaled(sample: Sample, scale: Scale) -> Sample:
+    """Return a sample at a scale, or at the one that is right for it."""
+    factor = scale(sample) if callable(scale) else scale
+    return sample if factor == 1 else rescale_sample(sample, factor)
 
 
 def rescale_sample(sample: Sample, scale: float) -> Sample:
@@ -88,6 +102,8 @@ class SampleReader:
         The classes of the instances in the folder.
     ignore_label : int or None
         Pixels of this value in a label image take no part.
+    levels : {'robust', 'percentiles'}
+        The rule of the images' levels: see `instseg.preprocessing.levels`.
     """
 
     folder: Path
@@ -95,6 +111,7 @@ class SampleReader:
     channels: str | None
     classes: ClassSource | None = None
     ignore_label: int | None = None
+    levels: LevelsRule = "robust"
 
     def read(self, pair: Pair, survey: FolderSurvey | None = None) -> Sample:
         """Read a pair, without classes, and have a survey take it.
@@ -114,7 +131,7 @@ class SampleReader:
             survey.inspect_image(pair.image, image)
             statistics = label_statistics(values, connected_components=self.connected_components)
             survey.inspect_labels(pair.labels, statistics)
-        return make_sample(image, labels)
+        return make_sample(image, labels, self.levels)
 
     def read_image(self, path: Path) -> NDArray[Any]:
         """Read an image (H, W, C) of the channels that were chosen; errors as `read`."""

@@ -1,5 +1,6 @@
 """What the images and labels of a data folder hold, and what may make a training worse."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
@@ -35,6 +36,8 @@ class FolderSurvey:
         The images by the type of their values and by their number of channels.
     areas : dict of Path to (N,) int64
         By label image, the pixels of each instance.
+    digests : dict of Path to bytes
+        A digest of each image, the same for images of the same pixels.
     classes : Counter
         Number of instances of each class.
     ignored : int
@@ -49,6 +52,7 @@ class FolderSurvey:
     dtypes: dict[str, list[Path]] = field(default_factory=dict)
     channels: dict[str, list[Path]] = field(default_factory=dict)
     areas: dict[Path, NDArray[np.int64]] = field(default_factory=dict)
+    digests: dict[Path, bytes] = field(default_factory=dict)
     classes: Counter[str] = field(default_factory=Counter)
     ignored: int = 0
     disconnected: int = 0
@@ -65,6 +69,7 @@ class FolderSurvey:
         self.shapes[path] = (height, width)
         self.dtypes.setdefault(str(image.dtype), []).append(path)
         self.channels.setdefault(str(channels), []).append(path)
+        self.digests[path] = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
         if _has_one_value(image):
             self.constant += 1
             self.add("warning", "the image has one value only", "remove it if nothing was recorded", path)

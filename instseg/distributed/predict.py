@@ -37,7 +37,7 @@ from instseg.inference.failures import as_instseg_error
 from instseg.inference.image_tiles import TilePlan
 from instseg.inference.options import ProgressCallback, no_progress
 from instseg.inference.outputs import SingleOutput
-from instseg.inference.results import ImageSummary
+from instseg.inference.results import UNFAMILIAR_NOTE, ImageSummary
 from instseg.io.atomic import atomic_write, ensure_dir, write_errors
 from instseg.io.json_text import read_json
 from instseg.io.source import read_geometry
@@ -87,7 +87,8 @@ class DaskExecutor:
     def _run(self, absolute: PredictJob, job: PredictJob, progress: ProgressCallback) -> Iterator[FileResult]:
         if isinstance(absolute.outputs, SingleOutput):
             summary = _ImageRun(self._cluster, ImageTask(self._model, absolute), progress).run()
-            yield FileResult(number=1, path=job.files[0], summary=summary, labels=job.outputs.labels(""))
+            notes = (UNFAMILIAR_NOTE,) if summary.unfamiliar else ()
+            yield FileResult(number=1, path=job.files[0], summary=summary, labels=job.outputs.labels(""), notes=notes)
         else:
             yield from self._run_files(absolute, job.files, progress)
 
@@ -168,14 +169,19 @@ class _ImageRun:
             ((_, plan),) = map_unordered(client, plan_tiles, [self._task])
             tables, count, diameters = self._join(plan)
             self._write(plan, tables)
-        if (path := self._outputs.extra("scores", "")) is not None:
+        unfamiliar = False
+        if self._task.job.options.measure:
             parts = [read_instances(self._tiles, index, table) for index, table in sorted(tables.items())]
-            write_table(path, merge_instances(parts, np.arange(count + 1, dtype=np.int32)))
+            merged = merge_instances(parts, np.arange(count + 1, dtype=np.int32))
+            instances = merged.calibrated(plan.calibration)
+            unfamiliar = plan.calibration is not None and plan.calibration.is_unfamiliar(instances.score)
+            if (path := self._outputs.extra("scores", "")) is not None:
+                write_table(path, instances)
         with write_errors(self._out):
             replace_zarr(self._labels, self._out)
             shutil.rmtree(self._partial)
         height, width = plan.grid.shape
-        return ImageSummary(count, _weighted_median(diameters), plan.magnification, (height, width))
+        return ImageSummary(count, _weighted_median(diameters), plan.magnification, (height, width), unfamiliar)
 
     def _join(self, plan: TilePlan) -> tuple[dict[TileIndex, LabelTable], int, list[tuple[float, int]]]:
         """Segment all tiles, and return their label tables, the number of instances, and diameters with weights."""

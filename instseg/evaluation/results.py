@@ -12,7 +12,8 @@ from instseg.clustering.instances import Instances
 from instseg.errors import InstsegError
 from instseg.evaluation.error_analysis import ERROR_KINDS, classify_errors
 from instseg.evaluation.metrics import THRESHOLDS, MeanScores, Scores, macro_average, micro_average, score
-from instseg.labels.matching import contingency_table, drop_ignored, match
+from instseg.evaluation.reliability import ReliabilityBin, expected_calibration_error, is_right, reliability
+from instseg.labels.matching import contingency_table, drop_ignored
 
 Labels = NDArray[np.integer]
 
@@ -123,6 +124,22 @@ class Evaluation:
     @property
     def auroc(self) -> float | None:
         """How well the model's scores rank true above false positives at IoU 0.5: see `auroc`; None without scores."""
+        scored = self._scored()
+        return None if scored is None else auroc(*scored)
+
+    @property
+    def reliability(self) -> list[ReliabilityBin]:
+        """The model's scores beside the share of instances that are right at IoU 0.5; empty without scores."""
+        scored = self._scored()
+        return [] if scored is None else reliability(*scored)
+
+    @property
+    def ece(self) -> float | None:
+        """How far scores are from probabilities: see `expected_calibration_error`; None without scores."""
+        return expected_calibration_error(self.reliability)
+
+    def _scored(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]] | None:
+        """Return the scores of all predicted instances and whether they are true positives; None without scores."""
         pairs = [
             (image.confidence, image.is_true_positive)
             for image in self.images
@@ -130,8 +147,8 @@ class Evaluation:
         ]
         if not pairs:
             return None
-        confidence, is_true_positive = (np.concatenate(arrays) for arrays in zip(*pairs, strict=True))
-        return auroc(confidence, is_true_positive)
+        confidence, is_true_positive = zip(*pairs, strict=True)
+        return np.concatenate(confidence), np.concatenate(is_true_positive)
 
     def worst(self, count: int) -> list[ImageResult]:
         """Return the images of the lowest mean AP, worst first."""
@@ -149,6 +166,8 @@ class Evaluation:
             "count_error": self.count_error,
             "mistakes": named_errors(self.errors),
             "score_auroc": self.auroc,
+            "score_ece": self.ece,
+            "score_reliability": [one._asdict() for one in self.reliability],
             "classes": {
                 name: _counts(scores) | _mean_ap(scores) | _ratios(scores) for name, scores in self.per_class.items()
             },
@@ -206,9 +225,8 @@ def evaluate_image(
     scores = score(truth, predicted, THRESHOLDS)
     confidence = is_true_positive = None
     if instances is not None:
-        present = np.isin(instances.label, predicted)
-        matched = match(truth, predicted).predicted_ids
-        confidence, is_true_positive = instances.score[present], np.isin(instances.label[present], matched)
+        present, is_true_positive = is_right(truth, predicted, instances.label)
+        confidence = instances.score[present]
     return ImageResult(
         name=name,
         truth=int(scores.tp[0] + scores.fn[0]),

@@ -30,16 +30,17 @@ def resolve_magnification(
     image : (H, W, C) of numbers
         As `Embedder.prepare_image` returns it.
     levels : tuple of (C,) float32
-        The image's percentiles.
+        The image's levels.
     diameter : float, 'auto' or None
-        Typical diameter of the image's objects in pixels.
+        Typical diameter of the image's objects in pixels; None: as in training, or 'auto' for a model that learnt
+        objects of one size only.
 
     Raises
     ------
     UsageError
         If the diameter is out of all proportion to those of the training.
     """
-    if diameter == "auto":
+    if diameter == "auto" or (diameter is None and embedder.settings.estimate_diameter):
         return estimate_magnification(embedder, image, levels)
     return 1.0 if diameter is None else embedder.settings.magnification(diameter)
 
@@ -61,7 +62,7 @@ def estimate_magnification(embedder: Embedder, image: NDArray[Any], levels: Perc
     image : (H, W, C) of numbers
         As `Embedder.prepare_image` returns it.
     levels : tuple of (C,) float32
-        The image's percentiles.
+        The image's levels.
 
     Returns
     -------

@@ -7,14 +7,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from instseg.clustering.calibration import ScoreCalibration
 from instseg.clustering.embeddings import Embeddings
 from instseg.errors import InstsegError, UsageError
-from instseg.inference.options import PercentileRange
 from instseg.inference.tta import flip_rot90, undo_flip_rot90
 from instseg.network.objective import objective_of
 from instseg.network.runtime import load_tensorflow
 from instseg.preprocessing.channels import format_channel_count, match_channels, select_channels
+from instseg.preprocessing.levels import Levels, image_levels, picture_box
 from instseg.settings import ClusterSettings, ModelSettings
+from instseg.tiling.grid import Box
 
 NetworkFn = Callable[[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], np.float32], Mapping[str, Any]]
 """Takes images (B, H, W, C), the two levels (B, C) of each and a magnification; returns maps (B, H, W, ...) by name."""
@@ -28,6 +30,7 @@ class Embedder:
     network : NetworkFn
     settings : ModelSettings
     clustering : ClusterSettings
+    calibration : ScoreCalibration, optional
 
     Attributes
     ----------
@@ -35,18 +38,33 @@ class Embedder:
         What the network is.
     clustering : ClusterSettings
         How its embeddings are clustered unless a call says otherwise.
+    calibration : ScoreCalibration or None
+        What the scores of its instances mean.
     objective : Objective
         What its loss means for its maps.
     """
 
-    def __init__(self, network: NetworkFn, settings: ModelSettings, clustering: ClusterSettings) -> None:
+    def __init__(
+        self,
+        network: NetworkFn,
+        settings: ModelSettings,
+        clustering: ClusterSettings,
+        calibration: ScoreCalibration | None = None,
+    ) -> None:
         self._network = network
         self.settings = settings
         self.clustering = clustering
+        self.calibration = calibration
         self.objective = objective_of(settings)
 
     def embed_tile(
-        self, image: NDArray[Any], levels: PercentileRange, *, tta: bool = False, magnification: float = 1.0
+        self,
+        image: NDArray[Any],
+        levels: Levels,
+        *,
+        tta: bool = False,
+        magnification: float = 1.0,
+        picture: Box | None = None,
     ) -> Embeddings:
         """Return the embeddings and maps of an image, or of a part of a larger one.
 
@@ -55,12 +73,25 @@ class Embedder:
         image : (H, W, C) of numbers
             As `prepare_image` returns it, or a part of it.
         levels : tuple of (C,) float32
-            The values that become 0 and 1: `percentiles` of the whole image.
+            The values that become 0 and 1: those of the whole image, by the rule of the settings.
         tta : bool
             As in `embed`.
         magnification : float
             How many times larger the network sees the image.
+        picture : Box, optional
+            The part of the image that the network sees: nothing is beyond it. By default all of it.
         """
+        whole = Box(0, 0, *image.shape[:2])
+        seen = whole if picture is None else whole.intersection(picture)
+        if seen != whole:
+            blank, within = self._blank(whole.shape), seen.slices_in(whole)
+            if 0 not in seen.shape:
+                part = self.embed_tile(image[within], levels, tta=tta, magnification=magnification)
+                for name, values in part.arrays().items():
+                    blank[name][within] = values
+                if self.objective.positions:
+                    blank["embeddings"][within][..., :2] += np.array([seen.top, seen.left], np.float32)
+            return self._embeddings(blank, self.clustering.rescaled(1 / magnification))
         settings = self.clustering.rescaled(1 / magnification)
         if not tta:
             return self._embeddings(self._maps(image, levels, magnification), settings)
@@ -70,19 +101,30 @@ class Embedder:
             maps = self._maps(flip_rot90(image, quarters, flip), levels, magnification)
             for name, values in undo_flip_rot90(maps, quarters, flip, positions).items():
                 # The geometric mean, as bandwidths are learnt and averaged within an instance.
-                part = (np.log(values) if name == "bandwidth" else values) / np.float32(8)
-                total[name] = total[name] + part if name in total else part
+                share = (np.log(values) if name == "bandwidth" else values) / np.float32(8)
+                total[name] = total[name] + share if name in total else share
         if "bandwidth" in total:
             total["bandwidth"] = np.exp(total["bandwidth"]).astype(np.float32)
         return self._embeddings(total, settings)
 
+    def _blank(self, size: tuple[int, int]) -> dict[str, NDArray[np.float32]]:
+        """Return the maps of a size where nothing is."""
+        settings = self.settings
+        maps = {
+            "embeddings": np.zeros((*size, settings.embeddings), np.float32),
+            "foreground": np.zeros(size, np.float32),
+        }
+        if self.objective.positions:
+            maps |= {"seeds": np.zeros(size, np.float32), "bandwidth": np.ones(size, np.float32)}
+        if settings.classes > 2:
+            maps["classes"] = np.zeros((*size, settings.classes - 1), np.float32)
+        return maps
+
     def _embeddings(self, maps: dict[str, NDArray[Any]], settings: ClusterSettings) -> Embeddings:
         class_names = self.settings.class_names if "classes" in maps else ()
-        return Embeddings(**maps, settings=settings, class_names=class_names)
+        return Embeddings(**maps, settings=settings, class_names=class_names, calibration=self.calibration)
 
-    def _maps(
-        self, image: NDArray[Any], levels: PercentileRange, magnification: float
-    ) -> dict[str, NDArray[np.float32]]:
+    def _maps(self, image: NDArray[Any], levels: Levels, magnification: float) -> dict[str, NDArray[np.float32]]:
         low, high = levels
         tf = load_tensorflow()
         try:
@@ -93,6 +135,12 @@ class Embedder:
                 f"there is not enough memory for {size} pixels at once; cut the image into tiles"
             ) from error
         return {name: np.asarray(value)[0] for name, value in maps.items()}
+
+    def levels(self, image: NDArray[Any]) -> tuple[Levels, Box]:
+        """Return the levels of a whole image (H, W, C), and the part of it that is not a border around it."""
+        rule = self.settings.levels
+        whole = Box(0, 0, *image.shape[:2])
+        return image_levels(image, rule), whole if rule == "percentiles" else picture_box(image)
 
     def prepare_image(self, image: ArrayLike, channels: str | None = None) -> NDArray[Any]:
         """Return an image with the channels that the network takes.

@@ -1,16 +1,17 @@
-"""An image as the network sees it: its percentiles, its magnification, its tiles and their embeddings."""
+"""An image as the network sees it: its levels, its magnification, its tiles and their embeddings."""
 
 import dataclasses
 from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
+from instseg.clustering.calibration import ScoreCalibration
 from instseg.clustering.embeddings import Embeddings
 from instseg.inference.diameter import resolve_magnification
 from instseg.inference.embedder import Embedder
-from instseg.inference.options import PercentileRange, PredictOptions
+from instseg.inference.options import PredictOptions
 from instseg.io.source import ArrayReader, ImageReader, whole_box
-from instseg.preprocessing.normalisation import estimate_percentiles, percentiles
+from instseg.preprocessing.levels import Levels, estimate_levels
 from instseg.settings import ClusterSettings
 from instseg.tiling.grid import Box, Grid, Tile
 from instseg.tiling.sizes import plan_tiles
@@ -31,12 +32,18 @@ class TilePlan(NamedTuple):
     clustering : ClusterSettings
     grid : Grid
         The tiles.
+    picture : Box
+        The image without a border of one value around it, in which nothing is.
+    calibration : ScoreCalibration or None
+        What the scores of instances mean, once those of all tiles are joined.
     """
 
-    levels: PercentileRange
+    levels: Levels
     magnification: float
     clustering: ClusterSettings
     grid: Grid
+    picture: Box
+    calibration: ScoreCalibration | None = None
 
 
 class ImageTiles:
@@ -80,9 +87,10 @@ class ImageTiles:
         box = whole_box(self._reader)
         if self._prepared:
             sample = self.read(box)
-            levels = percentiles(sample)
+            levels, picture = embedder.levels(sample)
+            sample = sample[picture.slices_in(box)]
         else:
-            levels = estimate_percentiles((height, width), self.read)
+            levels, picture = estimate_levels((height, width), self.read, embedder.settings.levels), box
             sample = self.read(_middle(box))
         magnification = resolve_magnification(embedder, sample, levels, options.diameter)
         clustering = options.clustering or embedder.clustering.rescaled(1 / magnification)
@@ -94,12 +102,20 @@ class ImageTiles:
             maps=embedder.objective.map_count,
             magnification=magnification,
         )
-        return TilePlan(levels, magnification, clustering, grid)
+        return TilePlan(levels, magnification, clustering, grid, picture, embedder.calibration)
 
     def embed(self, plan: TilePlan, tile: Tile) -> Embeddings:
         """Return the embeddings and maps of a tile's whole extent."""
-        part = self.read(tile.extent)
-        return self._embedder.embed_tile(part, plan.levels, tta=self._options.tta, magnification=plan.magnification)
+        part, extent, picture = self.read(tile.extent), tile.extent, plan.picture
+        within = Box(
+            picture.top - extent.top,
+            picture.left - extent.left,
+            picture.bottom - extent.top,
+            picture.right - extent.left,
+        )
+        return self._embedder.embed_tile(
+            part, plan.levels, tta=self._options.tta, magnification=plan.magnification, picture=within
+        )
 
 
 def _middle(box: Box) -> Box:

@@ -155,7 +155,8 @@ def prepare_job(request: PredictRequest) -> PreparedJob:
         channels=request.channels,
         overrides=request.clustering,
         tiles=tiles,
-        measure=outputs.wants("scores", "outlines", "overlay"),
+        # Scores also tell whether the model knows such images.
+        measure=config.calibration is not None or outputs.wants("scores", "outlines", "overlay"),
         return_embeddings=outputs.wants("embeddings", "embeddings_picture"),
         workspace=Path(request.out_dir or ".") if request.out is None else Path(request.out).parent,
     )

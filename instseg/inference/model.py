@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from instseg.clustering.calibration import ScoreCalibration
 from instseg.clustering.embeddings import Embeddings
 from instseg.errors import InstsegError
 from instseg.inference.diameter import resolve_magnification
@@ -19,7 +20,6 @@ from instseg.io.source import ArrayReader, ImageReader, open_image, whole_box
 from instseg.models.builtin import find_model
 from instseg.models.directory import damaged_model_error, read_generation, read_settings
 from instseg.network.runtime import check_precision, load_tensorflow, set_precision
-from instseg.preprocessing.normalisation import percentiles
 from instseg.settings import ClusterSettings, ModelSettings, Precision, TileSettings
 
 ImageLike = ArrayLike | str | PathLike[str] | ImageReader
@@ -37,6 +37,8 @@ class Model(Embedder):
         What the network is.
     clustering : ClusterSettings
         How its embeddings are clustered unless a call says otherwise.
+    calibration : ScoreCalibration or None
+        What the scores of its instances mean; None where they are no probabilities.
 
     Examples
     --------
@@ -200,9 +202,10 @@ class Model(Embedder):
             pixels = self.prepare_image(reader.read(whole_box(reader)), channels)
         finally:
             reader.close()
-        levels = percentiles(pixels)
-        magnification = resolve_magnification(self, pixels, levels, diameter)
-        return self.embed_tile(pixels, levels, tta=tta, magnification=magnification)
+        levels, picture = self.levels(pixels)
+        sample = pixels[picture.slices_in(whole_box(reader))]
+        magnification = resolve_magnification(self, sample, levels, diameter)
+        return self.embed_tile(pixels, levels, tta=tta, magnification=magnification, picture=picture)
 
     def _reader(self, image: ImageLike, channels: str | None) -> ImageReader:
         if isinstance(image, (str, PathLike)):
@@ -263,10 +266,13 @@ def load(model: str | PathLike[str], *, precision: Precision = "float32") -> Mod
     read_settings(folder)
     tf = load_tensorflow()
 
-    def read(generation: Path, stored: dict[str, Any]) -> tuple[ModelSettings, ClusterSettings, Any]:
+    def read(
+        generation: Path, stored: dict[str, Any]
+    ) -> tuple[ModelSettings, ClusterSettings, Any, ScoreCalibration | None]:
         try:
             settings = ModelSettings.from_dict(stored["model"])
             clustering = ClusterSettings.from_dict(stored["clustering"])
+            calibration = ScoreCalibration.from_stored(stored.get("calibration"))
             restored = tf.saved_model.load(str(generation))
             _check_signature(restored.signatures[_SIGNATURE], settings)
         except MemoryError:
@@ -274,9 +280,9 @@ def load(model: str | PathLike[str], *, precision: Precision = "float32") -> Mod
         except Exception as error:
             # TensorFlow raises what it happens to run into in a damaged graph: nearly everything there is.
             raise damaged_model_error(folder, error) from error
-        return settings, clustering, restored
+        return settings, clustering, restored, calibration
 
-    settings, clustering, restored = read_generation(folder, read)
+    settings, clustering, restored, calibration = read_generation(folder, read)
     signature = restored.signatures[_SIGNATURE]
 
     def network(
@@ -294,7 +300,7 @@ def load(model: str | PathLike[str], *, precision: Precision = "float32") -> Mod
 
     # What was restored owns the variables that the signature reads.
     network.restored = restored  # type: ignore[attr-defined]
-    return Model(network, settings, clustering)
+    return Model(network, settings, clustering, calibration)
 
 
 def _check_signature(signature: Any, settings: ModelSettings) -> None:

@@ -21,6 +21,12 @@ from instseg.io.zarr_labels import write_zarr_labels
 from instseg.visualization.colours import Picture
 from instseg.visualization.pictures import classes_legend, embeddings_picture, overlay, vstack
 
+UNFAMILIAR_NOTE = (
+    "the model is much less sure of what it found than in images like those of its training: it may not know such "
+    "images, and scores promise too much here; if there are objects, give the right `diameter` or `channels`, take "
+    "another model, or train on five labelled images of this kind"
+)
+
 
 class ImageSummary(NamedTuple):
     """A few figures of a segmented image.
@@ -35,12 +41,15 @@ class ImageSummary(NamedTuple):
         How many times larger the network has seen it, beside the scale of the training.
     shape : tuple of int
         Height and width.
+    unfamiliar : bool
+        Whether the scores say that the model does not know such images.
     """
 
     instances: int
     diameter: float
     magnification: float
     shape: tuple[int, int]
+    unfamiliar: bool = False
 
     @property
     def pixels(self) -> int:
@@ -93,7 +102,10 @@ def save_results(segmentation: Segmentation, outputs: OutputPaths, name: str) ->
             write_outlines(path, segmentation.labels, instances)
     areas = np.bincount(segmentation.labels.ravel())[1:] if instances is None else instances.area
     shape = segmentation.store.shape
-    summary = ImageSummary(len(areas), median_diameter(areas), segmentation.magnification, shape)
+    unfamiliar = segmentation.unfamiliar
+    summary = ImageSummary(len(areas), median_diameter(areas), segmentation.magnification, shape, unfamiliar)
+    if unfamiliar:
+        notes.append(UNFAMILIAR_NOTE)
     return SavedResults(summary, labels, tuple(notes))
 
 

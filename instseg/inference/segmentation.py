@@ -33,6 +33,8 @@ class Segmentation:
         The image as it was read.
     magnification : float
         How many times larger the network has seen it, beside the scale of the training.
+    unfamiliar : bool
+        Whether instances were measured, and their scores are far below those in images like the training's.
     """
 
     store: LabelStore
@@ -40,6 +42,7 @@ class Segmentation:
     embeddings: Embeddings | None
     image: ImageReader
     magnification: float
+    unfamiliar: bool = False
 
     @property
     def labels(self) -> NDArray[np.int32]:
@@ -138,13 +141,21 @@ class Assembler:
             self._store.finish(lookups)
             parts = [part.relabelled(lookups[index][part.label]) for index, part in self._parts]
             parts = [merge_instances(parts, np.arange(count + 1, dtype=np.int32))] if self._measuring else []
+        calibration = self._plan.calibration
+        instances = parts[0].calibrated(calibration) if self._measuring else None
         embeddings = None
         if self._options.return_embeddings:
-            embeddings = Embeddings(**self._maps, settings=self._plan.clustering, class_names=self._class_names)
+            embeddings = Embeddings(
+                **self._maps,
+                settings=self._plan.clustering,
+                class_names=self._class_names,
+                calibration=calibration,
+            )
         return Segmentation(
             store=self._store,
-            instances=parts[0] if self._measuring else None,
+            instances=instances,
             embeddings=embeddings,
             image=self._image,
             magnification=self._plan.magnification,
+            unfamiliar=instances is not None and calibration is not None and calibration.is_unfamiliar(instances.score),
         )

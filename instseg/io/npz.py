@@ -11,6 +11,7 @@ bandwidth     optional float (H, W), above 0: distance in embedding space at whi
 classes       optional float (H, W, K) in 0..1: probability of each class if the pixel belongs to an object
 class_names   optional text (K): what the classes are called
 settings      optional text: the clustering settings the model was tuned to, as a JSON object
+calibration   optional text: what the scores of instances mean (`ScoreCalibration`), as a JSON object
 ============  ====================================================================================
 
 Half and double precision are read as well and become float32; unknown keys
@@ -33,6 +34,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from instseg.clustering.calibration import ScoreCalibration
 from instseg.clustering.embeddings import MAP_NAMES, Embeddings
 from instseg.errors import InstsegError, format_names
 from instseg.io.atomic import StrPath, atomic_write
@@ -70,6 +72,8 @@ def write_embeddings(path: StrPath, embeddings: Embeddings) -> None:
         members["class_names"] = np.array(embeddings.class_names)
     if embeddings.settings is not None:
         members["settings"] = np.array(json.dumps(embeddings.settings.to_dict()))
+    if embeddings.calibration is not None:
+        members["calibration"] = np.array(embeddings.calibration.to_json())
     with atomic_write(path) as temporary, temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **members)
 
@@ -112,10 +116,16 @@ def _read(archive: zipfile.ZipFile, size: int) -> Embeddings:
     if int(version) > FORMAT:
         raise InstsegError(f"it is of format {int(version)}, this version reads up to {FORMAT}; update instseg")
     arrays = {name: _member(archive, name, size) for name in MAP_NAMES if name in names}
-    settings = _settings(_member(archive, "settings", size)) if "settings" in names else None
+    settings = _json_object(archive, "settings", size) if "settings" in names else None
+    calibration = _json_object(archive, "calibration", size) if "calibration" in names else None
     named = {"class_names", "classes"} <= names
     class_names = _names(_member(archive, "class_names", size)) if named else ()
-    return Embeddings(**arrays, settings=settings, class_names=class_names)
+    return Embeddings(
+        **arrays,
+        settings=None if settings is None else ClusterSettings.from_dict(settings),
+        class_names=class_names,
+        calibration=ScoreCalibration.from_stored(calibration),
+    )
 
 
 def _names(text: NDArray[Any]) -> tuple[str, ...]:
@@ -180,16 +190,17 @@ def _claims(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], int]:
     return shape, dtype, len(magic) + len(length) + count
 
 
-def _settings(text: NDArray[Any]) -> ClusterSettings:
+def _json_object(archive: zipfile.ZipFile, name: str, size: int) -> dict[str, Any]:
+    text = _member(archive, name, size)
     if text.dtype.kind == "U":
-        _check_characters("settings", text)
+        _check_characters(name, text)
     try:
         values = parse_json(str(text[()])) if text.dtype.kind == "U" and text.shape == () else None
     except ValueError:
         values = None
     if not isinstance(values, dict):
-        raise InstsegError("'settings' is no JSON object; write numpy.array(json.dumps(...)) or leave it out")
-    return ClusterSettings.from_dict(values)
+        raise InstsegError(f"'{name}' is no JSON object; write numpy.array(json.dumps(...)) or leave it out")
+    return values
 
 
 @contextmanager

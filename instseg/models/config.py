@@ -1,12 +1,15 @@
 """The settings of a training, and how far it went, as its model directory stores them."""
 
 import hashlib
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from instseg.clustering.calibration import ScoreCalibration
 from instseg.errors import InstsegError
-from instseg.models.directory import damaged_model_error, read_settings
+from instseg.io.atomic import atomic_write
+from instseg.models.directory import SETTINGS_FILE, damaged_model_error, read_settings
 from instseg.settings import ClusterSettings, MetricLossSettings, ModelSettings, TrainSettings
 
 
@@ -22,6 +25,8 @@ class TrainingConfig:
         Options of the loss, where `model.loss` is 'metric'.
     clustering : ClusterSettings
         What a prediction takes by default.
+    calibration : ScoreCalibration or None
+        What the scores of its instances mean; None where too little is known, and in models of earlier versions.
     data : dict
         JSON-ready: what the training data are and where they come from.
     pretrained : str or None
@@ -32,6 +37,7 @@ class TrainingConfig:
     train: TrainSettings
     metric: MetricLossSettings = field(default_factory=MetricLossSettings)
     clustering: ClusterSettings = field(default_factory=ClusterSettings)
+    calibration: ScoreCalibration | None = None
     data: dict[str, Any] = field(default_factory=dict)
     pretrained: str | None = None
 
@@ -49,6 +55,7 @@ class TrainingConfig:
             train=TrainSettings.from_dict(stored["training"]),
             metric=MetricLossSettings.from_dict(stored["metric_loss"]),
             clustering=ClusterSettings.from_dict(stored["clustering"]),
+            calibration=ScoreCalibration.from_stored(stored.get("calibration")),
             data=stored["data"],
             pretrained=pretrained,
         )
@@ -60,6 +67,7 @@ class TrainingConfig:
             "training": self.train.to_dict(),
             "metric_loss": self.metric.to_dict(),
             "clustering": self.clustering.to_dict(),
+            "calibration": None if self.calibration is None else self.calibration.to_dict(),
             "data": self.data,
             "pretrained": self.pretrained,
         }
@@ -102,6 +110,27 @@ def read_training(folder: Path) -> StoredTraining:
         )
     except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, InstsegError) as error:
         raise damaged_model_error(folder, error) from error
+
+
+def write_calibration(folder: Path, calibration: ScoreCalibration | None) -> None:
+    """Store what the scores of a finished model mean in its directory, in one step.
+
+    Parameters
+    ----------
+    folder : Path
+        A model directory that no training writes to meanwhile.
+    calibration : ScoreCalibration or None
+        None removes the one that is there.
+
+    Raises
+    ------
+    InstsegError
+        If there is no such model, it is damaged, or the file cannot be written.
+    """
+    generation, stored = read_settings(folder)
+    stored["calibration"] = None if calibration is None else calibration.to_dict()
+    with atomic_write(generation / SETTINGS_FILE) as temporary:
+        temporary.write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
 
 
 def model_digest(folder: Path) -> str:

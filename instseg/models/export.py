@@ -22,6 +22,7 @@ _PASSED_ON = (
     "training",
     "metric_loss",
     "clustering",
+    "calibration",
     "iteration",
     "seconds",
     "kept_iteration",

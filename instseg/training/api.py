@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from instseg.errors import UsageError
+from instseg.io.atomic import StrPath
 from instseg.models.directory import read_settings
 from instseg.network.runtime import check_threads, load_tensorflow
 from instseg.settings import (
+    AugmentationName,
     DistanceName,
     ErrorName,
     LossName,
@@ -41,6 +43,7 @@ class TrainingOptions(TypedDict, total=False):
     precision: Precision
     validation_share: float
     validation_every: int
+    augmentation: AugmentationName
     seed: int
     embeddings: int
     loss: LossName
@@ -93,9 +96,9 @@ class TrainingResult:
 
 def train(
     model_dir: str | PathLike[str],
-    data: str | PathLike[str] | None = None,
+    data: StrPath | Sequence[StrPath] | None = None,
     *,
-    val: str | PathLike[str] | None = None,
+    val: StrPath | Sequence[StrPath] | None = None,
     connected_components: bool = False,
     channels: str | None = None,
     ignore_label: int | None = None,
@@ -115,10 +118,10 @@ def train(
     ----------
     model_dir : path-like
         Where the model is kept.
-    data : path-like, optional
-        Folder with `images/` and `labels/`. By default endlessly generated discs.
-    val : path-like, optional
-        Such a folder to validate on. By default a share of `data`.
+    data : path-like or sequence of path-like, optional
+        Folder with `images/` and `labels/`, or several. By default endlessly generated discs.
+    val : path-like or sequence of path-like, optional
+        Such folders to validate on. By default a share of `data`.
     connected_components : bool
         Make each connected piece of a binary mask an instance.
     channels : str, optional
@@ -174,8 +177,8 @@ def train(
     request = check_request(
         TrainingRequest(
             model_dir=Path(model_dir),
-            data=None if data is None else Path(data),
-            val=None if val is None else Path(val),
+            data=_as_paths(data),
+            val=_as_paths(val),
             connected_components=connected_components,
             channels=channels,
             ignore_label=ignore_label,
@@ -195,6 +198,12 @@ def train(
         progress=progress or (lambda event: None),
         stop=stop or (lambda: False),
     )
+
+
+def _as_paths(folders: StrPath | Sequence[StrPath] | None) -> tuple[Path, ...]:
+    if folders is None:
+        return ()
+    return tuple(Path(folder) for folder in ([folders] if isinstance(folders, str | PathLike) else folders))
 
 
 def load_strategy(name: "StrategyName", threads: int | None = None, *, quiet: bool = False) -> "tf.distribute.Strategy":

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from instseg.clustering.calibration import ScoreCalibration
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepDone:
@@ -66,10 +68,13 @@ class Validation(NamedTuple):
         where the images hold no instance, so that there is nothing to measure.
     image_scores : list of float
         The mean AP over 0.50 to 0.90 of each image that is not ignored as a whole; empty where `scores` are.
+    calibration : ScoreCalibration or None
+        What the scores of instances mean, by those that were found; None where none were.
     """
 
     scores: dict[str, float]
     image_scores: list[float]
+    calibration: ScoreCalibration | None = None
 
 
 class Best(NamedTuple):

@@ -1,12 +1,12 @@
 """From what is asked of a training to its settings and data: a fresh one, one that begins with a model, or a resume."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from instseg.data.datasets import TrainingData, disc_data, folder_data
+from instseg.data.datasets import TrainingData
 from instseg.errors import UsageError, check_parameter
 from instseg.models.builtin import find_model
 from instseg.models.config import TrainingConfig, read_training, training_progress
@@ -14,14 +14,11 @@ from instseg.models.directory import check_resumable, current_generation, read_s
 from instseg.network.objective import objective_of
 from instseg.preprocessing.channels import parse_channels
 from instseg.settings import NETWORKS, MetricLossSettings, ModelSettings, Settings, TrainSettings
+from instseg.training.source import Counter, DataSource
 
 # Going on with other values of these is meaningful; all others belong to the model.
 _CHANGEABLE = ("iterations", "minutes", "validation_every", "precision")
-# Generated discs: what a model's settings say of its data where they say nothing else.
-_NO_SOURCE: dict[str, Any] = {"data": None, "val": None, "connected_components": False, "channels": None}
 _MAX_LEVELS, _MAX_WIDTH = 6, 1024
-
-Counter = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +29,8 @@ class TrainingRequest:
     ----------
     model_dir : Path
         Where the model is kept.
-    data, val : Path or None
-        Folder with images and labels to train on, and one to validate on; None: generated discs, and a share of `data`.
+    data, val : tuple of Path
+        Folders with images and labels to train on, and to validate on; none: generated discs, and a share of `data`.
     connected_components : bool
         Whether each connected piece of a binary mask is an instance.
     channels : str or None
@@ -51,8 +48,8 @@ class TrainingRequest:
     """
 
     model_dir: Path
-    data: Path | None = None
-    val: Path | None = None
+    data: tuple[Path, ...] = ()
+    val: tuple[Path, ...] = ()
     connected_components: bool = False
     channels: str | None = None
     ignore_label: int | None = None
@@ -106,8 +103,7 @@ def check_request(request: TrainingRequest) -> TrainingRequest:
     InstsegError
         If a model that is named cannot be read.
     """
-    if not request.resume:
-        _check_data_given(request)
+    _source(request).check(given=not request.resume)
     if request.channels is not None:
         parse_channels(request.channels)
     request = _with_ignored_background(request)
@@ -186,21 +182,6 @@ def prepare_training(request: TrainingRequest, progress: Counter = lambda done, 
     return PreparedTraining(request.model_dir, config, data, True, stored.iteration, stored.seconds)
 
 
-def _check_data_given(request: TrainingRequest) -> None:
-    """Check that nothing is said of data that are not given."""
-    if request.data is not None:
-        return
-    discs = {
-        "val": (request.val is not None, "give both, or neither to train on generated discs"),
-        "channels": (request.channels is not None, "generated discs have one channel"),
-        "connected_components": (request.connected_components, "generated discs have labels"),
-        "ignore_label": (bool(request.ignore_label), "generated discs have no pixels to leave out"),
-    }
-    for name, (given, advice) in discs.items():
-        if given:
-            raise UsageError(f"{name} is given without `data`; {advice}", parameter=name)
-
-
 def _with_ignored_background(request: TrainingRequest) -> TrainingRequest:
     """Check the label to ignore; the background is left out by the metric loss, and not from the data."""
     label = request.ignore_label
@@ -252,7 +233,7 @@ def _prepare_fresh(request: TrainingRequest, progress: Counter) -> PreparedTrain
     _check_patch_size(train, asked)
     source = _source(request)
     begin = None if request.pretrained is None else read_training(request.pretrained).config.model
-    data = _read_data(source, train, None if begin is None else begin.scale_for_diameter, (), progress)
+    data = source.read(train, asked, begin, (), progress)
     model = dataclasses.replace(
         asked,
         channels=data.channels,
@@ -263,13 +244,14 @@ def _prepare_fresh(request: TrainingRequest, progress: Counter) -> PreparedTrain
         diameter_p5=data.diameters.smallest,
         diameter_p95=data.diameters.largest,
         scale=data.scale,
+        estimate_diameter=data.estimate_diameter,
     )
     config = TrainingConfig(
         model=model,
         train=train,
         metric=metric,
         clustering=objective_of(model).default_clustering(metric),
-        data={**data.description, "source": _absolute_paths(source)},
+        data={**data.description, "source": source.to_dict()},
         pretrained=None if request.pretrained is None else str(request.pretrained.resolve()),
     )
     return PreparedTraining(request.model_dir, config, data, False, 0, 0.0)
@@ -290,16 +272,10 @@ def _prepare_resume(
     # A number of iterations takes the place of minutes that the training was begun with.
     end: dict[str, Any] = {"minutes": None} if "iterations" in request.train else {}
     train = dataclasses.replace(before.train, **{**end, **request.train})
-    stored = dict(before.data.get("source") or {})
-    if not stored and request.data is None:
-        raise UsageError(f"{model_dir} does not say what it was trained on; give `data=DIR` to go on")
-    source = _NO_SOURCE | stored | {name: value for name, value in _source(request).items() if value}
-    of_folders = source["val"] is not None or source["connected_components"] or source.get("ignore_label") is not None
-    if source["data"] is None and of_folders:
-        raise UsageError("`val`, `connected_components` and `ignore_label` go with `data`; give it, too")
+    source = DataSource.from_dict(before.data.get("source"), model_dir, _source(request))
     _check_same_channels(before, request)
     held = tuple(before.data.get("validation_images") or ())
-    data = _read_data(source, train, lambda diameter: before.model.scale, held, progress)
+    data = source.read(train, before.model, before.model, held, progress)
     if data.channels != before.model.channels:
         raise UsageError(
             f"the images have {data.channels} channels, but {model_dir} was trained on {before.model.channels}; "
@@ -310,7 +286,7 @@ def _prepare_resume(
         raise UsageError(
             f"the classes are {new}, but {model_dir} was trained on {old}; mend them, or train into a new directory"
         )
-    description = {**data.description, "source": _absolute_paths(source)}
+    description = {**data.description, "source": source.to_dict()}
     # What was tuned for the state before is tuned anew at the end.
     clustering = objective_of(before.model).default_clustering(before.metric)
     return dataclasses.replace(before, train=train, data=description, clustering=clustering), data
@@ -346,41 +322,11 @@ def _check_same_channels(before: TrainingConfig, request: TrainingRequest) -> No
         )
 
 
-def _source(request: TrainingRequest) -> dict[str, Any]:
-    """Return where the data come from, in a form that the model's settings file can keep for a resume."""
-    return {
-        "data": None if request.data is None else str(request.data),
-        "val": None if request.val is None else str(request.val),
-        "connected_components": request.connected_components,
-        "channels": request.channels,
-        **({} if request.ignore_label is None else {"ignore_label": request.ignore_label}),
-    }
-
-
-def _absolute_paths(source: dict[str, Any]) -> dict[str, Any]:
-    """Return a source whose folders are found from every working directory."""
-    paths = {name: str(Path(source[name]).resolve()) for name in ("data", "val") if source[name] is not None}
-    return {**source, **paths}
-
-
-def _read_data(
-    source: dict[str, Any],
-    train: TrainSettings,
-    scale: Callable[[float], float] | None,
-    held: tuple[str, ...],
-    progress: Counter,
-) -> TrainingData:
-    if source["data"] is None:
-        return disc_data(train)
-    val = source["val"]
-    return folder_data(
-        Path(source["data"]),
-        train,
-        val=None if val is None else Path(val),
-        connected_components=source["connected_components"],
-        channels=source.get("channels"),
-        ignore_label=source.get("ignore_label"),
-        scale=scale,
-        validation_names=held,
-        progress=progress,
+def _source(request: TrainingRequest) -> DataSource:
+    return DataSource(
+        data=request.data,
+        val=request.val,
+        connected_components=request.connected_components,
+        channels=request.channels,
+        ignore_label=request.ignore_label,
     )

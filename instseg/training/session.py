@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from instseg.clustering.calibration import ScoreCalibration
 from instseg.data.datasets import TrainingData
 from instseg.data.patches import ShardedBatches
 from instseg.errors import InstsegError
@@ -73,6 +74,9 @@ class TrainingSession:
         self._images = ValidationImages(data.validation)
         self._serving = ServingModule(self.step.best, config.model)
         self._clustering = config.clustering
+        # Scores on images that were learnt from promise too much.
+        self._calibrates = data.validated_apart
+        self._calibration: ScoreCalibration | None = None
         # The state and the settings that the pictures show.
         self._drawn: tuple[int, ClusterSettings] | None = None
 
@@ -118,6 +122,7 @@ class TrainingSession:
             raise damaged_model_error(self.folder, error) from error
         # Images that are ignored as a whole have no score.
         self.best = best if same and 0 < len(highest) <= len(self._images.scored) else None
+        self._calibration = None if self.best is None else config.calibration
         if missing:
             return WeightsTransferred(model=str(self.folder), changes=tuple(describe_fresh_layers(missing)))
         return None
@@ -170,6 +175,7 @@ class TrainingSession:
                 self.step.restore(before)
                 self._images.forget()
                 return best
+        self._calibrate(validation)
         return Best(self.iteration, validation.scores, highest)
 
     def tune(self, stop: Callable[[], bool]) -> None:
@@ -180,7 +186,12 @@ class TrainingSession:
         truths = [self._images[index].labels for index in indices]
         self._clustering = tune(embeddings, truths, self.config.clustering, stop=stop)
         if self._clustering != self.config.clustering:
-            self.best = best._replace(scores=validate(self._model(), self._images).scores)
+            validation = validate(self._model(), self._images)
+            self.best = best._replace(scores=validation.scores)
+            self._calibrate(validation)
+
+    def _calibrate(self, validation: Validation) -> None:
+        self._calibration = validation.calibration if self._calibrates else None
 
     def save(self, scores: dict[str, float], seconds: float) -> CheckpointSaved:
         """Commit the best state with the state to go on from, and write the report.
@@ -217,7 +228,7 @@ class TrainingSession:
 
     def _settings(self, best: Best, seconds: float) -> dict[str, Any]:
         return {
-            **dataclasses.replace(self.config, clustering=self._clustering).to_dict(),
+            **dataclasses.replace(self.config, clustering=self._clustering, calibration=self._calibration).to_dict(),
             # What the scores below were found with, so that those after a resume can be compared.
             "validated_with": self.config.clustering.to_dict(),
             "iteration": self.iteration,
@@ -249,6 +260,6 @@ class TrainingSession:
         self._drawn = shown
 
     def _model(self) -> Model:
-        """Return the best state as a model, for samples, whose channels are chosen already."""
-        settings = dataclasses.replace(self.config.model, channel_choice=None)
+        """Return the best state as a model, for samples, whose channels are chosen and whose size is right already."""
+        settings = dataclasses.replace(self.config.model, channel_choice=None, estimate_diameter=False)
         return Model(self._serving.embed, settings, self._clustering)

@@ -1,14 +1,19 @@
-"""How good a state of the network is: its labels of validation images against the true ones."""
+"""How good a state of the network is, and what its scores mean, from its labels of validation images."""
 
+import copy
+import dataclasses
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from instseg.clustering.calibration import ScoreCalibration, ScoredImage, fit_score_calibration
 from instseg.clustering.cluster import cluster
 from instseg.clustering.embeddings import Embeddings
+from instseg.clustering.instances import Instances, measure_instances
 from instseg.data.samples import Sample
 from instseg.evaluation.metrics import macro_average, score
+from instseg.evaluation.reliability import is_right
 from instseg.inference.image_tiles import ImageTiles
 from instseg.inference.model import Model
 from instseg.inference.options import PredictOptions
@@ -32,7 +37,8 @@ class ValidationImages:
     Parameters
     ----------
     samples : sequence of Sample
-        All validation images; every n-th of them is scored, at most 40.
+        All validation images; every n-th of them is scored, so that there are at most `most`.
+    most : int
 
     Attributes
     ----------
@@ -40,9 +46,9 @@ class ValidationImages:
         Indices of the samples that are scored.
     """
 
-    def __init__(self, samples: Sequence[Sample]) -> None:
+    def __init__(self, samples: Sequence[Sample], most: int = _VALIDATION_IMAGES) -> None:
         self._samples = samples
-        self.scored = range(0, len(samples), max(1, -(-len(samples) // _VALIDATION_IMAGES)))
+        self.scored = range(0, len(samples), max(1, -(-len(samples) // most)))
         self._embeddings: dict[int, Embeddings] = {}
         self._pixels = 0
 
@@ -72,12 +78,16 @@ class ValidationImages:
         embeddings = self._single_tile(model, index)
         return model.embed(self._samples[index].image) if embeddings is None else embeddings
 
-    def predict(self, model: Model, index: int) -> NDArray[np.int32]:
-        """Return the labels (H, W) int32 of a sample, as `Model.predict` does."""
+    def measure(self, model: Model, index: int) -> tuple[NDArray[np.int32], Instances]:
+        """Return the labels (H, W) int32 of a sample, as `Model.predict` does, and its instances."""
         embeddings = self._single_tile(model, index)
-        if embeddings is None:
-            return model.predict(self._samples[index].image)
-        return cluster(embeddings, model.clustering.rescaled(1.0))
+        if embeddings is not None:
+            labels = cluster(embeddings, model.clustering.rescaled(1.0))
+            return labels, measure_instances(labels, embeddings).calibrated(model.calibration)
+        segmentation = model.segment(self._samples[index].image, return_embeddings=False)
+        if segmentation.instances is None:
+            raise ValueError("instances were to be measured, but there are none")
+        return segmentation.labels, segmentation.instances
 
     def segment(self, model: Model, index: int) -> tuple[NDArray[np.int32], Embeddings]:
         """Return the labels (H, W) int32 of a sample and its embeddings."""
@@ -110,14 +120,47 @@ def validate(model: Model, images: ValidationImages) -> Validation:
 
     Samples of which all pixels are ignored do not count. Without an instance in any of the others there are no scores:
     1 for images in which nothing is found would say nothing of instances.
+
+    Parameters
+    ----------
+    model : Model
+        Without a calibration, which is fitted here.
+    images : ValidationImages
     """
-    results = [
-        score(images[index].labels, images.predict(model, index))
-        for index in images.scored
-        if (images[index].labels != IGNORED).any()
-    ]
+    results, scored = [], []
+    for index in images.scored:
+        truth = images[index].labels
+        if (truth != IGNORED).any():
+            labels, instances = images.measure(model, index)
+            results.append(score(truth, labels))
+            present, right = is_right(truth, labels, instances.label)
+            scored.append(ScoredImage(instances.score[present], right))
     if not any(one.tp[0] + one.fn[0] for one in results):
         return Validation({}, [])
     scores = macro_average(results)
     at = {f"AP{100 * t:.0f}": float(scores.ap[scores.thresholds.index(t)]) for t in _AP_AT}
-    return Validation({**at, _BEST_BY: scores.mean_ap}, [one.mean_ap for one in results])
+    image_scores = [one.mean_ap for one in results]
+    return Validation({**at, _BEST_BY: scores.mean_ap}, image_scores, fit_score_calibration(scored))
+
+
+def fit_calibration(model: Model, samples: Sequence[Sample]) -> ScoreCalibration | None:
+    """Fit what the scores of a finished model mean to labelled images, which it should not have learnt from.
+
+    `instseg.models.config.write_calibration` stores it in the model directory.
+
+    Parameters
+    ----------
+    model : Model
+        A calibration that it has does not count.
+    samples : sequence of Sample
+        As `make_sample` returns them, of the channels that the network takes, and of objects of a size that it knows.
+
+    Returns
+    -------
+    ScoreCalibration or None
+        None if the images hold no instance, or none was found.
+    """
+    uncalibrated = copy.copy(model)
+    uncalibrated.calibration = None
+    uncalibrated.settings = dataclasses.replace(model.settings, channel_choice=None, estimate_diameter=False)
+    return validate(uncalibrated, ValidationImages(samples, most=max(1, len(samples)))).calibration

@@ -28,7 +28,7 @@ from instseg.inference.batch import LocalExecutor, PredictJob
 from instseg.inference.options import PredictOptions
 from instseg.inference.outputs import OutputFolder
 from instseg.io.images import read_image, write_picture
-from instseg.preprocessing.normalisation import percentiles
+from instseg.preprocessing.levels import image_levels
 from instseg.settings import DiscSettings, TileSettings
 from instseg.tiling.sizes import plan_tiles
 
@@ -104,7 +104,7 @@ def passes(model, files) -> None:
     """Run the network over all pixels, each once, in pieces of the images' size, at most `_PIECE` squared."""
     for file in files:
         image = read_image(file)
-        levels = percentiles(image)
+        levels = image_levels(image, model.settings.levels)
         for top in range(0, image.shape[0], _PIECE):
             for left in range(0, image.shape[1], _PIECE):
                 part = image[top : top + _PIECE, left : left + _PIECE].astype(np.float32)[None]

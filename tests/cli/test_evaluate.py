@@ -106,11 +106,17 @@ def test_a_model_is_evaluated_on_a_data_folder(run, tiny_model, tiny_discs):
     auroc = of_model.pop("score_auroc")
     # None where everything is right.
     assert auroc is None or 0 <= auroc <= 1
+    ece, bins = of_model.pop("score_ece"), of_model.pop("score_reliability")
+    assert 0 <= ece <= 1
+    assert sum(one["instances"] for one in bins) == of_model["predicted"]
+    assert f"from the share that is right: {ece:.3f}\n" in run("evaluate", tiny_model, "--data", "data").stdout
     predicted = run("predict", tiny_model, "data/images", "--out-dir", "pred")
     assert predicted.exit_code == 0
     assert json.loads(run("evaluate", "--pred", "pred", "--labels", "data/labels", "--json").stdout) == {
         **of_model,
         "score_auroc": None,
+        "score_ece": None,
+        "score_reliability": [],
     }
     # Other settings of the clustering are taken.
     none = json.loads(run("evaluate", tiny_model, "--data", "data", "--json", "--min-size", 4000).stdout)

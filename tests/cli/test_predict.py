@@ -1,5 +1,6 @@
 """`instseg predict`: what works."""
 
+import csv
 import json
 import re
 from pathlib import Path
@@ -8,10 +9,12 @@ import numpy as np
 import pytest
 import tifffile
 
+from instseg.clustering.calibration import ScoreCalibration
 from instseg.evaluation.metrics import score
 from instseg.io.images import read_image
 from instseg.io.label_images import read_labels, write_labels
 from instseg.io.npz import read_embeddings
+from instseg.models.config import write_calibration
 from instseg.network.runtime import default_precision
 
 
@@ -219,3 +222,44 @@ def test_objects_of_another_size_are_told(run, make_image, make_data, model, mon
     assert result.stderr == expected.replace("the objects", "the objects in 2 of 2 images")
     result = run("predict", model, "image.png", "--out", "labels.png", "--diameter", 18)
     assert (result.exit_code, result.stderr) == (0, "")
+
+
+def test_images_that_the_model_may_not_know_are_told_once_and_their_sizes_are_not(
+    run, make_image, make_data, copied_model, monkeypatch
+):
+    labels = np.zeros((48, 48), np.int32)
+    labels[2::6, 2::6] = np.arange(1, 65).reshape(8, 8)
+    labels = np.maximum(labels, np.roll(labels, 1, 0))
+    monkeypatch.setattr("instseg.inference.segmentation.cluster", lambda maps, settings=None: labels)
+    write_calibration(copied_model, ScoreCalibration(least_median=0.999))
+    make_image()
+    result = run("predict", copied_model, "image.png", "--out", "labels.png")
+    assert (result.exit_code, result.stdout) == (0, "labels.png: 64 instances\n")
+    assert result.stderr.startswith("Note: image.png: the model is much less sure of what it found than in images like")
+    assert "give the right --diameter or --channels, take another model, or train" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    make_data(count=3)
+    of_many = run("predict", copied_model, "data/images", "--out-dir", "out")
+    assert of_many.stderr == result.stderr.replace("image.png", "3 images, such as data/images/0.png")
+    assert "the model is much less sure" in json.loads(Path("out/run.json").read_text())["images"][0]["notes"][0]
+    # Nothing is said where nothing is found, nor by a model that has no calibration.
+    monkeypatch.setattr("instseg.inference.segmentation.cluster", lambda maps, settings=None: labels * 0)
+    assert run("predict", copied_model, "image.png", "--out", "labels.png").stderr == ""
+
+
+def test_scores_are_those_of_the_calibration_in_every_file(run, make_image, copied_model):
+    make_image()
+    outputs = ("--scores", "a.csv", "--outlines", "a.geojson", "--embeddings", "maps.npz")
+    found = {}
+    for name, calibration in (("raw", None), ("steep", ScoreCalibration(slope=3.0, intercept=-5.0))):
+        write_calibration(copied_model, calibration)
+        assert run("predict", copied_model, "image.png", "--out", "a.png", *outputs).stderr == ""
+        assert run("cluster", "maps.npz", "--out", "b.png", "--scores", "b.csv").exit_code == 0
+        assert Path("a.csv").read_bytes() == Path("b.csv").read_bytes()
+        with Path("a.csv").open(newline="") as file:
+            found[name] = [float(row["score"]) for row in csv.DictReader(file)]
+        outlines = json.loads(Path("a.geojson").read_text())["features"]
+        measured = [one["properties"]["measurements"]["score"] for one in outlines]
+        assert measured == pytest.approx(found[name])
+    assert found["steep"] == pytest.approx(ScoreCalibration(slope=3.0, intercept=-5.0).apply(found["raw"]), abs=1e-3)
+    assert max(found["steep"]) < min(found["raw"])

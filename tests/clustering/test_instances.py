@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 
+from instseg.clustering.calibration import ScoreCalibration
 from instseg.clustering.embeddings import Embeddings
 from instseg.clustering.instances import Instances, measure_instances, merge_instances
 
@@ -55,6 +56,16 @@ def test_the_table_has_the_columns_of_scikit_image():
         window = LABELS[box[0] : box[2], box[1] : box[3]]
         assert (window == label).all()
         assert (window == label).sum() == np.count_nonzero(label == LABELS)
+
+
+def test_scores_are_calibrated_on_request_and_nothing_else_is():
+    measured = measure_instances(LABELS, maps(0.8))
+    calibrated = measured.calibrated(ScoreCalibration(slope=2.0))
+    # Odds of 4 to 1 become those of 16 to 1.
+    assert calibrated.score == pytest.approx([16 / 17, 16 / 17])
+    assert measured.score == pytest.approx([0.8, 0.8])
+    assert measured.calibrated(None) is measured
+    assert calibrated.area.tolist() == [4, 1]
 
 
 def test_the_table_of_classes():

@@ -113,7 +113,8 @@ def test_instances_are_those_of_one_process(model, image, done):
     folder, plan, indices = done
     tables, count = merged(folder, plan, indices, plan.clustering.min_size)
     parts = [read_instances(folder, index, tables[index]) for index in indices]
-    instances = merge_instances(parts, np.arange(count + 1)).to_dict()
+    assert plan.calibration is not None
+    instances = merge_instances(parts, np.arange(count + 1)).calibrated(plan.calibration).to_dict()
     expected = segment(model, ArrayReader(image), OPTIONS).instances.to_dict()
     assert instances["label"].tolist() == list(range(1, count + 1))
     for name, values in expected.items():

@@ -84,7 +84,7 @@ def test_an_opened_model_a_path_and_its_predictions_give_the_same(tiny_model, da
     for path in sorted((data / "images").iterdir()):
         write_labels(tmp_path / path.name, opened.predict(read_image(path)))
     of_folders = evaluate(pred=tmp_path, labels=data / "labels").to_dict()
-    assert of_folders == of_model.to_dict() | {"score_auroc": None}
+    assert of_folders == of_model.to_dict() | {"score_auroc": None, "score_ece": None, "score_reliability": []}
     assert all(image.confidence is not None for image in of_model.images)
     # Settings of the clustering and of the tiles are taken.
     assert evaluate(opened, data=data, min_size=4000).pooled.tp[0] == 0

@@ -1,19 +1,24 @@
 """Images in tiles give the instances of the whole; images one after another keep their order and their errors."""
 
+import copy
+
 import numpy as np
 import pytest
 
 import instseg
+from instseg.clustering.calibration import ScoreCalibration
 from instseg.clustering.cluster import cluster
 from instseg.clustering.instances import measure_instances
 from instseg.data.discs import draw_discs
 from instseg.errors import InstsegError, UsageError
 from instseg.evaluation.metrics import score
 from instseg.inference import label_store
+from instseg.inference.diameter import estimate_magnification
 from instseg.inference.options import PredictOptions
 from instseg.inference.tiled import segment, segment_many
 from instseg.io.source import ArrayReader
 from instseg.labels.matching import match
+from instseg.preprocessing.levels import image_levels
 from instseg.settings import DiscSettings, TileSettings
 from instseg.tiling.sizes import plan_tiles
 
@@ -46,7 +51,7 @@ def test_one_tile_is_the_whole(model, image, whole):
     assert whole.embeddings.settings == maps.settings
     np.testing.assert_array_equal(whole.labels, cluster(maps))
     np.testing.assert_array_equal(whole.labels, model.predict(image))
-    measured = measure_instances(whole.labels, maps).to_dict()
+    measured = measure_instances(whole.labels, maps).calibrated(model.calibration).to_dict()
     for name, column in whole.instances.to_dict().items():
         np.testing.assert_array_equal(column, measured[name])
     assert whole.image.array is image
@@ -73,6 +78,22 @@ def test_tiles_describe_the_instances_of_the_whole(whole, tiled):
         for name in ("area", "bbox"):
             np.testing.assert_array_equal(getattr(tiled.instances, name)[other], getattr(whole.instances, name)[one])
         np.testing.assert_allclose(tiled.instances.centroid[other], whole.instances.centroid[one])
+
+
+@pytest.mark.parametrize("tiles", [TileSettings(), TILES])
+def test_scores_are_calibrated_once_after_tiles_are_joined(model, image, tiles):
+    plain, steep = copy.copy(model), copy.copy(model)
+    plain.calibration, steep.calibration = None, ScoreCalibration(slope=4.0, intercept=-6.0, least_median=0.99)
+    options = PredictOptions(measure=True, return_embeddings=True, tiles=tiles)
+    raw, calibrated = (segment(one, ArrayReader(image), options) for one in (plain, steep))
+    assert len(raw.instances) > 20
+    np.testing.assert_array_equal(calibrated.instances.score, steep.calibration.apply(raw.instances.score))
+    assert (raw.unfamiliar, calibrated.unfamiliar) == (False, True)
+    assert (raw.embeddings.calibration, calibrated.embeddings.calibration) == (None, steep.calibration)
+    # Sizes are tried with scores as the network gives them.
+    levels = image_levels(image[..., None])
+    found = {estimate_magnification(one, image[..., None], levels) for one in (plain, steep)}
+    assert len(found) == 1
 
 
 def test_tiles_map_the_whole(whole, tiled):

@@ -5,6 +5,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from instseg.clustering.calibration import ScoreCalibration
 from instseg.clustering.embeddings import Embeddings
 from instseg.errors import InstsegError
 from instseg.io.npz import FORMAT, read_embeddings, write_embeddings
@@ -48,6 +49,28 @@ def test_all_comes_back(tmp_path):
         assert np.array_equal(getattr(found, name), getattr(given, name))
     assert found.settings == settings
     assert list(tmp_path.iterdir()) == [tmp_path / "a.npz"]
+
+
+def test_the_calibration_comes_back_and_files_without_have_none(tmp_path, npz):
+    calibration = ScoreCalibration(slope=1.5, intercept=-0.2, least_median=0.7)
+    write_embeddings(tmp_path / "b.npz", Embeddings(VECTORS, SHARES, calibration=calibration))
+    found = read_embeddings(tmp_path / "b.npz")
+    assert (found.calibration, found.settings) == (calibration, None)
+    assert read_embeddings(npz()).calibration is None
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (np.array(3.0), "'calibration' is no JSON object"),
+        (np.array("[1]"), "'calibration' is no JSON object"),
+        (np.array('{"slope": 0}'), "slope is 0, expected above 0"),
+        (np.array('{"slope": "x"}'), "ScoreCalibration value 'slope' is 'x', expected a float"),
+        (np.array('{"knots": 3}'), "unknown ScoreCalibration value 'knots'"),
+    ],
+)
+def test_a_damaged_calibration_is_refused(npz, value, message):
+    assert message in error_of(read_embeddings, npz(calibration=value))
 
 
 def test_classes_come_back_with_their_names(tmp_path):

@@ -157,8 +157,10 @@ def test_resumed_training_is_the_uninterrupted_one(tiny_training, in_parts):
 def test_the_plan_is_stored(tiny_training, in_parts):
     folder, plan, _ = tiny_training
     resumed, _, _ = in_parts
-    assert read_training(folder / "model")[:2] == (plan, 60)
-    assert read_training(resumed / "model")[:2] == (plan, 60)
+    stored = read_training(folder / "model")
+    assert stored.config.calibration is not None
+    assert stored[:2] == (dataclasses.replace(plan, calibration=stored.config.calibration), 60)
+    assert read_training(resumed / "model")[:2] == stored[:2]
 
 
 def test_the_report_has_a_table_and_pictures(tiny_training):

@@ -43,7 +43,9 @@ def test_what_is_no_network_is_told(network):
 
 
 def test_what_is_said_of_data_needs_data():
-    assert refuse(val=Path("val")) == ("val is given without `data`; give both, or neither to train on generated discs")
+    assert refuse(val=(Path("val"),)) == (
+        "val is given without `data`; give both, or neither to train on generated discs"
+    )
     assert refuse(channels="1") == "channels is given without `data`; generated discs have one channel"
     assert refuse(ignore_label=255) == (
         "ignore_label is given without `data`; generated discs have no pixels to leave out"
@@ -96,11 +98,11 @@ def test_another_network_than_that_of_the_model_to_begin_with_is_told(tiny_model
 
 
 def test_a_label_to_ignore_is_kept_for_a_resume_and_0_belongs_to_the_loss(tmp_path):
-    request = TrainingRequest(model_dir=tmp_path, data=tmp_path, ignore_label=255, model={"loss": "metric"})
+    request = TrainingRequest(model_dir=tmp_path, data=(tmp_path,), ignore_label=255, model={"loss": "metric"})
     assert check_request(request).ignore_label == 255
     background = check_request(dataclasses.replace(request, ignore_label=0))
     assert (background.ignore_label, background.metric) == (None, {"ignore_label": 0})
     with pytest.raises(UsageError, match="`ignore_label` belong to `loss='metric'`; add it, or leave them out"):
         prepare_training(dataclasses.replace(background, model={}))
-    said = refuse(data=tmp_path, ignore_label=-1)
+    said = refuse(data=(tmp_path,), ignore_label=-1)
     assert said == "ignore_label is -1, expected the number of a label, 0 to 4294967295"

@@ -2,22 +2,26 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from instseg.data.datasets import disc_data
+from instseg.clustering.calibration import ScoreCalibration
+from instseg.data.datasets import disc_data, folder_data
+from instseg.data.generate import generate_discs
 from instseg.data.patches import make_sample
 from instseg.inference.embedder import Embedder
 from instseg.inference.model import load
 from instseg.inference.options import PredictOptions
 from instseg.io.images import read_image
+from instseg.models.config import read_training, write_calibration
 from instseg.settings import TileSettings
 from instseg.training import session, validation
 from instseg.training.events import CheckpointSaved, PhaseStarted, StepDone, Validation
 from instseg.training.loop import iter_training
-from instseg.training.validation import ValidationImages, validate
+from instseg.training.validation import ValidationImages, fit_calibration, validate
 
 
 @pytest.fixture
@@ -65,7 +69,7 @@ def test_other_clustering_settings_cluster_the_same_embeddings(model, samples, r
     images = ValidationImages(samples)
     validate(model, images)
     model.clustering = dataclasses.replace(model.clustering, min_size=60, seed_threshold=0.3)
-    labels = [images.predict(model, index) for index in range(4)]
+    labels = [images.measure(model, index)[0] for index in range(4)]
     assert len(runs) == 4
     for sample, found in zip(samples, labels, strict=True):
         np.testing.assert_array_equal(found, model.predict(sample.image))
@@ -86,7 +90,7 @@ def test_images_of_several_tiles_are_predicted_tile_by_tile_and_not_held(model, 
     monkeypatch.setattr(validation, "PredictOptions", lambda: small)
     images = ValidationImages(samples)
     expected = model.predict(samples[0].image)
-    np.testing.assert_array_equal(images.predict(model, 0), expected)
+    np.testing.assert_array_equal(images.measure(model, 0)[0], expected)
     labels, embeddings = images.segment(model, 0)
     np.testing.assert_array_equal(labels, expected)
     np.testing.assert_array_equal(embeddings.embeddings, images.embed(model, 0).embeddings)
@@ -194,3 +198,58 @@ def test_a_training_with_nothing_to_learn_and_nothing_to_validate_on_claims_noth
     resumed = session.TrainingSession(folder, plan, data, tf.distribute.get_strategy())
     resumed.resume()
     assert (resumed.iteration, resumed.best) == (2, None)
+
+
+def test_the_calibration_of_a_finished_model_is_that_of_its_training(tiny_model, tmp_path, samples):
+    folder = shutil.copytree(tiny_model / "current", tmp_path / "model")
+    stored = read_training(folder).config.calibration
+    assert stored == load(folder).calibration == fit_calibration(load(folder), samples)
+    # Nothing else changes with another one, and one that the model has does not count.
+    settings = json.loads((folder / "instseg.json").read_text())
+    other = ScoreCalibration(slope=5.0, intercept=-3.0, least_median=0.2)
+    write_calibration(folder, other)
+    changed = load(folder)
+    assert changed.calibration == other
+    assert fit_calibration(changed, samples) == stored
+    assert changed.calibration == other
+    assert json.loads((folder / "instseg.json").read_text()) == settings | {"calibration": other.to_dict()}
+    write_calibration(folder, None)
+    assert load(folder).calibration is None
+
+
+def test_all_images_given_are_used_and_without_instances_there_is_no_calibration(model, samples):
+    assert fit_calibration(model, [*samples] * 20) != fit_calibration(model, samples)
+    assert fit_calibration(model, without_instances(samples)[:0]) is None
+    ignored = [sample._replace(labels=np.full_like(sample.labels, -1)) for sample in samples]
+    assert fit_calibration(model, ignored) is None
+
+
+@pytest.mark.parametrize(("count", "calibrated"), [(1, False), (2, True)])
+def test_an_image_that_was_learnt_from_calibrates_nothing(tmp_path, tiny_plan, tiny_discs, count, calibrated):
+    generate_discs(tmp_path / "data", count=count, settings=tiny_discs)
+    plan = tiny_plan(1)
+    data = folder_data(tmp_path / "data", plan.train)
+    assert data.validated_apart == calibrated
+    assert not folder_data(tmp_path / "data", plan.train, val=tmp_path / "data").validated_apart
+    training = session.TrainingSession(tmp_path / "model", plan, data, tf.distribute.get_strategy())
+    training._better(Validation({"AP50-90": 0.5}, [0.5], ScoreCalibration(slope=2.0)), [])
+    assert training._calibration == (ScoreCalibration(slope=2.0) if calibrated else None)
+
+
+def test_the_calibration_is_that_of_the_state_that_is_kept(tmp_path, tiny_plan, tiny_discs, monkeypatch):
+    values = iter([0.9, 0.1, 0.1])
+
+    def scripted(model, images):
+        value = next(values)
+        return Validation({"AP50-90": value}, [value] * len(images), ScoreCalibration(slope=value))
+
+    monkeypatch.setattr(session, "validate", scripted)
+    plan = tiny_plan(3, validation_every=1)
+    list(iter_training(tmp_path / "model", plan, disc_data(plan.train, tiny_discs)))
+    stored = read_training(tmp_path / "model").config
+    assert stored.calibration == ScoreCalibration(slope=0.9)
+    resumed = dataclasses.replace(plan, calibration=stored.calibration)
+    data = disc_data(plan.train, tiny_discs)
+    again = session.TrainingSession(tmp_path / "model", resumed, data, tf.distribute.get_strategy())
+    again.resume()
+    assert (again.best.iteration, again._calibration) == (1, stored.calibration)

@@ -1,0 +1,130 @@
+"""Part the sets of labelled images for the model of whatever people have, train it, and measure it kind by kind.
+
+    python tests/benchmarks/general.py DATA RESULTS [--name NAME] [--leave-out SET ...] [--iterations N] [--only-score]
+
+DATA holds `SET/train/images` and `SET/train/labels` for each set. A share of each is kept for validation, images of one
+patient, animal, movie or specimen on one side; RESULTS/data has links to both parts, and RESULTS/NAME the model, which
+goes on where it was stopped. Sets that are left out are unseen kinds: all of their images are scored. Scores are those
+of `instseg evaluate` without options: AP at IoU 0.5 and its mean over 0.50 to 0.90, also in RESULTS/NAME.json.
+"""
+
+import argparse
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import shapes
+from table import INSTSEG, call, evaluate, link
+
+OPTIONS = ("--channels", "gray", "--augmentation", "strong", "--network", "large", "--validation-every", "2000")
+ITERATIONS = 8000
+_DRAWN = 1000
+# Of the images of a set, by groups; none of a set that is one group, or of hardly any image.
+_VALIDATION_SHARE, _LEAST_GROUPS = 1 / 8, 3
+
+_ONE = "all"
+# What images of one source have in common in their names.
+_GROUPS: dict[str, Callable[[str], str]] = {
+    "axon_sem_spinal": lambda stem: stem.rpartition("_")[0],
+    "axon_tem_brain": lambda stem: stem.partition("_")[0],
+    "nasa_superalloy_sem": lambda stem: "_".join(stem.split("_")[:2]),
+    "tnbc_he_nuclei": lambda stem: stem.partition("_")[0],
+    "usiigaci": lambda stem: "train_set23" if stem.startswith("train_set40") else stem,
+    "vnc_sstem_neurites": lambda stem: _ONE,
+    "yeastvision_phase_yeast": lambda stem: _ONE,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, metavar="DATA")
+    parser.add_argument("results", type=Path, metavar="RESULTS")
+    parser.add_argument("--name", default="general", help="of the model")
+    parser.add_argument("--leave-out", nargs="*", default=[], metavar="SET", help="sets that it does not learn from")
+    parser.add_argument("--iterations", type=int, default=ITERATIONS)
+    parser.add_argument("--only-score", action="store_true", help="do not train")
+    options = parser.parse_args()
+    if not options.only_score:
+        train(options.data, options.results, options.name, options.leave_out, options.iterations)
+    print_scores(measure(options.data, options.results, options.name, options.leave_out))
+
+
+def sets(data: Path) -> list[str]:
+    """Return the names of the sets in a folder."""
+    return sorted(path.parent.parent.name for path in data.glob("*/train/labels"))
+
+
+def train(data: Path, results: Path, name: str, left_out: list[str], iterations: int) -> Path:
+    """Train a model on all sets but some, and on drawn images; or go on with it."""
+    drawn = results / "data" / "drawn"
+    shapes.write(drawn, _DRAWN, seed=0)
+    model = results / name
+    command = [*INSTSEG, "train", str(model), *OPTIONS, "--iterations", str(iterations), "--data", str(drawn)]
+    if (model / "instseg.json").exists():
+        command.append("--resume")
+    for one in sets(data):
+        if one not in left_out:
+            training, validation = part(data, results, one)
+            command += ["--data", str(training)]
+            command += ["--val", str(validation)] if validation else []
+    call(command)
+    return model
+
+
+def part(data: Path, results: Path, name: str) -> tuple[Path, Path | None]:
+    """Link the images of a set into a folder to train on and one to validate on, None where there would be too few."""
+    labels = sorted((data / name / "train" / "labels").iterdir())
+    group_of = _GROUPS.get(name, lambda stem: stem)
+    groups: dict[str, list[Path]] = {}
+    for path in labels:
+        groups.setdefault(group_of(path.stem), []).append(path)
+    held: list[Path] = []
+    if len(groups) >= _LEAST_GROUPS:
+        for group in sorted(groups, key=lambda one: hashlib.sha256(f"{name}/{one}".encode()).digest()):
+            if len(held) >= _VALIDATION_SHARE * len(labels):
+                break
+            held += groups[group]
+    target = results / "data" / "parts" / name
+    for path in labels:
+        of_part = target / ("val" if path in held else "train")
+        link(path, of_part)
+        link(path.parent.parent / "images" / path.name, of_part)
+    return target / "train", target / "val" if held else None
+
+
+def measure(data: Path, results: Path, name: str, left_out: list[str]) -> dict[str, dict[str, float]]:
+    """Score a model on the validation images of the sets that it learnt from, and on all of the others."""
+    found = {}
+    for one in sets(data):
+        folder = data / one / "train" if one in left_out else part(data, results, one)[1]
+        if folder is None:
+            continue
+        target = results / f"{name}-{one}.json"
+        evaluate(str(results / name), folder, target)
+        figures = json.loads(target.read_text(encoding="utf-8"))
+        ap = dict(zip(figures["thresholds"], figures["per_image"]["ap"], strict=True))
+        found[one] = {
+            "unseen": one in left_out,
+            "images": figures["images"],
+            "AP50": round(ap[0.5], 3),
+            "mean AP": round(figures["per_image"]["mean_ap"], 3),
+        }
+    (results / f"{name}.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    return found
+
+
+def print_scores(found: dict[str, dict[str, float]]) -> None:
+    """Print a table, and the means over seen and unseen kinds."""
+    for unseen in (False, True):
+        rows = {name: row for name, row in found.items() if bool(row["unseen"]) == unseen}
+        kind = "unseen" if unseen else ""
+        for name, row in rows.items():
+            print(f"{name:26} {kind:7} {row['images']:4} images  {row['AP50']:.3f}  {row['mean AP']:.3f}")
+        if rows:
+            means = [sum(row[key] for row in rows.values()) / len(rows) for key in ("AP50", "mean AP")]
+            print(f"{'mean':26} {kind:7} {len(rows):4} kinds   {means[0]:.3f}  {means[1]:.3f}")
+
+
+if __name__ == "__main__":
+    main()
