@@ -63,6 +63,7 @@ def _print_card(name: str, card: "ModelCard", model: "ModelSettings") -> None:
         "diameter": [_diameter(model)],
         "trained on": [card.data],
         "licence": [card.licence],
+        **({"sources": card.sources} if card.sources else {}),
         "training": [card.command],
         "figures": card.figures,
         "limits": card.limits,

@@ -26,6 +26,8 @@ class ModelCard(Settings):
         What it segments, in a few words.
     data, licence : str
         What it was trained on, and the terms of these data and of the weights.
+    sources : tuple of str
+        The sets of images that it was trained on, a line each: what, where from, licence, and whom to name.
     command : str
         The command that trained it.
     mean_ap : float
@@ -39,6 +41,7 @@ class ModelCard(Settings):
     title: str = ""
     data: str = ""
     licence: str = ""
+    sources: tuple[str, ...] = ()
     command: str = ""
     mean_ap: float = 0.0
     figures: tuple[str, ...] = ()

@@ -23,6 +23,60 @@ _DRAWN = 1000
 # Of the images of a set, by groups; none of a set that is one group, or of hardly any image.
 _VALIDATION_SHARE, _LEAST_GROUPS = 1 / 8, 3
 
+SOURCES = {
+    "axon_sem_spinal": (
+        "axons in SEM of rat spinal cord: AxonDeepSeg (data_axondeepseg_sem), MIT; A. Zaimi et al., Sci Rep "
+        "8:3816 (2018)"
+    ),
+    "axon_tem_brain": (
+        "axons in TEM of mouse brain: AxonDeepSeg (data_axondeepseg_srf_testing r20250513), MIT; DANDI "
+        "001350; A. Zaimi et al., Sci Rep 8:3816 (2018)"
+    ),
+    "bbbc030_dic_cho": (
+        "CHO cells in DIC: BBBC030v1, Broad Bioimage Benchmark Collection, CC BY 3.0, scaled and outlines "
+        "filled; K. Koos et al., Sci Rep (2016), V. Ljosa et al., Nat Methods (2012)"
+    ),
+    "bbbc039_fluo_nuclei": (
+        "U2OS nuclei in fluorescence: BBBC039v1, Broad Bioimage Benchmark Collection, CC0 1.0; J. Caicedo et "
+        "al. (2018), V. Ljosa et al., Nat Methods (2012)"
+    ),
+    "cellbindb_demo": (
+        "nuclei and membranes in DAPI, ssDNA, H&E and mIF: CellBinDB, CC0 1.0, two images of 10x Genomics, CC "
+        "BY 4.0; C. Shi et al., GigaScience 14:giaf069 (2025)"
+    ),
+    "dsb2018": (
+        "nuclei in fluorescence: BBBC038v1 (2018 Data Science Bowl, corrected masks), CC0 1.0; J. Caicedo et "
+        "al., Nat Methods (2019)"
+    ),
+    "dsb2018_rgb": (
+        "nuclei in stained tissue: BBBC038v1 (2018 Data Science Bowl), CC0 1.0; J. Caicedo et al., Nat Methods (2019)"
+    ),
+    "emps_em_particles": (
+        "particles in electron micrographs: EMPS, MIT (annotations; the micrographs are from publications); "
+        "B. Yildirim, J. M. Cole, J. Chem. Inf. Model. (2021), doi:10.1021/acs.jcim.0c01455"
+    ),
+    "nasa_superalloy_sem": (
+        "precipitates in superalloys, SEM: nasa/pretrained-microscopy-models, MIT; J. Stuckner, B. Harder, T. "
+        "M. Smith, npj Comput Mater 8:200 (2022)"
+    ),
+    "segmenteverygrain_gravel": (
+        "gravel in photographs: segmenteverygrain, Apache-2.0; Z. Sylvester et al., JOSS, doi:10.21105/joss.07953"
+    ),
+    "tnbc_he_nuclei": (
+        "nuclei in H&E of breast cancer: TNBC, CC BY 4.0, masks taken apart; P. Naylor, M. Lae, F. Reyal, T. "
+        "Walter, IEEE Trans. Med. Imaging 38(2):448-459 (2019)"
+    ),
+    "usiigaci": "spindle-shaped cells in phase contrast: oist/Usiigaci, MIT; H.-F. Tsai et al., SoftwareX (2019)",
+    "vnc_sstem_neurites": (
+        "neurites in serial-section TEM of Drosophila: CC BY 4.0, scaled and taken apart; S. Gerhard, J. "
+        "Funke, J. Martel, A. Cardona, R. Fetter, figshare (2013), doi:10.6084/m9.figshare.856713"
+    ),
+    "yeastvision_phase_yeast": (
+        "budding yeast in phase contrast: yeastvision, BSD; B. Yalcinkaya, North Carolina State University"
+    ),
+}
+"""What the card of a model says of each set: what it shows, where it is from, its licence, and whom to name."""
+
 _ONE = "all"
 # What images of one source have in common in their names.
 _GROUPS: dict[str, Callable[[str], str]] = {
@@ -51,8 +105,13 @@ def main() -> None:
 
 
 def sets(data: Path) -> list[str]:
-    """Return the names of the sets in a folder."""
-    return sorted(path.parent.parent.name for path in data.glob("*/train/labels"))
+    """Return the names of the sets in a folder, which have to be those that a card can name."""
+    found = sorted(path.parent.parent.name for path in data.glob("*/train/labels"))
+    if unknown := set(found) - SOURCES.keys():
+        raise SystemExit(
+            f"{data} holds {', '.join(sorted(unknown))}; say in SOURCES of this script where they are from"
+        )
+    return found
 
 
 def train(data: Path, results: Path, name: str, left_out: list[str], iterations: int) -> Path:
@@ -93,15 +152,17 @@ def part(data: Path, results: Path, name: str) -> tuple[Path, Path | None]:
     return target / "train", target / "val" if held else None
 
 
-def measure(data: Path, results: Path, name: str, left_out: list[str]) -> dict[str, dict[str, float]]:
-    """Score a model on the validation images of the sets that it learnt from, and on all of the others."""
+def measure(
+    data: Path, results: Path, name: str, left_out: list[str], model: str | None = None
+) -> dict[str, dict[str, float]]:
+    """Score a model, by default RESULTS/NAME, on the images that its training has not seen of each set."""
     found = {}
     for one in sets(data):
         folder = data / one / "train" if one in left_out else part(data, results, one)[1]
         if folder is None:
             continue
         target = results / f"{name}-{one}.json"
-        evaluate(str(results / name), folder, target)
+        evaluate(model or str(results / name), folder, target)
         figures = json.loads(target.read_text(encoding="utf-8"))
         ap = dict(zip(figures["thresholds"], figures["per_image"]["ap"], strict=True))
         found[one] = {
