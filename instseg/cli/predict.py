@@ -219,7 +219,10 @@ def _report_sizes(summaries: "Sequence[ImageSummary]", settings: ModelSettings) 
         summary.diameter
         for summary in summaries
         # The size of what is found says little where the model may not know such images, which a note says already.
-        if summary.instances >= _MIN_INSTANCES and not summary.unfamiliar and settings.is_out_of_range(summary.diameter)
+        if summary.instances >= _MIN_INSTANCES
+        and not summary.unfamiliar
+        # As the network saw them.
+        and settings.is_out_of_range(summary.diameter * summary.magnification)
     ]
     if unlike:
         typical = sorted(unlike)[len(unlike) // 2]

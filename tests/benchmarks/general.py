@@ -1,11 +1,13 @@
 """Part the sets of labelled images for the model of whatever people have, train it, and measure it kind by kind.
 
-    python tests/benchmarks/general.py DATA RESULTS [--name NAME] [--leave-out SET ...] [--iterations N] [--only-score]
+    python tests/benchmarks/general.py DATA RESULTS [--name NAME] [--leave-out SET ...] [--iterations N]
+        [--only-score] [--picture FILE]
 
 DATA holds `SET/train/images` and `SET/train/labels` for each set. A share of each is kept for validation, images of one
 patient, animal, movie or specimen on one side; RESULTS/data has links to both parts, and RESULTS/NAME the model, which
 goes on where it was stopped. Sets that are left out are unseen kinds: all of their images are scored. Scores are those
-of `instseg evaluate` without options: AP at IoU 0.5 and its mean over 0.50 to 0.90, also in RESULTS/NAME.json.
+of `instseg evaluate` without options: AP at IoU 0.5 and its mean over 0.50 to 0.90, also in RESULTS/NAME.json. The
+picture shows parts of images that were kept back, of sets whose licences allow it.
 """
 
 import argparse
@@ -14,6 +16,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import shapes
 from table import INSTSEG, call, evaluate, link
 
@@ -77,6 +80,16 @@ SOURCES = {
 }
 """What the card of a model says of each set: what it shows, where it is from, its licence, and whom to name."""
 
+_SIDE = 224
+# Images that are kept back, and the part of each that is drawn.
+_SHOWN = (
+    ("bbbc039_fluo_nuclei", "IXMtest_B20_s2", np.s_[100:356, 100:356]),
+    ("dsb2018_rgb", "0bf33d3db428", np.s_[:256, :256]),
+    ("usiigaci", "train_set18", np.s_[100:356, 100:356]),
+    ("axon_tem_brain", "sub-366A_sample-0004", np.s_[100:356, 100:356]),
+    ("nasa_superalloy_sem", "Super1_spot5_180d_2", np.s_[100:356, 100:356]),
+)
+
 _ONE = "all"
 # What images of one source have in common in their names.
 _GROUPS: dict[str, Callable[[str], str]] = {
@@ -98,7 +111,13 @@ def main() -> None:
     parser.add_argument("--leave-out", nargs="*", default=[], metavar="SET", help="sets that it does not learn from")
     parser.add_argument("--iterations", type=int, default=ITERATIONS)
     parser.add_argument("--only-score", action="store_true", help="do not train")
+    parser.add_argument(
+        "--picture", type=Path, metavar="FILE", help="draw what the model of the package finds, instead"
+    )
     options = parser.parse_args()
+    if options.picture is not None:
+        picture(options.data, options.picture)
+        return
     if not options.only_score:
         train(options.data, options.results, options.name, options.leave_out, options.iterations)
     print_scores(measure(options.data, options.results, options.name, options.leave_out))
@@ -185,6 +204,21 @@ def print_scores(found: dict[str, dict[str, float]]) -> None:
         if rows:
             means = [sum(row[key] for row in rows.values()) / len(rows) for key in ("AP50", "mean AP")]
             print(f"{'mean':26} {kind:7} {len(rows):4} kinds   {means[0]:.3f}  {means[1]:.3f}")
+
+
+def picture(data: Path, target: Path) -> None:
+    """Draw what the model of the package finds, without options, in parts of images that it has not learnt from."""
+    from instseg import load
+    from instseg.io.images import read_image, write_picture
+    from instseg.visualization.pictures import hstack, overlay
+
+    model = load("general")
+    pictures = []
+    for name, image, part in _SHOWN:
+        pixels = read_image(data / name / "train" / "images" / f"{image}.png")
+        found = overlay(pixels[part], model.predict(pixels)[part])
+        pictures.append(found[:_SIDE, :_SIDE])
+    write_picture(target, hstack(*pictures))
 
 
 if __name__ == "__main__":

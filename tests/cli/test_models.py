@@ -21,11 +21,11 @@ def test_a_card_says_what_a_model_is_for(run):
 
 def test_json_names_the_folders(run):
     rows = json.loads(run("models", "--json").stdout)
-    assert [row["name"] for row in rows] == ["nuclei", "shapes"]
+    assert [row["name"] for row in rows] == ["general", "nuclei", "shapes"]
     assert all((Path(row["path"]) / "instseg.json").is_file() for row in rows)
     (row,) = json.loads(run("models", "shapes", "--json").stdout)
-    assert row == rows[1]
+    assert row == rows[2]
 
 
 def test_a_name_that_the_package_lacks_is_refused(run, refused):
-    assert refused(run("models", "nucleus")) == "the package has no model 'nucleus'; it has: nuclei, shapes"
+    assert refused(run("models", "nucleus")) == "the package has no model 'nucleus'; it has: general, nuclei, shapes"

@@ -106,7 +106,7 @@ def test_a_compact_copy_of_a_compact_copy_is_the_same(compact, tmp_path):
 def test_export_says_what_it_wrote(tiny_model):
     done = run("export", tiny_model, "--out", "deep/copy")
     assert done.exit_code == 0
-    assert done.stdout == "deep/copy: 0.3 MiB\n"
+    assert done.stdout == "deep/copy: 0.4 MiB\n"
     assert read_training(Path("deep/copy")).config.model == read_training(tiny_model).config.model
 
 
