@@ -28,7 +28,7 @@ from instseg.annotations.objects import (
     rectangle,
 )
 from instseg.annotations.source import MissingImage, ReadOptions, Source, class_text
-from instseg.errors import InstsegError, format_names, printable
+from instseg.errors import InstsegError, printable
 
 NAME = "coco"
 TITLE = "COCO"
@@ -68,9 +68,7 @@ def read(source: Source, options: ReadOptions) -> Annotations:
         raise InstsegError(
             f"{source.path} holds no COCO: expected JSON with 'images' and 'annotations'; check the name"
         )
-    if len(found) > 1:
-        names = format_names([printable(source.relative(path)) for path in found])
-        raise InstsegError(f"{source.path} holds several files of COCO: {names}; give one of them, and `images=DIR`")
+    source.require_single(found, "COCO")
     value = source.json(found[0])
     if isinstance(value, dict):
         return _Dataset(source, found[0], value, options.boxes).read()

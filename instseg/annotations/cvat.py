@@ -30,7 +30,7 @@ from instseg.annotations.objects import (
     rectangle,
 )
 from instseg.annotations.source import MissingImage, ReadOptions, Source, check_size, class_text
-from instseg.errors import InstsegError, format_names, printable
+from instseg.errors import InstsegError, printable
 
 NAME = "cvat"
 TITLE = "CVAT for images"
@@ -108,9 +108,7 @@ def read(source: Source, options: ReadOptions) -> Annotations:
     found = _files(source)
     if not found:
         raise InstsegError(f"{source.path} holds no XML of CVAT: expected the tag <annotations>; check the name")
-    if len(found) > 1:
-        names = format_names([printable(source.relative(path)) for path in found])
-        raise InstsegError(f"{source.path} holds several files of CVAT: {names}; give one of them, and `images=DIR`")
+    source.require_single(found, "CVAT")
     reader = _Reader(found[0])
     reader.read()
     if reader.tracks and not reader.images:

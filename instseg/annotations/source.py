@@ -4,7 +4,7 @@ import functools
 import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, NamedTuple
 
@@ -112,6 +112,20 @@ class Source:
             if path.is_relative_to(folder):
                 return path.relative_to(folder).as_posix()
         return path.name
+
+    def require_single(self, found: Sequence[Path], title: str) -> None:
+        """Check that there is no more than one file of a format that describes all images in one.
+
+        Raises
+        ------
+        InstsegError
+            If there are more, which may contradict each other.
+        """
+        if len(found) > 1:
+            names = format_names([printable(self.relative(path)) for path in found])
+            raise InstsegError(
+                f"{self.path} holds several files of {title}: {names}; give one of them, and `images=DIR`"
+            )
 
     @functools.cached_property
     def image_files(self) -> list[Path]:

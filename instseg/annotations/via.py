@@ -24,7 +24,7 @@ from instseg.annotations.objects import (
     rectangle,
 )
 from instseg.annotations.source import MissingImage, ReadOptions, Source, check_size, class_text, read_text
-from instseg.errors import InstsegError, format_names, printable
+from instseg.errors import InstsegError, printable
 from instseg.io.json_text import parse_json
 
 NAME = "via"
@@ -62,9 +62,7 @@ def read(source: Source, options: ReadOptions) -> Annotations:
     found = _files(source)
     if not found:
         raise InstsegError(f"{source.path} holds no file of VIA: expected JSON or CSV; check the name")
-    if len(found) > 1:
-        names = format_names([printable(source.relative(path)) for path in found])
-        raise InstsegError(f"{source.path} holds several files of VIA: {names}; give one of them, and `images=DIR`")
+    source.require_single(found, "VIA")
     path, result = found[0], Annotations()
     by_name = _read_csv(path) if path.suffix.lower() == ".csv" else _read_json(source.json(path))
     attribute = _class_attribute(region for regions in by_name.values() for region in regions)

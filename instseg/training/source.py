@@ -70,22 +70,12 @@ class DataSource:
         if not stored and not given.data:
             raise UsageError(f"{model_dir} does not say what it was trained on; give `data=DIR` to go on")
         stored = stored or {}
-        before, own = (
-            cls(
-                data=_paths_from_json(stored.get("data")),
-                val=_paths_from_json(stored.get("val")),
-                connected_components=bool(stored.get("connected_components")),
-                channels=stored.get("channels"),
-                ignore_label=stored.get("ignore_label"),
-            ),
-            given,
-        )
         source = cls(
-            data=own.data or before.data,
-            val=own.val or before.val,
-            connected_components=own.connected_components or before.connected_components,
-            channels=own.channels or before.channels,
-            ignore_label=own.ignore_label or before.ignore_label,
+            data=given.data or _paths_from_json(stored.get("data")),
+            val=given.val or _paths_from_json(stored.get("val")),
+            connected_components=given.connected_components or bool(stored.get("connected_components")),
+            channels=given.channels or stored.get("channels"),
+            ignore_label=given.ignore_label or stored.get("ignore_label"),
         )
         of_folders = bool(source.val) or source.connected_components or source.ignore_label is not None
         if not source.data and of_folders:
