@@ -54,6 +54,14 @@ class UsageError(InstsegError):
     exit_code = 2
 
 
+class PeerLostError(InstsegError):
+    """Another process of the same training is gone.
+
+    TensorFlow's runtime may wait for it for ever when this process ends in order, so a program should end at once, as
+    by `os._exit`.
+    """
+
+
 def check_parameter(condition: bool, name: str, value: object, expected: str) -> None:
     """Check a parameter; a value that fills pages is cut in the message.
 

@@ -1,16 +1,17 @@
 """What all commands have in common: what goes wrong becomes one line on stderr and an exit code."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from instseg.cli import terminal
 from instseg.cli.options import OPTIONS, option_names
-from instseg.errors import InstsegError, printable
+from instseg.errors import InstsegError, PeerLostError, printable
 
 TRACEBACK = "INSTSEG_TRACEBACK"
 """The environment variable that, if it is set, has errors that nobody has foreseen print their tracebacks."""
@@ -61,9 +62,18 @@ class Command(TyperCommand):
                     raise
                 line = _describe_unexpected(error)
             terminal.print_error(line)
+            if isinstance(error, PeerLostError):
+                _leave_at_once(error.exit_code)
             raise typer.Exit(error.exit_code if isinstance(error, InstsegError) else 1) from error
         finally:
             OPTIONS.reset(token)
+
+
+def _leave_at_once(exit_code: int) -> NoReturn:
+    """End the process without TensorFlow's last words, which would wait for a process that is gone."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code)
 
 
 def _belongs_to_typer(error: Exception) -> bool:

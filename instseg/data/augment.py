@@ -12,6 +12,8 @@ STRONG_SCALE_JITTER = 2.0
 
 # Share of strongly augmented patches whose size, and of those whose intensities, are left as they are.
 _STRONG_PLAIN_SHARE = 0.25
+# Share of strongly augmented patches that show noise and no object.
+_NOISE_SHARE = 0.03
 
 
 def augment(rng: np.random.Generator, image: Image, labels: Labels) -> tuple[Image, Labels]:
@@ -45,7 +47,8 @@ def augment_strongly(rng: np.random.Generator, image: Image, labels: Labels) -> 
 
     Half of the patches are turned over, dark for bright, so that objects are known by their outlines rather than by
     being bright. A quarter is otherwise only flipped and rotated; some lose the resolution that a smaller camera or a
-    larger field of view would not have had.
+    larger field of view would not have had. Colours are mixed, exchanged or taken away, and some gray patches get them,
+    so that an object is not known by its colour alone. A few patches become noise, in which there is nothing.
 
     Parameters
     ----------
@@ -57,6 +60,10 @@ def augment_strongly(rng: np.random.Generator, image: Image, labels: Labels) -> 
     image, labels
         As `augment` returns them.
     """
+    if rng.random() < _NOISE_SHARE:
+        return _noise_alone(rng, image.shape), np.zeros_like(labels)
+    if image.shape[2] == 3:
+        image = _change_colours(rng, image)
     if rng.random() < 0.5:
         image = 1 - image
     if rng.random() < _STRONG_PLAIN_SHARE:
@@ -83,6 +90,47 @@ def smooth(image: Image, step: float) -> Image:
 
     smoothed: Image = ndimage.gaussian_filter(image, 0.3 * step, axes=(0, 1), truncate=3.0)
     return smoothed
+
+
+def _change_colours(rng: np.random.Generator, image: Image) -> Image:
+    """Change the colours of a coloured patch, or give some to a gray one."""
+    chance = rng.random()
+    if (image == image[..., :1]).all():
+        return _colour(rng, image) if chance < 0.3 else image
+    if chance < 0.3:
+        weights = rng.dirichlet(np.ones(3)).astype(np.float32)
+        return np.repeat(image @ weights[:, None], 3, axis=2)
+    if chance < 0.45:
+        return image[..., rng.permutation(3)]
+    if chance < 0.75:
+        mix = np.eye(3) + rng.uniform(-0.15, 0.15, (3, 3))
+        mixed: Image = image @ (mix / mix.sum(axis=0)).astype(np.float32)
+        return mixed
+    return image
+
+
+def _colour(rng: np.random.Generator, image: Image) -> Image:
+    """Show a gray patch in some channels only, as a fluorophore is, or as coloured objects on another colour."""
+    shown = rng.random(3) < 0.6
+    shown[rng.integers(3)] = True
+    if rng.random() < 0.5:
+        return image * shown.astype(np.float32)
+    gain = np.where(shown, rng.uniform(0.5, 1, 3), rng.uniform(0, 0.3, 3)) * rng.choice((-1, 1), 3, p=(0.25, 0.75))
+    coloured: Image = image * gain.astype(np.float32) + np.maximum(-gain, 0).astype(np.float32)
+    return coloured
+
+
+def _noise_alone(rng: np.random.Generator, shape: tuple[int, ...]) -> Image:
+    """Return noise, white or with the correlation that an enlarged image has, on some level."""
+    from scipy import ndimage
+
+    noise = rng.standard_normal(shape, np.float32)
+    if shape[2] > 1 and rng.random() < 0.7:
+        noise[:] = noise[..., :1]
+    if rng.random() < 0.6:
+        noise = ndimage.gaussian_filter(noise, rng.uniform(0.4, 2.5), axes=(0, 1), truncate=3.0)
+    strength = rng.uniform(0.01, 0.25) / max(float(noise.std()), 1e-6)
+    return np.asarray(rng.uniform(0, 1) + noise * np.float32(strength), np.float32)
 
 
 def _coarsen(rng: np.random.Generator, image: Image) -> Image:

@@ -115,8 +115,8 @@ def mixed_data(
 ) -> TrainingData:
     """Return the images and labels of several data folders.
 
-    Patches are cut from a folder as often as the square root of its number of pixels says, at the scale at which they
-    are shown: one of a hundred times as many pixels is seen ten times as often. Folders whose objects are alike in size
+    Patches are cut from a folder as often as the cube root of its number of pixels says, at the scale at which they are
+    shown: one of a thousand times as many pixels is seen ten times as often. Folders whose objects are alike in size
     are shown at one scale. Otherwise the objects of all are brought to one size, the geometric mean of the typical
     diameters; each image to the geometric mean of what its own objects and those of its folder need. Gray images are
     shown as three equal channels where others have three.
@@ -181,6 +181,7 @@ def mixed_data(
         description=_describe(found, shares, sizes),
         class_names=class_names,
         problems=problems,
+        validated_apart=_is_validated_apart(found, val),
         estimate_diameter=sizes.common_diameter is not None,
     )
 
@@ -234,6 +235,13 @@ def _split(
     return splits
 
 
+def _is_validated_apart(found: Sequence[_Folder], val: Sequence[Path]) -> bool:
+    """Return whether no image to validate on is learnt from."""
+    if val:
+        return not {path.resolve() for path in val} & {folder.path.resolve() for folder in found}
+    return not any(pair in folder.training for folder in found for pair in folder.validation)
+
+
 def _common_channels(found: Sequence[_Folder]) -> int:
     """Return the channels of the patches."""
     counts = {folder.path: folder.opened.samples.channels for folder in found}
@@ -274,7 +282,7 @@ def _choose_sizes(found: Sequence[_Folder], common_diameter: float | None) -> _S
 def _shares(found: Sequence[_Folder], sizes: _Sizes) -> list[FolderShare]:
     scales = [sizes.of_folder(folder.diameters.typical) for folder in found]
     pixels = [count_pixels(folder.training) * scale**2 for folder, scale in zip(found, scales, strict=True)]
-    weights = np.sqrt(pixels)
+    weights = np.cbrt(pixels)
     return [
         FolderShare(
             path=folder.path,

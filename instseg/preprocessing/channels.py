@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from instseg.errors import InstsegError, UsageError
 
 _NAMES = {"red": 1, "green": 2, "blue": 3}
-_MEAN, _INVERTED = "gray", "dark"
+_MEAN, _INVERTED, _COLOUR = "gray", "dark", "rgb"
 
 
 class ChannelMix(NamedTuple):
@@ -35,6 +35,7 @@ def parse_channels(choice: str) -> tuple[ChannelMix, ...]:
         Channels to make, with commas between them: each the number (from 1) or the name (red, green, blue) of one
         channel, several joined by + for their mean, gray for the mean of all, or dark for that inverted: objects
         that are dark on a bright background become bright on a dark one. Such as '2', 'blue,red', '1+2,3', 'dark'.
+        Or rgb for the three channels of a colour image, and three times the mean of all of any other.
 
     Returns
     -------
@@ -50,6 +51,8 @@ def parse_channels(choice: str) -> tuple[ChannelMix, ...]:
     >>> parse_channels("blue,1+2")
     (ChannelMix(channels=(2,), inverted=False), ChannelMix(channels=(0, 1), inverted=False))
     """
+    if _is_colour(choice):
+        return tuple(ChannelMix((channel,)) for channel in range(3))
     return tuple(_parse_mix(choice, mix) for mix in choice.lower().split(","))
 
 
@@ -75,6 +78,9 @@ def select_channels(image: NDArray[Any], choice: str) -> NDArray[Any]:
     """
     mixes = parse_channels(choice)
     count = image.shape[2]
+    if _is_colour(choice) and count != 3:
+        gray = select_channels(image, _MEAN) if count > 1 else image
+        return np.repeat(gray, 3, axis=2)
     if not has_channels(count, choice):
         largest = 1 + max(channel for mix in mixes for channel in mix.channels)
         raise InstsegError(
@@ -89,6 +95,8 @@ def select_channels(image: NDArray[Any], choice: str) -> NDArray[Any]:
 
 def has_channels(count: int, choice: str) -> bool:
     """Return whether an image of `count` channels has all those that a choice names."""
+    if _is_colour(choice):
+        return True
     return all(channel < count for mix in parse_channels(choice) for channel in mix.channels)
 
 
@@ -132,9 +140,34 @@ def match_channels(image: NDArray[Any], channels: int, choice: str | None) -> ND
     )
 
 
+def inverted_channels(count: int, channels: int, choice: str | None) -> tuple[bool, ...]:
+    """Return of each channel that a network sees whether it is the negative of what the file holds.
+
+    Parameters
+    ----------
+    count, channels : int
+        How many channels the image has, and how many the network takes.
+    choice : str or None
+        As `match_channels` takes it.
+
+    Examples
+    --------
+    >>> inverted_channels(3, 1, "dark"), inverted_channels(1, 3, None)
+    ((True,), (False, False, False))
+    """
+    if choice is None or not has_channels(count, choice):
+        return (False,) * channels
+    flags = tuple(mix.inverted for mix in parse_channels(choice))
+    return flags * channels if len(flags) == 1 else flags
+
+
 def format_channel_count(count: int) -> str:
     """Return a number of channels in words."""
     return "1 channel (gray)" if count == 1 else f"{count} channels"
+
+
+def _is_colour(choice: str) -> bool:
+    return choice.strip().lower() == _COLOUR
 
 
 def _parse_mix(choice: str, mix: str) -> ChannelMix:
@@ -147,7 +180,7 @@ def _parse_mix(choice: str, mix: str) -> ChannelMix:
         if number < 1:
             expected = (
                 "numbers from 1, red, green or blue, joined by commas, by + for their mean, gray for that of all, "
-                "or dark for that inverted"
+                "dark for that inverted, or rgb"
             )
             raise UsageError(f"channels is '{choice}', expected {expected}", parameter="channels")
         channels.append(number - 1)

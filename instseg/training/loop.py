@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from instseg.data.datasets import TrainingData
 from instseg.data.patches import Batch
-from instseg.errors import InstsegError, UsageError
+from instseg.errors import InstsegError, PeerLostError, UsageError
 from instseg.models.config import TrainingConfig, training_progress
 from instseg.models.directory import check_trainable, training_lock
 from instseg.network.strategy import replicas_of
@@ -202,7 +202,7 @@ class _Loop:
                 raise session.failures[0] from error
             if session.step.replicas.processes > 1 and isinstance(error, _PEER_ERRORS):
                 reason = str(error).strip().splitlines()[0]
-                raise InstsegError(
+                raise PeerLostError(
                     f"another process of the training is gone ({reason}) after iteration {session.iteration}; "
                     f"{session.folder} {session.describe_saved()}; "
                     "start all processes again, with `resume=True` if there is a model"

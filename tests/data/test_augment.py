@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from instseg.data.augment import augment, crop_and_resize, random_crop_window
+from instseg.data.augment import augment, augment_strongly, crop_and_resize, random_crop_window
 
 COUNTS = np.arange(20, dtype=np.float32).reshape(4, 5)
 COUNT_LABELS = COUNTS.astype(np.int32) + 1
@@ -152,3 +152,41 @@ def test_augmentation_is_random_and_repeats_with_the_seed():
     results = [augment(np.random.default_rng(seed), image, labels)[0] for seed in (0, 0, 1)]
     np.testing.assert_array_equal(results[0], results[1])
     assert not np.array_equal(results[0], results[2])
+
+
+def test_strong_augmentation_shows_noise_without_objects_now_and_then():
+    image = np.full((16, 16, 1), 0.5, np.float32)
+    labels = np.ones((16, 16), np.int32)
+    shown = [augment_strongly(np.random.default_rng(seed), image, labels) for seed in range(300)]
+    empty = [patch for patch, found in shown if not found.any()]
+    assert 1 <= len(empty) <= 30
+    assert all(patch.std() > 0 for patch in empty)
+    assert all((found == labels).all() for _, found in shown if found.any())
+
+
+def test_strong_augmentation_takes_colours_away_and_gives_some():
+    rng = np.random.default_rng(0)
+    labels = np.zeros((16, 16), np.int32)
+    coloured = rng.random((16, 16, 3), np.float32)
+    gray = np.repeat(coloured[..., :1], 3, axis=2)
+
+    def is_gray(image):
+        # Noise and gains of their own channels come on top.
+        channels = image.reshape(-1, 3).T
+        return all(np.std(channel) > 1e-3 for channel in channels) and np.corrcoef(channels).min() > 0.9
+
+    lost = sum(is_gray(augment_strongly(np.random.default_rng(seed), coloured, labels)[0]) for seed in range(200))
+    kept = sum(is_gray(augment_strongly(np.random.default_rng(seed), gray, labels)[0]) for seed in range(200))
+    assert 20 < lost < 100
+    assert 100 < kept < 190
+
+
+def test_strong_augmentation_repeats_with_the_seed_and_leaves_its_inputs_alone():
+    image = np.random.default_rng(0).random((16, 16, 3), np.float32)
+    labels = np.ones((16, 16), np.int32)
+    before = image.copy()
+    for seed in range(30):
+        first, second = (augment_strongly(np.random.default_rng(seed), image, labels) for _ in range(2))
+        np.testing.assert_array_equal(first[0], second[0])
+        assert first[0].shape == image.shape and first[0].dtype == np.float32
+    np.testing.assert_array_equal(image, before)

@@ -61,14 +61,14 @@ def test_objects_alike_are_left_as_they_are(tmp_path):
     assert brought.diameters.typical == 30
 
 
-def test_shares_grow_with_the_square_root_of_the_pixels(tmp_path):
+def test_shares_grow_with_the_cube_root_of_the_pixels(tmp_path):
     few = write(tmp_path / "few", count=2, side=96, diameter=16, value=100)
     many = write(tmp_path / "many", count=18, side=96, diameter=16)
     data = mixed_data([few, many], dataclasses.replace(SETTINGS, validation_share=0.05))
     few_line, many_line = data.description["shares"]
     assert few_line.startswith(f"{few}: 2 images, objects of")
-    # 2 images to 17: the share is 1 / (1 + sqrt(8.5)).
-    assert few_line.endswith("as they are, 25.5% of patches")
+    # 2 images to 17: the share is 1 / (1 + cbrt(8.5)).
+    assert few_line.endswith("as they are, 32.9% of patches")
     assert "17 images and 1 to validate on" in many_line
     assert data.description["validation_images"] == [
         name for name in data.description["validation_images"] if name[0] == "1"
@@ -141,3 +141,15 @@ def test_what_is_odd_side_by_side_is_said(tmp_path):
     huge = [write(tmp_path / f"huge{n}", count=2, side=1200, diameter=16, seed=5 + n) for n in range(2)]
     lines = [problem.line() for problem in mixed_data([tiny, *huge], SETTINGS).problems]
     assert any("so small that its pixels are shown" in line for line in lines)
+
+
+def test_images_that_are_learnt_from_are_no_validation_apart(tmp_path):
+    write(tmp_path / "a", count=1, side=64, diameter=12)
+    write(tmp_path / "b", count=1, side=64, diameter=12, seed=1)
+    write(tmp_path / "many", count=12, side=64, diameter=12, seed=2)
+    write(tmp_path / "val", count=1, side=64, diameter=12, seed=3)
+    a, b, many, val = (tmp_path / name for name in ("a", "b", "many", "val"))
+    assert not mixed_data([a, b], SETTINGS).validated_apart
+    assert mixed_data([a, many], SETTINGS).validated_apart
+    assert mixed_data([a, b], SETTINGS, val=[val]).validated_apart
+    assert not mixed_data([a, b], SETTINGS, val=[val, b]).validated_apart

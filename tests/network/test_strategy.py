@@ -88,7 +88,7 @@ def end(processes):
     finally:
         for process in processes:
             process.kill()
-            process.wait()
+            process.communicate()
 
 
 def together(*commands):

@@ -55,6 +55,16 @@ def test_chosen_channels_keep_values_and_type():
     assert select_channels(RED, "gray").dtype == np.uint8
 
 
+def test_rgb_takes_images_of_any_number_of_channels():
+    assert parse_channels("RGB") == (ChannelMix((0,)), ChannelMix((1,)), ChannelMix((2,)))
+    assert all(has_channels(count, "rgb") for count in (1, 2, 3, 5))
+    np.testing.assert_array_equal(select_channels(RGB, "rgb"), RGB)
+    np.testing.assert_array_equal(select_channels(RED, "rgb"), np.repeat(RED, 3, axis=2))
+    two = select_channels(RGB[..., :2], "rgb")
+    np.testing.assert_array_equal(two, np.repeat(RGB[..., :2].mean(axis=-1, keepdims=True), 3, axis=2))
+    assert match_channels(RGB[..., :2], 3, "rgb").shape == (2, 4, 3)
+
+
 def test_means_by_hand():
     image = np.array([[[10, 21, 3]]], np.uint16)
     mixed = select_channels(image, "1+2,gray,3")
