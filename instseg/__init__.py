@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     from instseg.errors import InstsegError, UsageError
     from instseg.evaluation.results import Evaluation
     from instseg.evaluation.run import evaluate
+    from instseg.inference.measure_files import MeasureResult, measure_files
     from instseg.inference.model import Model, load
     from instseg.inference.run import PredictResult
     from instseg.inference.segmentation import Segmentation
     from instseg.io.images import read_image
     from instseg.io.label_images import read_labels, write_labels
-    from instseg.settings import ClusterSettings, TileSettings
+    from instseg.measurements.objects import measure
+    from instseg.settings import ClusterSettings, FilterSettings, TileSettings
     from instseg.training.api import TrainingResult, train
 
     __version__: str
@@ -38,9 +40,11 @@ _HOMES = {
     "DataReport": "data.check",
     "Embeddings": "clustering.embeddings",
     "Evaluation": "evaluation.results",
+    "FilterSettings": "settings",
     "ImportReport": "annotations.importing",
     "Instances": "clustering.instances",
     "InstsegError": "errors",
+    "MeasureResult": "inference.measure_files",
     "Model": "inference.model",
     "PredictResult": "inference.run",
     "Segmentation": "inference.segmentation",
@@ -51,6 +55,8 @@ _HOMES = {
     "evaluate": "evaluation.run",
     "import_annotations": "annotations.importing",
     "load": "inference.model",
+    "measure": "measurements.objects",
+    "measure_files": "inference.measure_files",
     "predict_files": "api",
     "read_image": "io.images",
     "read_labels": "io.label_images",
@@ -63,9 +69,11 @@ __all__ = [
     "DataReport",
     "Embeddings",
     "Evaluation",
+    "FilterSettings",
     "ImportReport",
     "Instances",
     "InstsegError",
+    "MeasureResult",
     "Model",
     "PredictResult",
     "Segmentation",
@@ -77,6 +85,8 @@ __all__ = [
     "evaluate",
     "import_annotations",
     "load",
+    "measure",
+    "measure_files",
     "predict_files",
     "read_image",
     "read_labels",

@@ -13,13 +13,21 @@ from instseg.distributed.client import DaskCluster, make_cluster
 from instseg.distributed.predict import DaskExecutor
 from instseg.distributed.tasks import model_ref
 from instseg.inference.batch import Executor, LocalExecutor
-from instseg.inference.job import LabelFormat, PredictRequest, PreparedJob, check_predict_options, prepare_job
+from instseg.inference.job import (
+    LabelFormat,
+    PredictRequest,
+    PreparedJob,
+    TableFormat,
+    check_predict_options,
+    prepare_job,
+)
 from instseg.inference.model import load
 from instseg.inference.options import Diameter, ProgressCallback, no_progress
 from instseg.inference.run import PredictResult, no_images, run_job
 from instseg.io.atomic import StrPath
+from instseg.measurements.objects import PixelSize
 from instseg.network.runtime import load_tensorflow
-from instseg.settings import ClusterSettings, Precision, TileSettings, split_settings
+from instseg.settings import ClusterSettings, FilterSettings, Precision, TileSettings, split_settings
 
 
 def predict_files(
@@ -38,9 +46,18 @@ def predict_files(
     overlay: StrPath | None = None,
     scores: StrPath | None = None,
     outlines: StrPath | None = None,
+    measure: StrPath | None = None,
+    measure_format: TableFormat = "csv",
+    pixel_size: PixelSize | None = None,
+    report: StrPath | None = None,
+    coco: StrPath | None = None,
+    yolo: StrPath | None = None,
     tta: bool = False,
     diameter: Diameter = None,
     channels: str | None = None,
+    levels: tuple[float, float] | None = None,
+    percentiles: tuple[float, float] | None = None,
+    ignore_zeros: bool = False,
     precision: Precision = "float32",
     threads: int | None = None,
     workers: int | None = None,
@@ -58,10 +75,10 @@ def predict_files(
     images : path-like, or sequence of path-like
         Files, folders or patterns.
     out : path-like, optional
-        Labels of one image: .png (16 bit), .tif (32 bit) or .zarr. Either this or `out_dir`.
+        Labels of one image: .png (16 bit), .tif or .npy (32 bit), or .zarr. Either this or `out_dir`.
     out_dir : path-like, optional
         Folder for the labels of many images, named like these.
-    file_format : {'png', 'tif', 'zarr'}
+    file_format : {'png', 'tif', 'npy', 'zarr'}
         Of the labels in `out_dir`.
     overwrite, skip_existing : bool
         Whether to replace results that `out_dir` holds, or to leave images out that have theirs. Results that were
@@ -72,12 +89,30 @@ def predict_files(
         Whether to take a stack's planes as images.
     embeddings, embeddings_picture, overlay, scores, outlines : path-like, optional
         Further results: with `out` files (.npz, .png, .png, .csv, .geojson or .zip), with `out_dir` folders.
+    coco : path-like, optional
+        A file of COCO (.json) of all objects, with their scores.
+    yolo : path-like, optional
+        A folder for a data set of YOLO segmentation of all objects.
+    report : path-like, optional
+        A page (.html) that shows all images with their objects, to pass on.
+    measure : path-like, optional
+        Table of size, shape and intensity of the objects (.csv or .parquet), with `out_dir` a folder; then
+        `summary.csv` beside the labels has the figures of each image.
+    measure_format : {'csv', 'parquet'}
+        Of the tables in a folder.
+    pixel_size : (float, float), optional
+        Height and width of a pixel in micrometres for these tables, where it is not what the files say.
     tta : bool
         Whether to average over flips and quarter turns.
     diameter : float or 'auto', optional
         Typical diameter of the objects in pixels, if not as in training.
     channels : str, optional
         The images' channels to take.
+    levels, percentiles : (float, float), optional
+        The values of the files that become 0 and 1, or the percentiles that these are; by default the model's rule
+        finds them.
+    ignore_zeros : bool
+        Whether pixels that are 0 in all channels hold no image.
     precision : {'float32', 'bfloat16'}
         What the network computes in.
     threads : int, optional
@@ -89,7 +124,8 @@ def predict_files(
     progress : callable
         Takes how many files are done (of one image, how many tiles), of how many, and a text.
     **settings
-        Fields of `ClusterSettings` and `TileSettings`, such as `min_size=20` or `tile=2048`.
+        Fields of `ClusterSettings`, `FilterSettings` and `TileSettings`, such as `min_size=20`, `exclude_border=True`
+        or `tile=2048`.
 
     Returns
     -------
@@ -112,7 +148,7 @@ def predict_files(
     >>> [image.path.name for image in result.images], len(result.failed)
     (['0000.png', '0001.png'], 0)
     """
-    clustering, tiles = split_settings(settings, ClusterSettings, TileSettings)
+    clustering, filters, tiles = split_settings(settings, ClusterSettings, FilterSettings, TileSettings)
     check_predict_options(diameter, channels, clustering)
     file = None if scheduler_file is None else Path(scheduler_file)
     cluster = make_cluster(workers, scheduler, file, threads)
@@ -132,13 +168,23 @@ def predict_files(
             "overlay": overlay,
             "scores": scores,
             "outlines": outlines,
+            "measure": measure,
         },
+        report=report,
+        coco=coco,
+        yolo=yolo,
         distributed=cluster is not None,
         tta=tta,
         diameter=diameter,
         channels=channels,
+        levels=levels,
+        percentiles=percentiles,
+        ignore_zeros=ignore_zeros,
         precision=precision,
+        measure_format=measure_format,
+        pixel_size=pixel_size,
         clustering=clustering,
+        filters=filters,
         tiles=tiles,
     )
     return _run(prepare_job(request), cluster, threads, progress)

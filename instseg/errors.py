@@ -39,7 +39,8 @@ class InstsegError(Exception):
     def located(self, path: object) -> "InstsegError":
         """Return the error with the file that it is about at its beginning, unless its message has that already."""
         message = str(self)
-        if str(path) in message:
+        # Paths keep one slash of an address.
+        if str(path) in message or str(path) in message.replace("://", ":/"):
             return self
         if self.parameter is not None:
             message = f"`{self.parameter}`{message.removeprefix(self.parameter)}"

@@ -9,11 +9,17 @@ _PURPOSES = {
     "onnx": "ONNX needs",
     "dask": "A cluster of workers needs",
     "imagej": "ImageJ ROIs need",
+    "czi": "CZI needs",
+    "remote": "Images on servers need",
+    "parquet": "Parquet tables need",
 }
 _PACKAGES = {
     "onnx": ("onnx", "tf2onnx", "onnxruntime"),
     "dask": ("dask", "distributed", "cryptography"),
     "imagej": ("roifile",),
+    "czi": ("pylibCZIrw",),
+    "remote": ("fsspec", "aiohttp", "s3fs"),
+    "parquet": ("pyarrow",),
 }
 
 
@@ -22,7 +28,7 @@ def require_extra(name: str) -> None:
 
     Parameters
     ----------
-    name : {'onnx', 'dask', 'imagej'}
+    name : {'onnx', 'dask', 'imagej', 'czi', 'remote', 'parquet'}
         The extra, as the installation names it.
 
     Raises

@@ -395,6 +395,29 @@ class ClusterSettings(Settings):
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilterSettings(Settings):
+    """Which instances are left out of the labels once they are known; their pixels become background.
+
+    Unlike `ClusterSettings.min_size`, below which pieces are given to a neighbour or were never an object, filters
+    change no other instance, and a whole instance counts, whatever tiles it was found in.
+    """
+
+    max_size: int | None = _option(None, "Instances of more pixels are left out.")
+    exclude_border: bool = _option(False, "Instances that touch the border of the image are left out.")
+    min_score: float = _option(0.0, "Instances of a lower score are left out, 0 to 1.")
+
+    def __post_init__(self) -> None:
+        if self.max_size is not None:
+            _check_positive(self, "max_size")
+        check_parameter(0 <= self.min_score <= 1, "min_score", self.min_score, "a score from 0 to 1")
+
+    @property
+    def active(self) -> bool:
+        """Whether any instance may be left out."""
+        return self.max_size is not None or self.exclude_border or self.min_score > 0
+
+
 def split_settings(values: Mapping[str, Any], *groups: type[Settings]) -> tuple[dict[str, Any], ...]:
     """Sort keyword arguments by the groups of settings that they belong to; None stands for a default and is left out.
 

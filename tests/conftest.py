@@ -1,5 +1,8 @@
 """What several test files share: small discs to learn from, and one model that was trained on them."""
 
+import json
+import shutil
+
 import pytest
 
 from instseg.settings import DiscSettings, ModelSettings, TrainSettings
@@ -9,6 +12,58 @@ def pytest_addoption(parser):
     group = parser.getgroup("damaged files")
     group.addoption("--fuzz-mutants", type=int, default=2000, metavar="N", help="how many damaged files to try")
     group.addoption("--fuzz-seed", default="0", metavar="S", help="other damaged files for another seed")
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory):
+    """A real browser, by Selenium; tests are skipped where there is none."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="pages are tested by Selenium, which is not installed")
+    binary, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if binary is None or driver is None:
+        pytest.skip("pages are tested in Chromium, which is not here with its driver (apt install chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    for name in (
+        "headless",
+        "no-sandbox",
+        "disable-gpu",
+        "disable-quic",
+        "disable-dev-shm-usage",
+        "no-first-run",
+        "disable-background-networking",
+        "disable-component-update",
+        "disable-sync",
+        # What moves cannot be clicked.
+        "force-prefers-reduced-motion",
+        "window-size=1200,900",
+    ):
+        options.add_argument(f"--{name}")
+    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    browser = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    # The page that it begins with asks for many files of its own.
+    browser.get("about:blank")
+    yield browser
+    browser.quit()
+
+
+@pytest.fixture
+def open_page(chromium):
+    """A function that opens a page; in the end nothing but the page was asked for, and nothing was complained about."""
+    opened = []
+
+    def open_page(path):
+        for kind in ("browser", "performance"):
+            chromium.get_log(kind)
+        opened.append(path.resolve().as_uri())
+        chromium.get(opened[-1])
+        return chromium
+
+    yield open_page
+    assert chromium.get_log("browser") == []
+    events = [json.loads(entry["message"])["message"] for entry in chromium.get_log("performance")]
+    urls = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
+    assert {url for url in urls if not url.startswith("data:")} <= set(opened)
 
 
 @pytest.fixture(scope="session")

@@ -240,5 +240,6 @@ def test_the_commands_of_the_readme_run_one_after_the_other(workplace):
     assert labels.shape == (64, 64)
     assert labels.max() > 0
     assert instseg.load("mymodel").settings.widths == (8, 8)
-    for file in ("discs/preview.png", "embeddings.npz", "e.png", "overlay.png", "worst.png", "results/0001.png"):
+    pictures = ("discs/preview.png", "e.png", "overlay.png", "results/0001.png")
+    for file in (*pictures, "embeddings.npz", "measurements/0001.csv", "page.html", "mistakes.html"):
         assert Path(file).stat().st_size > 0

@@ -100,7 +100,7 @@ class _Dataset:
                 result.missing.append((str(entry.get("file_name", key)), str(error)))
                 continue
             of_image, doubled = annotations.get(key, []), self._doubled[key]
-            load = functools.partial(_objects, of_image, categories, _size(entry), self._boxes, doubled)
+            load = functools.partial(_objects, of_image, categories, _size(entry), self._boxes, doubled=doubled)
             result.images.append(AnnotatedImage(file, load))
         return result
 
@@ -171,7 +171,7 @@ def _read_list(source: Source, path: Path, entries: list[Any], boxes: bool) -> A
                 result.missing.append((name, str(error)))
                 continue
             of_image = of_image if isinstance(of_image, list) else []
-            load = functools.partial(_objects, of_image, {}, _size(entry), boxes, 0)
+            load = functools.partial(_objects, of_image, {}, _size(entry), boxes)
             result.images.append(AnnotatedImage(file, load))
         return result
     result.notes.append(f"these are results: objects of scores of {_MIN_SCORE} and above are taken")
@@ -184,7 +184,7 @@ def _read_list(source: Source, path: Path, entries: list[Any], boxes: bool) -> A
         except MissingImage as error:
             result.missing.append((key, str(error)))
             continue
-        result.images.append(AnnotatedImage(file, functools.partial(_objects, of_image, {}, None, boxes, 0)))
+        result.images.append(AnnotatedImage(file, functools.partial(_objects, of_image, {}, None, boxes, results=True)))
     return result
 
 
@@ -203,15 +203,22 @@ def _size(entry: dict[str, Any]) -> tuple[int, int] | None:
 
 
 def _objects(
-    entries: list[Any], categories: dict[str, str], size: tuple[int, int] | None, boxes: bool, doubled: int
+    entries: list[Any],
+    categories: dict[str, str],
+    size: tuple[int, int] | None,
+    boxes: bool,
+    *,
+    doubled: int = 0,
+    results: bool = False,
 ) -> Objects:
+    """Read the annotations of an image; what a model has found (`results`) counts only where it is sure enough."""
     objects = Objects(size=size, dropped=Counter({_DOUBLED: doubled} if doubled else {}))
     for entry in entries:
         if not isinstance(entry, dict):
             objects.dropped[NO_SHAPE] += 1
             continue
         score = entry.get("score")
-        if isinstance(score, int | float) and score < _MIN_SCORE:
+        if results and isinstance(score, int | float) and score < _MIN_SCORE:
             objects.dropped[_LOW_SCORE] += 1
             continue
         make = functools.partial(_shape, entry, boxes)

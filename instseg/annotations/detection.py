@@ -69,18 +69,21 @@ _FORMATS = (
 FORMATS = tuple(each.name for each in _FORMATS)
 """The names of all formats."""
 
+_ALIASES = {"geojson": outline_files.QUPATH, "imagej-rois": outline_files.IMAGEJ}
+
 # Pairs of formats of which a source may well be both, without a doubt which is meant.
 _ALIKE = ({"cellpose", "pairs"}, {"ctc", "ctc-silver"})
 
 
 def format_named(name: str) -> Format:
-    """Return a format.
+    """Return a format, also by the name that `export_annotations` has for it.
 
     Raises
     ------
     UsageError
         If there is none of that name.
     """
+    name = _ALIASES.get(name, name)
     for each in _FORMATS:
         if each.name == name:
             return each

@@ -7,13 +7,16 @@ labels beside the images, as `a_masks.png` for `a.png`. Labels are numbers, indi
 import functools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from instseg.annotations.objects import AnnotatedImage, Annotations, LabelImage
 from instseg.annotations.source import ReadOptions, Source
+from instseg.data.classes import ClassSource, find_classes
 from instseg.errors import InstsegError, format_names, printable
 from instseg.io.coloured_labels import read_foreign_labels
-from instseg.io.folders import LABEL_ENDINGS, stem_of
+from instseg.io.folders import LABEL_ENDINGS, Pair
+from instseg.io.image_names import PICTURE_SUFFIXES, SUFFIXES, stem_of
 
 NAME = "pairs"
 TITLE = "images and label images"
@@ -29,7 +32,8 @@ def detect(source: Source) -> str | None:
     """Say by what the source is recognised as this format, None if it is not."""
     if not source.path.is_dir():
         return None
-    if (folders := _folders(source)) is not None and all(_inside(source, folder) for folder in folders):
+    folders = _folders(source)
+    if folders is not None and _images_in(source, folders[0]) and _labels_in(source, folders[1]):
         return f"it has the folders {folders[0].name}/ and {folders[1].name}/"
     pairs = pair_by_endings(source.image_files, source.image_files)
     if not pairs:
@@ -49,7 +53,7 @@ def read(source: Source, options: ReadOptions) -> Annotations:
             path for path in source.image_files if ending_of(path) and path not in set(pairs.values())
         ]
     else:
-        images, labels = (_inside(source, folder) for folder in folders)
+        images, labels = _images_in(source, folders[0]), _labels_in(source, folders[1])
         pairs = pair_by_names(images, labels)
         unused = [path for path in labels if path not in set(pairs.values())]
     if not pairs:
@@ -59,12 +63,28 @@ def read(source: Source, options: ReadOptions) -> Annotations:
         )
     result = Annotations(unannotated=[path for path in images if path not in pairs])
     result.missing = [(source.relative(path), "there is no such image") for path in unused]
-    if any((source.folder / name).exists() for name in ("classes", "classes.csv")):
-        result.notes.append("the classes beside the labels are not read: copy classes/ or classes.csv to keep them")
+    classes = _classes(source, result)
     for image, label in pairs.items():
-        load = functools.partial(load_labels, label, options.connected_components)
+        load = functools.partial(_load, Pair(stem_of(image), image, label), options.connected_components, classes)
         result.images.append(AnnotatedImage(image, load))
     return result
+
+
+def _classes(source: Source, result: Annotations) -> ClassSource | None:
+    """Return the classes beside the labels, in the form of data folders; note where they are in another."""
+    try:
+        classes = find_classes(source.folder)
+    except InstsegError as error:
+        result.notes.append(f"the classes beside the labels are not read: {error}")
+        return None
+    if classes is not None and classes.table is not None:
+        result.class_names = sorted({name for names in classes.table.values() for name in names.values()}) or None
+    return classes
+
+
+def _load(pair: Pair, connected_components: bool, classes: ClassSource | None) -> LabelImage:
+    image = load_labels(pair.labels, connected_components)
+    return image if classes is None else replace(image, class_names=classes.names(pair, image.labels))
 
 
 def load_labels(path: Path, connected_components: bool) -> LabelImage:
@@ -176,5 +196,21 @@ def _folders(source: Source) -> tuple[Path, Path] | None:
     return images[0], labels[0]
 
 
-def _inside(source: Source, folder: Path) -> list[Path]:
-    return [path for path in source.image_files if path.is_relative_to(folder)]
+def _images_in(source: Source, folder: Path) -> list[Path]:
+    """Return the images in a folder: pictures, and files of other kinds of names that no picture has."""
+    pictures = [path for path in source.image_files if path.is_relative_to(folder)]
+    stems = {stem_of(path) for path in pictures}
+    kinds = tuple(suffix for suffix in SUFFIXES if suffix not in PICTURE_SUFFIXES)
+    others = [path for path in source.named(*kinds) if path.is_relative_to(folder) and stem_of(path) not in stems]
+    return sorted([*pictures, *(path for path in others if not is_cellpose_notes(path))])
+
+
+def _labels_in(source: Source, folder: Path) -> list[Path]:
+    """Return the label images in a folder: pictures and arrays of NumPy."""
+    arrays = [path for path in source.named(".npy") if not is_cellpose_notes(path)]
+    return sorted(path for path in {*source.image_files, *arrays} if path.is_relative_to(folder))
+
+
+def is_cellpose_notes(path: Path) -> bool:
+    """Return whether a file has the name of a pickle of Cellpose."""
+    return path.name.lower().endswith("_seg.npy")

@@ -18,7 +18,7 @@ from instseg.annotations.objects import NO_SHAPE, AnnotatedImage, Annotations, L
 from instseg.annotations.source import ReadOptions, Source, class_text, image_stem
 from instseg.errors import InstsegError
 from instseg.io.coloured_labels import read_foreign_labels
-from instseg.io.folders import stem_of
+from instseg.io.image_names import stem_of
 from instseg.labels.rasterise import Region, crop
 from instseg.labels.regions import connected_components
 

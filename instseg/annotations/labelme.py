@@ -33,11 +33,12 @@ from instseg.annotations.objects import (
 from instseg.annotations.source import MissingImage, ReadOptions, Source, class_text
 from instseg.errors import InstsegError, printable
 from instseg.io.formats import MAX_PIXELS
-from instseg.labels.rasterise import Region, crop
+from instseg.labels.rasterise import MAX_COORDINATE, Region, crop
 
 NAME = "labelme"
 TITLE = "LabelMe"
 
+_FAR = (-MAX_COORDINATE, -MAX_COORDINATE)
 # Labels by which LabelMe's own converter knows what is no object.
 _BACKGROUND, _IGNORED = "_background_", "__ignore__"
 
@@ -133,8 +134,8 @@ def _shape(shape: dict[str, Any], boxes: bool) -> Shape:
         raise UnusableObject(NO_AREA)
     if kind == "rectangle" and not boxes:
         raise UnusableObject(BOXES)
-    # Two points and one more, as a ring has at least three.
-    (x0, y0), (x1, y1) = ring([*points[:2], (0, 0)] if isinstance(points, list) and len(points) >= 2 else [])[:2]
+    # Two points and one more that is neither, as a ring has at least three.
+    (x0, y0), (x1, y1) = ring([*points[:2], _FAR] if isinstance(points, list) and len(points) >= 2 else [])[:2]
     if kind == "circle":
         radius = float(np.hypot(x1 - x0, y1 - y0))
         return ellipse(x0, y0, radius, radius)

@@ -174,7 +174,8 @@ def _selections(paths: list[Path]) -> Objects:
         what = f"its selections are of {len(planes)} planes of a stack, expected those of one image"
         raise InstsegError(f"cannot read {paths[0]}: {what}; save the planes and their selections one by one")
     for selection in found:
-        name = f"group {selection.group}" if selection.group else None
+        group = f"group {selection.group}" if selection.group else None
+        name = class_text(selection.properties.get("class")) or group
         objects.add(functools.partial(_area, selection.rings), name)
     return objects
 

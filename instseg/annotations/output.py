@@ -86,6 +86,9 @@ class OutputFolder:
         Whether a folder that an earlier import wrote is replaced.
     """
 
+    written_by = "import"
+    folders: tuple[str, ...] = (IMAGES, LABELS)
+
     def __init__(self, path: Path, *, overwrite: bool) -> None:
         self.path = path
         self._overwrite = overwrite
@@ -107,20 +110,17 @@ class OutputFolder:
         if not present:
             return
         if foreign := self._foreign(present):
-            raise InstsegError(f"{self.path} holds files that no import wrote, such as {foreign}; give another `out`")
+            what = f"{self.path} holds files that no {self.written_by} wrote, such as {foreign}"
+            raise InstsegError(f"{what}; give another `out`")
         if not self._overwrite:
             raise InstsegError(f"{self.path} is not empty; add `overwrite=True` to replace it or give another `out`")
 
     def _foreign(self, present: Sequence[Path]) -> Path | None:
         """Return something in the folder that its report does not know of."""
         report = self.path / REPORT
-        if not report.is_file():
-            return present[0]
-        try:
-            with report.open(newline="", encoding="utf-8") as file:
-                images = {row.get("image") or "" for row in csv.DictReader(file)}
-        except (OSError, ValueError, csv.Error):
-            return report
+        images = names_in_report(report)
+        if images is None:
+            return report if report.is_file() else present[0]
         stems = {Path(name).stem for name in images}
         for path in present:
             if path.name not in (IMAGES, LABELS, CLASSES, REPORT):
@@ -132,7 +132,7 @@ class OutputFolder:
 
     @contextmanager
     def writing(self) -> Iterator[Path]:
-        """Give a folder with empty images/ and labels/, which takes the place of `path` when the block ends.
+        """Give a folder with the empty `folders`, which takes the place of `path` when the block ends.
 
         When the block raises, nothing of it stays, and `path` is as before. What is left of a run that was killed is
         removed by the next that writes the same folder.
@@ -149,8 +149,9 @@ class OutputFolder:
             with file_lock(lock, f"another process writes {self.path}; wait for it, or give another `out`"):
                 self._clear(partial, old)
                 try:
-                    for name in (IMAGES, LABELS):
-                        (partial / name).mkdir(parents=True)
+                    partial.mkdir()
+                    for name in self.folders:
+                        (partial / name).mkdir()
                     yield partial
                     if self.path.exists():
                         self.path.rename(old)
@@ -166,6 +167,16 @@ class OutputFolder:
         for left in (partial, old):
             if left.exists():
                 shutil.rmtree(left)
+
+
+def names_in_report(path: Path) -> set[str] | None:
+    """Return the images that a report lists, None where there is no such report."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = csv.DictReader(file)
+            return {row.get("image") or "" for row in rows} if "image" in (rows.fieldnames or ()) else None
+    except (OSError, ValueError, csv.Error):
+        return None
 
 
 def choose_names(paths: Sequence[str]) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, NamedTuple
 
 from instseg.errors import InstsegError, format_names, printable, shorten
-from instseg.io.folders import SUFFIXES, stem_of
+from instseg.io.image_names import PICTURE_SUFFIXES, stem_of
 from instseg.io.json_text import read_json
 
 MAX_TEXT = 512 * 2**20
@@ -19,7 +19,7 @@ MAX_TEXT = 512 * 2**20
 _MAX_DEPTH = 6
 _MAX_FILES = 500_000
 
-IMAGE_SUFFIXES = SUFFIXES
+IMAGE_SUFFIXES = PICTURE_SUFFIXES
 
 
 class MissingImage(Exception):

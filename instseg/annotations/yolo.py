@@ -5,6 +5,7 @@ their names in a YAML file, mostly `data.yaml`.
 """
 
 import functools
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,9 @@ TITLE = "YOLO segmentation"
 # Text files that stand beside annotations and are none.
 _OTHERS = re.compile(r"(readme|license|classes|labels|obj|requirements|notes|train|val|test|predefined_classes).*")
 _LINE = re.compile(r"\d+(\.0+)?(\s+[-+.\deE]+){4,}")
+# Texts in quotes: within single ones a quote is two, within double ones there are escapes.
+_QUOTED = r"""'(?:[^']|'')*'|"(?:[^"\\]|\\.)*\""""
+_ENTRY = re.compile(rf"\s*(?:-\s+)?(?:(\d{{1,9}})\s*:\s+)?({_QUOTED}|[^'\"#\[{{]+?)\s*(?:#.*)?")
 # Coordinates that leave the image by more than this share of it are no shares.
 _FARTHEST = 4.0
 _LINES_TRIED = 5
@@ -145,7 +149,7 @@ def parse_names(path: Path, text: str) -> dict[int, str]:
             rest += f" {line.strip()}"
         inner = re.fullmatch(r"[\[{](.*)[\]}]\s*(#.*)?", rest)
         # What is neither is no entry of a known form.
-        entries = re.findall(r"""\s*((?:[^,'"]|'[^']*'|"[^"]*")+)""", inner[1]) if inner else [f"[{rest}"]
+        entries = re.findall(rf"\s*((?:[^,'\"]|{_QUOTED})+)", inner[1]) if inner else [f"[{rest}"]
         entries = [entry for entry in entries if entry.strip()]
     else:
         for line in lines:
@@ -155,11 +159,24 @@ def parse_names(path: Path, text: str) -> dict[int, str]:
                 entries.append(line)
     names: dict[int, str] = {}
     for place, entry in enumerate(entries):
-        match = re.fullmatch(r"""\s*(?:-\s+)?(?:(\d{1,9})\s*:\s+)?('[^']*'|"[^"]*"|[^'"#\[{]+?)\s*(?:#.*)?""", entry)
-        name: Any = match and class_text(match[2].strip("'\""))
+        match = _ENTRY.fullmatch(entry)
+        name: Any = match and class_text(_unquoted(match[2]))
         if match is None or name is None:
             shown = printable(entry.strip().lstrip("[")[:40])
             what = f"the names of the classes are '{shown}', expected a list or 'number: name'"
             raise InstsegError(f"cannot read {path}: {what}; write them so")
         names[int(match[1]) if match[1] else place] = name
     return names
+
+
+def _unquoted(text: str) -> str:
+    """Return a text without its quotes, and what stands for other characters within."""
+    if text.startswith("'"):
+        return text[1:-1].replace("''", "'")
+    if not text.startswith('"'):
+        return text
+    try:
+        return str(json.loads(text))
+    except ValueError:
+        # Escapes that JSON does not know.
+        return text[1:-1]

@@ -8,16 +8,16 @@ import typer
 
 from instseg.cli import terminal
 from instseg.cli.options import Overrides, settings_options
-from instseg.settings import ClusterSettings
+from instseg.settings import ClusterSettings, FilterSettings
 
 
-@settings_options(clustering=ClusterSettings)
+@settings_options(clustering=ClusterSettings, filters=FilterSettings)
 def cluster(
     embeddings: Annotated[
         Path, typer.Argument(metavar="EMB.npz", help="What predict --embeddings wrote.", show_default=False)
     ],
     out: Annotated[
-        Path, typer.Option(metavar="FILE", help="Where the labels go: .png (16 bit) or .tif (32 bit).")
+        Path, typer.Option(metavar="FILE", help="Where the labels go: .png (16 bit), .tif or .npy (32 bit).")
     ] = Path("labels.png"),
     scores: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also list the instances and their scores (.csv).")
@@ -27,13 +27,15 @@ def cluster(
     ] = None,
     *,
     clustering: Overrides,
+    filters: Overrides,
 ) -> None:
     """Turn stored embeddings into labels, without TensorFlow.
 
     The settings stored in the file apply; options replace them.
     """
-    settings = ClusterSettings(**clustering)
+    settings, chosen = ClusterSettings(**clustering), FilterSettings(**filters)
     from instseg.clustering.cluster import cluster as cluster_embeddings
+    from instseg.clustering.filters import filter_instances
     from instseg.clustering.instances import measure_instances
     from instseg.io.atomic import check_writable
     from instseg.io.label_images import LABEL_SUFFIXES, write_labels
@@ -52,9 +54,15 @@ def cluster(
         settings = dataclasses.replace(stored.settings, **clustering)
     with terminal.spinner("Clustering"):
         labels = cluster_embeddings(stored, settings)
-    write_labels(out, labels)
-    if scores is not None or outlines is not None:
+    instances = None
+    if scores is not None or outlines is not None or chosen.active:
         instances = measure_instances(labels, stored).calibrated(stored.calibration)
+    if instances is not None and chosen.active:
+        shape, count = (labels.shape[0], labels.shape[1]), int(labels.max(initial=0))
+        instances, label_of = filter_instances(instances, chosen, shape, count)
+        labels = label_of[labels]
+    write_labels(out, labels)
+    if instances is not None:
         if scores is not None:
             write_table(scores, instances)
         if outlines is not None:

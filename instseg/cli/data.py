@@ -1,5 +1,6 @@
-"""`instseg data`: make example data, import annotations, and check one's own data before training."""
+"""`instseg data`: make example data, import and export annotations, and check one's own data before training."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -7,8 +8,9 @@ import typer
 
 from instseg.cli import terminal
 from instseg.cli.command import Command
+from instseg.cli.data_export import export
 from instseg.cli.data_import import import_
-from instseg.cli.model import Channels, check_channels
+from instseg.cli.model import Channels, check_channels, find_model, load_model
 from instseg.cli.options import Overrides, settings_options, terminal_text
 from instseg.errors import printable
 from instseg.settings import DiscSettings, TrainSettings
@@ -20,9 +22,12 @@ if TYPE_CHECKING:
     from instseg.data.problems import Problem
 
 app = typer.Typer(
-    help="Make example data, import annotations, or check your own data.", no_args_is_help=True, rich_markup_mode=None
+    help="Make example data, import and export annotations, or check your own data.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 app.command("import", cls=Command)(import_)
+app.command("export", cls=Command)(export)
 
 
 @app.command(cls=Command)
@@ -64,6 +69,14 @@ def check(
             metavar="N", help="Leave out pixels of this value in label images, such as 255.", show_default=False
         ),
     ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Also have a model look for objects without a label: a directory, or a name such as general.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Read a data folder and list all that training would stumble over.
@@ -72,6 +85,7 @@ def check(
     """
     patch_size = TrainSettings(patch_size=patch_size).patch_size
     check_channels(channels)
+    model = None if model is None else find_model(model)
     from instseg.data.check import check_data
 
     with terminal.progress_bar("Reading") as advance:
@@ -83,12 +97,23 @@ def check(
             patch_size=patch_size,
             progress=advance,
         )
+    if model is not None:
+        unlabelled = _unlabelled(model, folder, connected_components=connected_components, ignore_label=ignore_label)
+        report = replace(report, problems=(*report.problems, *unlabelled))
     if as_json:
         terminal.print_json(_with_options(report.to_dict()))
     else:
         _print(report)
     if not report.usable_for_training:
         raise typer.Exit(1)
+
+
+def _unlabelled(model: Path, folder: Path, **options: Any) -> "tuple[Problem, ...]":
+    loaded = load_model(model, None, "float32")
+    from instseg.evaluation.unlabelled import find_unlabelled
+
+    with terminal.progress_bar("Looking for objects without a label") as advance:
+        return find_unlabelled(loaded, folder, progress=advance, **options)
 
 
 def _with_options(report: dict[str, Any]) -> dict[str, Any]:

@@ -32,10 +32,15 @@ def evaluate(
     ] = None,
     pred: Annotated[Path | None, typer.Option(metavar="DIR", help="Predicted label images.")] = None,
     labels: Annotated[Path | None, typer.Option(metavar="DIR", help="True label images for --pred.")] = None,
-    images: Annotated[Path | None, typer.Option(metavar="DIR", help="Images for --pred, to draw --picture on.")] = None,
+    images: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Images for --pred, to draw --picture and --report on.")
+    ] = None,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a table with a row per image.")] = None,
     picture: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also draw the mistakes of the worst images (.png).")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write a page that shows all of it, to pass on (.html).")
     ] = None,
     connected_components: Annotated[
         bool,
@@ -72,6 +77,7 @@ def evaluate(
         images=images,
         csv=csv,
         picture=picture,
+        report=report,
         worst=worst,
         connected_components=connected_components,
         ignore_label=ignore_label,

@@ -12,6 +12,7 @@ from instseg.settings import Precision
 if TYPE_CHECKING:
     from instseg.inference.model import Model
     from instseg.inference.options import Diameter as DiameterValue
+    from instseg.measurements.objects import PixelSize
 
 _MODEL = "Directory that train wrote, or a name that models lists."
 ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help=_MODEL, show_default=False)]
@@ -29,6 +30,25 @@ Diameter = Annotated[
         metavar="PIXELS",
         help="Typical diameter of the objects, if not as in training; auto finds it out.",
         show_default="as in training",
+    ),
+]
+LevelsChoice = Annotated[
+    str | None,
+    typer.Option(metavar="LOW,HIGH", help="Values of the files that become 0 and 1.", show_default="found out"),
+]
+PercentilesChoice = Annotated[
+    str | None,
+    typer.Option(metavar="LOW,HIGH", help="Percentiles of the values that become 0 and 1.", show_default="found out"),
+]
+IgnoreZeros = Annotated[
+    bool, typer.Option("--ignore-zeros", help="Take pixels that are 0 in all channels for padding, not for image.")
+]
+PixelSizeText = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MICROMETRES",
+        help="Height and width of a pixel, or HEIGHT,WIDTH, for measurements.",
+        show_default="what the files say",
     ),
 ]
 ModelPrecision = Annotated[
@@ -65,6 +85,23 @@ def parse_diameter(text: str | None) -> "DiameterValue":
         return float(text)
     except ValueError as error:
         raise UsageError(f"diameter is {text}, expected a number of pixels, or auto", parameter="diameter") from error
+
+
+def parse_levels(levels: str | None, percentiles: str | None) -> "dict[str, tuple[float, float] | None]":
+    """Parse the values of --levels and --percentiles."""
+    from instseg.preprocessing.level_choice import parse_range
+
+    given = {"levels": levels, "percentiles": percentiles}
+    return {name: None if text is None else parse_range(text, name) for name, text in given.items()}
+
+
+def parse_pixel_size(text: str | None) -> "PixelSize | None":
+    """Parse the value of --pixel-size."""
+    if text is None:
+        return None
+    from instseg.inference.measured import parse_pixel_size as parse
+
+    return parse(text)
 
 
 def load_model(model: Path, threads: int | None, precision: Precision) -> "Model":

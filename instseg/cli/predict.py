@@ -10,17 +10,24 @@ import typer
 from instseg.cli import terminal
 from instseg.cli.model import (
     Diameter,
+    IgnoreZeros,
+    LevelsChoice,
     ModelArgument,
     ModelChannels,
     ModelPrecision,
+    PercentilesChoice,
+    PixelSizeText,
     Tta,
     find_model,
     load_model,
     parse_diameter,
+    parse_levels,
+    parse_pixel_size,
 )
 from instseg.cli.options import Overrides, settings_options
+from instseg.cli.standard_streams import standard_streams
 from instseg.errors import InstsegError
-from instseg.settings import ClusterSettings, ModelSettings, Precision, TileSettings
+from instseg.settings import ClusterSettings, FilterSettings, ModelSettings, Precision, TileSettings
 
 if TYPE_CHECKING:
     from instseg.distributed.client import DaskCluster
@@ -34,20 +41,25 @@ _MIN_INSTANCES = 5
 _MAX_MESSAGES = 10
 
 
-@settings_options(clustering=ClusterSettings, tiles=TileSettings)
+@settings_options(clustering=ClusterSettings, filters=FilterSettings, tiles=TileSettings)
+@standard_streams
 def predict(
     model: ModelArgument,
     images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGE...", help="Images, folders or patterns.", show_default=False)
+        list[Path],
+        typer.Argument(
+            metavar="IMAGE...", help="Images, folders or patterns; - is standard input.", show_default=False
+        ),
     ],
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Labels of one image: .png (16 bit), .tif (32 bit) or .zarr.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Labels of one image: .png (16 bit), .tif, .npy or .zarr; - is stdout."),
     ] = None,
     out_dir: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder for the labels of many images, named like these.")
     ] = None,
     file_format: Annotated[
-        Literal["png", "tif", "zarr"], typer.Option("--format", help="Of the labels in --out-dir.")
+        Literal["png", "tif", "npy", "zarr"], typer.Option("--format", help="Of the labels in --out-dir.")
     ] = "png",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that --out-dir holds.")] = False,
     skip_existing: Annotated[
@@ -72,6 +84,9 @@ def predict(
     tta: Tta = False,
     diameter: Diameter = None,
     channels: ModelChannels = None,
+    levels: LevelsChoice = None,
+    percentiles: PercentilesChoice = None,
+    ignore_zeros: IgnoreZeros = False,
     scores: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Also list the instances and their scores (.csv); with --out-dir a folder."),
@@ -82,6 +97,26 @@ def predict(
             metavar="FILE", help="Also write polygons (.geojson, or .zip for ImageJ); with --out-dir a folder."
         ),
     ] = None,
+    coco: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write all objects as COCO, with scores (.json).")
+    ] = None,
+    yolo: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Also write all objects as a data set of YOLO segmentation.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write a page that shows all of it, to pass on (.html).")
+    ] = None,
+    measure: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Also measure size, shape and intensity of the objects (.csv, .parquet); with --out-dir a folder.",
+        ),
+    ] = None,
+    measure_format: Annotated[
+        Literal["csv", "parquet"], typer.Option(help="Of the tables of --measure with --out-dir.")
+    ] = "csv",
+    pixel_size: PixelSizeText = None,
     precision: ModelPrecision = "float32",
     threads: Annotated[
         int | None,
@@ -98,6 +133,7 @@ def predict(
     ] = None,
     *,
     clustering: Overrides,
+    filters: Overrides,
     tiles: Overrides,
 ) -> None:
     """Segment images: one label per object.
@@ -128,21 +164,31 @@ def predict(
             "overlay": overlay,
             "scores": scores,
             "outlines": outlines,
+            "measure": measure,
         },
+        report=report,
+        coco=coco,
+        yolo=yolo,
         distributed=cluster is not None,
         tta=tta,
         diameter=size,
         channels=channels,
+        **parse_levels(levels, percentiles),
+        ignore_zeros=ignore_zeros,
         precision=precision,
+        measure_format=measure_format,
+        pixel_size=parse_pixel_size(pixel_size),
         clustering=clustering,
+        filters=filters,
         tiles=tiles,
     )
     prepared = prepare_job(request)
     directory = find_model(model)
     _print_prepared(prepared)
     if not prepared.job.files:
-        no_images(prepared)
+        result = no_images(prepared)
         terminal.print_result("0 images, 0 instances")
+        _print_notes(result)
         return
     executor = _executor(cluster, directory, threads, precision)
     with terminal.progress_bar("Segmenting") as progress:
@@ -201,6 +247,8 @@ def _report(result: "PredictResult", single: bool, files: int) -> "list[ImageSum
 
 def _print_notes(result: "PredictResult") -> None:
     """Print what is to be known of results; what is the same for many images, once."""
+    for line in result.annotations:
+        terminal.print_note(line)
     images: dict[str, list[Path]] = {}
     for image in result.images:
         for note in image.notes:

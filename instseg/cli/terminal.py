@@ -6,12 +6,14 @@ import json
 import os
 import select
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
 from instseg.cli.options import terminal_text
-from instseg.errors import InstsegError, printable
+from instseg.errors import InstsegError, UsageError, printable
+from instseg.io.remote_address import with_addresses
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
 _DELAY = 1.0
 # Columns that a table needs to hold anything.
 _MIN_WIDTH = 40
+
+
+# What paths are shown as.
+_SHOWN_AS: ContextVar[tuple[tuple[str, str], ...]] = ContextVar("_SHOWN_AS", default=())
 
 
 class ProgressCallback(Protocol):
@@ -90,9 +96,29 @@ def _text(descriptor: _Descriptor, before: Any) -> io.TextIOWrapper:
     )
 
 
+@contextmanager
+def shown_as(names: Mapping[str, str]) -> Iterator[None]:
+    """Show the paths of some files, in lines that a block or whoever reports its error prints, by other names."""
+    token = _SHOWN_AS.set(tuple(names.items()))
+    try:
+        yield
+    except InstsegError as error:
+        # The error is reported when the names are forgotten.
+        kind = UsageError if isinstance(error, UsageError) else InstsegError
+        raise kind(_named(str(error)), parameter=error.parameter) from error
+    finally:
+        _SHOWN_AS.reset(token)
+
+
+def _named(text: str) -> str:
+    for path, name in _SHOWN_AS.get():
+        text = text.replace(path, name)
+    return with_addresses(text)
+
+
 def print_result(message: str) -> None:
     """Write a line to stdout."""
-    print(printable(message), flush=True)
+    print(printable(_named(message)), flush=True)
 
 
 def print_json(value: Any) -> None:
@@ -103,12 +129,12 @@ def print_json(value: Any) -> None:
 
 def print_error(error: str | InstsegError) -> None:
     """Write one line to stderr; parameters become options."""
-    print("instseg:", printable(" ".join(terminal_text(error).split())), file=sys.stderr, flush=True)
+    print("instseg:", printable(_named(" ".join(terminal_text(error).split()))), file=sys.stderr, flush=True)
 
 
 def print_note(message: str) -> None:
     """Write what is no result as a line to stderr; parameters become options."""
-    print(printable(terminal_text(message)), file=sys.stderr, flush=True)
+    print(printable(_named(terminal_text(message))), file=sys.stderr, flush=True)
 
 
 def console(*, stderr: bool = False, **options: Any) -> "Console":

@@ -40,7 +40,7 @@ class DataReport:
     height, width : (int, int)
         Smallest and largest, in pixels.
     dtypes, channels : dict of str to int
-        Number of images by dtype ('uint8', 'uint16' or 'float32'), and by number of channels.
+        Number of images by dtype ('uint8', 'uint16', 'int16' or 'float32'), and by number of channels.
     instances : dict of str to float
         'min', 'median' and 'max' of an image, and 'total'.
     diameters : dict of str to float

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instseg.errors import InstsegError, format_names, printable
-from instseg.io.folders import SUFFIXES, Pair, find_images, stem_of
+from instseg.io.folders import Pair, find_images
+from instseg.io.image_names import SUFFIXES, stem_of
 from instseg.io.label_images import read_class_image
 from instseg.labels.regions import IGNORED
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from instseg.clustering.instances import merge_instances
+from instseg.clustering.filters import filter_instances
+from instseg.clustering.instances import Instances, median_diameter, merge_instances
 from instseg.distributed.blocks import read_instances, tables_for
 from instseg.distributed.client import DaskCluster, count_workers, map_unordered
 from instseg.distributed.tasks import (
@@ -35,12 +36,17 @@ from instseg.errors import InstsegError
 from instseg.inference.batch import FileResult, PredictJob, Throughput, no_room_error
 from instseg.inference.failures import as_instseg_error
 from instseg.inference.image_tiles import TilePlan
+from instseg.inference.measured import write_measured
 from instseg.inference.options import ProgressCallback, no_progress
 from instseg.inference.outputs import SingleOutput
+from instseg.inference.report import write_distributed_part
 from instseg.inference.results import UNFAMILIAR_NOTE, ImageSummary
 from instseg.io.atomic import atomic_write, ensure_dir, write_errors
+from instseg.io.container import result_stem
 from instseg.io.json_text import read_json
-from instseg.io.source import read_geometry
+from instseg.io.label_strips import open_labels
+from instseg.io.remote_address import remote_url
+from instseg.io.source import open_image, read_geometry
 from instseg.io.tables import write_table
 from instseg.io.zarr_labels import create_zarr_labels, partial_zarr, replace_zarr, zarr_lock
 from instseg.tiling.grid import Box, TileIndex
@@ -74,7 +80,7 @@ class DaskExecutor:
         options, outputs = job.options, job.outputs.absolute()
         workspace = None if options.workspace is None else options.workspace.resolve()
         # Not resolved: results have the names of links, not of what these lead to.
-        files = tuple(file.absolute() for file in job.files)
+        files = tuple(file if remote_url(file) else file.absolute() for file in job.files)
         options = dataclasses.replace(options, workspace=workspace)
         absolute = dataclasses.replace(job, files=files, options=options, outputs=outputs)
         try:
@@ -132,7 +138,8 @@ def _outcomes(client: Any, tasks: Sequence[tuple[int, FilesTask]]) -> Generator[
             alone += [(first, FilesTask(model, dataclasses.replace(job, files=(file,)))) for first, file in singles]
         else:
             (file,) = job.files
-            yield start, FilesOutcome([FileResult(number=1, path=file, name=file.stem, error=outcome.error)], None)
+            failed = FileResult(number=1, path=file, name=result_stem(file), error=outcome.error)
+            yield start, FilesOutcome([failed], None)
     # One after the other, as Dask blames whatever waits for a worker that dies.
     for task in alone:
         yield from _outcomes(client, [task])
@@ -168,20 +175,44 @@ class _ImageRun:
             _check_same_run(self._partial / "run.json", self._task)
             ((_, plan),) = map_unordered(client, plan_tiles, [self._task])
             tables, count, diameters = self._join(plan)
+            instances, unfamiliar = self._measure(plan, tables, count)
+            filters = self._task.job.options.filters
+            if instances is not None and filters.active:
+                instances, label_of = filter_instances(instances, filters, plan.grid.shape, count)
+                tables = {index: LabelTable(*(label_of[part] for part in table)) for index, table in tables.items()}
+                count, diameters = len(instances), [(median_diameter(instances.area), len(instances))]
             self._write(plan, tables)
-        unfamiliar = False
-        if self._task.job.options.measure:
-            parts = [read_instances(self._tiles, index, table) for index, table in sorted(tables.items())]
-            merged = merge_instances(parts, np.arange(count + 1, dtype=np.int32))
-            instances = merged.calibrated(plan.calibration)
-            unfamiliar = plan.calibration is not None and plan.calibration.is_unfamiliar(instances.score)
-            if (path := self._outputs.extra("scores", "")) is not None:
-                write_table(path, instances)
+        self._write_tables(instances)
         with write_errors(self._out):
             replace_zarr(self._labels, self._out)
             shutil.rmtree(self._partial)
+        if (report := self._task.job.report) is not None:
+            planes = self._task.job.planes_as_channels
+            write_distributed_part(report, result_stem(self._image), self._image, self._out, instances, planes)
         height, width = plan.grid.shape
         return ImageSummary(count, _weighted_median(diameters), plan.magnification, (height, width), unfamiliar)
+
+    def _measure(
+        self, plan: TilePlan, tables: dict[TileIndex, LabelTable], count: int
+    ) -> tuple[Instances | None, bool]:
+        """Return the instances, where they are measured, and whether they say that the model knows no such images."""
+        if not self._task.job.options.measure:
+            return None, False
+        parts = [read_instances(self._tiles, index, table) for index, table in sorted(tables.items())]
+        instances = merge_instances(parts, np.arange(count + 1, dtype=np.int32)).calibrated(plan.calibration)
+        return instances, plan.calibration is not None and plan.calibration.is_unfamiliar(instances.score)
+
+    def _write_tables(self, instances: Instances | None) -> None:
+        """Write the tables of instances; what is measured in the image is measured here, band by band."""
+        if instances is None:
+            return
+        if (path := self._outputs.extra("scores", "")) is not None:
+            write_table(path, instances)
+        if (path := self._outputs.extra("measure", "")) is not None:
+            job = self._task.job
+            labels = open_labels(self._labels)
+            with closing(open_image(self._image, planes_as_channels=job.planes_as_channels)) as image:
+                write_measured(path, labels, image, pixel_size=job.pixel_size, instances=instances)
 
     def _join(self, plan: TilePlan) -> tuple[dict[TileIndex, LabelTable], int, list[tuple[float, int]]]:
         """Segment all tiles, and return their label tables, the number of instances, and diameters with weights."""

@@ -17,7 +17,8 @@ from instseg.inference.failures import as_instseg_error
 from instseg.inference.model import Model
 from instseg.inference.options import PredictOptions
 from instseg.inference.tiled import segment_many
-from instseg.io.folders import Pair, find_images, read_pair, stem_of
+from instseg.io.folders import Pair, find_images, read_pair
+from instseg.io.image_names import stem_of
 from instseg.io.images import read_image
 from instseg.io.label_images import read_labels
 from instseg.io.source import ArrayReader, ImageReader, whole_box

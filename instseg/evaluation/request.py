@@ -38,6 +38,7 @@ class EvaluationRequest:
     images: Path | None = None
     csv: Path | None = None
     picture: Path | None = None
+    report: Path | None = None
     worst: int = 3
     connected_components: bool = False
     ignore_label: int | None = None
@@ -58,8 +59,8 @@ class EvaluationRequest:
         ignored = self.ignore_label
         check_parameter(ignored is None or ignored >= 0, "ignore_label", ignored, "the number of a label, 0 or above")
         self._check_sources()
-        if self.images is not None and self.picture is None:
-            raise UsageError("`images` is what `picture` draws on; give it, too, or leave `images` out")
+        if self.images is not None and self.picture is None and self.report is None:
+            raise UsageError("`images` is what `picture` and `report` draw on; give one of them, or leave `images` out")
         if self.model is not None and self.images is not None:
             raise UsageError("`images` goes with `pred`; with `model` the images of `data` are drawn on")
         if self.model is None:

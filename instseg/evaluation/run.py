@@ -8,6 +8,7 @@ from typing import Any
 from instseg.errors import InstsegError, format_names, printable
 from instseg.evaluation.cases import Case, folder_cases, match_images, match_predictions, model_cases
 from instseg.evaluation.pictures import error_panel, error_picture
+from instseg.evaluation.report import EvaluationReport
 from instseg.evaluation.request import EvaluationRequest
 from instseg.evaluation.results import Evaluation, ImageResult, drop_small_truth, evaluate_image
 from instseg.evaluation.tables import write_results
@@ -21,6 +22,7 @@ from instseg.labels.regions import IGNORED
 from instseg.models.builtin import find_model
 from instseg.models.config import read_training
 from instseg.network.runtime import load_tensorflow
+from instseg.reports.page import SUFFIXES
 from instseg.settings import ClusterSettings, Precision, TileSettings, split_settings
 
 
@@ -33,6 +35,7 @@ def evaluate(
     images: StrPath | None = None,
     csv: StrPath | None = None,
     picture: StrPath | None = None,
+    report: StrPath | None = None,
     worst: int = 3,
     connected_components: bool = False,
     ignore_label: int | None = None,
@@ -56,11 +59,13 @@ def evaluate(
     pred, labels : path-like, optional
         Folders of predicted and of true label images, in the place of `model` and `data`.
     images : path-like, optional
-        Folder of the images for `pred`, to draw `picture` on.
+        Folder of the images for `pred`, to draw `picture` and `report` on.
     csv : path-like, optional
         Also write a table with a row per image.
     picture : path-like, optional
         Also draw the errors in the worst images (.png).
+    report : path-like, optional
+        Also write a page (.html) that shows the figures, and the images with their errors, to pass on.
     worst : int
         Number of images in `picture`, 1 to 100.
     connected_components : bool
@@ -117,6 +122,7 @@ def evaluate(
         images=_as_path(images),
         csv=_as_path(csv),
         picture=_as_path(picture),
+        report=_as_path(report),
         worst=worst,
         connected_components=connected_components,
         ignore_label=ignore_label,
@@ -187,9 +193,12 @@ def run_evaluation(
         check_writable(request.csv, ".csv")
     if request.picture is not None:
         check_writable(request.picture, ".png")
+    if request.report is not None:
+        check_writable(request.report, *SUFFIXES)
     total, cases = _folder_cases(request) if request.model is None else _model_cases(request, opener)
     results: list[ImageResult] = []
     worst = _WorstCases(0 if request.picture is None else request.worst)
+    report = None if request.report is None else EvaluationReport(request, total)
     seen = _Oddities(request)
     with closing(cases):
         for number, case in enumerate(cases, start=1):
@@ -204,6 +213,8 @@ def run_evaluation(
                 )
                 results.append(result)
                 worst.add(result.scores.mean_ap, case)
+                if report is not None:
+                    report.add(case, result)
             progress(number, total, "")
     if not results:
         raise InstsegError(
@@ -215,6 +226,8 @@ def run_evaluation(
         write_results(request.csv, evaluation)
     if request.picture is not None:
         _write_picture(request.picture, worst, request.min_truth_size)
+    if report is not None and request.report is not None:
+        report.write(request.report, evaluation)
     return evaluation
 
 

@@ -4,22 +4,27 @@ import dataclasses
 import functools
 import os
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from instseg.errors import InstsegError
 from instseg.inference.embedder import Embedder
 from instseg.inference.failures import as_instseg_error, has_no_room, without_frames
+from instseg.inference.measured import write_measured
 from instseg.inference.options import PredictOptions, ProgressCallback, no_progress
 from instseg.inference.outputs import OutputPaths
+from instseg.inference.report_parts import ReportParts
 from instseg.inference.results import ImageSummary, save_results
 from instseg.inference.segmentation import Segmentation
 from instseg.inference.tiled import segment_many
+from instseg.io.container import result_stem, split_inner
+from instseg.io.label_strips import LabelStrips
 from instseg.io.source import ImageReader, open_image, open_planes
+from instseg.measurements.objects import PixelSize
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +41,10 @@ class PredictJob:
         Whether stacks are taken plane by plane.
     planes_as_channels : bool
         Whether the planes of a stack are channels.
+    report : ReportParts or None
+        Where what a report shows of each image goes.
+    pixel_size : (float, float) or None
+        Height and width of a pixel in micrometres, where it is not what the files say.
     """
 
     files: tuple[Path, ...]
@@ -43,6 +52,8 @@ class PredictJob:
     outputs: OutputPaths
     planes: bool = False
     planes_as_channels: bool = False
+    report: ReportParts | None = None
+    pixel_size: PixelSize | None = None
 
 
 class FileState(NamedTuple):
@@ -57,6 +68,7 @@ def file_state(path: Path) -> FileState | None:
 
     Of a Zarr folder it is the state of its metadata: chunks can be many.
     """
+    path = split_inner(path).file
     try:
         files = [file for file in path.iterdir() if file.is_file()] if path.is_dir() else [path]
         states = [file.stat() for file in files]
@@ -91,6 +103,10 @@ class FileResult:
         Since the result before.
     state : FileState or None
         That of the file before it was read.
+    figures : dict or None
+        What `instseg.measurements.summary.summarise` says of the image, where its objects were measured.
+    changes : Counter
+        How many objects are other in annotations than in the labels, by what is other.
     """
 
     number: int
@@ -103,6 +119,8 @@ class FileResult:
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
     state: FileState | None = None
+    figures: dict[str, Any] | None = None
+    changes: Counter[str] = field(default_factory=Counter)
 
 
 class Executor(Protocol):
@@ -152,7 +170,7 @@ class LocalExecutor:
         with closing(segment_many(self._embedder, _readers(job, images), job.options, of_tiles)) as segmentations:
             for segmentation in segmentations:
                 image = images.popleft()
-                result = _save(segmentation, job.outputs, image, start)
+                result = _save(segmentation, job, image, start)
                 # It is not to take memory while the next one is waited for.
                 del segmentation
                 start = time.perf_counter()
@@ -190,18 +208,47 @@ class _Image(NamedTuple):
     name: str
     planes: int | None
     state: FileState | None
+    plane: int = 0
 
 
-def _save(segmentation: Segmentation | InstsegError, outputs: OutputPaths, image: _Image, start: float) -> FileResult:
+def _save(segmentation: Segmentation | InstsegError, job: PredictJob, image: _Image, start: float) -> FileResult:
     result = FileResult(number=image.number, path=image.file, name=image.name, planes=image.planes, state=image.state)
     try:
         if isinstance(segmentation, InstsegError):
             raise segmentation
-        saved = save_results(segmentation, outputs, image.name)
-        result = dataclasses.replace(result, summary=saved.summary, labels=saved.labels, notes=saved.notes)
+        saved = save_results(segmentation, job.outputs, image.name)
+        figures = _measure(segmentation, job, image)
+        if job.report is not None:
+            state = file_state(saved.labels)
+            with closing(_reopened(segmentation.image, job, image)) as pixels:
+                job.report.write(image.name, pixels, segmentation.strips, segmentation.instances, state)
+        result = dataclasses.replace(
+            result, summary=saved.summary, labels=saved.labels, notes=saved.notes, figures=figures
+        )
+        if (annotations := job.outputs.annotations) is not None:
+            written = annotations.write(segmentation, image.file, image.name, plane=image.planes is not None)
+            result = dataclasses.replace(result, notes=(*saved.notes, *written.notes), changes=written.changes)
     except Exception as error:  # Whatever it is, it is this image's.
         result = dataclasses.replace(result, error=without_frames(as_instseg_error(error)))
     return dataclasses.replace(result, seconds=time.perf_counter() - start)
+
+
+def _measure(segmentation: Segmentation, job: PredictJob, image: _Image) -> dict[str, Any] | None:
+    """Write the table of what is measured, where it is wanted; return the figures of the image."""
+    if (path := job.outputs.extra("measure", image.name)) is None:
+        return None
+    labels = LabelStrips(segmentation.store.shape, segmentation.strips, streamed=segmentation.image.streamed)
+    with closing(_reopened(segmentation.image, job, image)) as pixels:
+        return write_measured(path, labels, pixels, pixel_size=job.pixel_size, instances=segmentation.instances)
+
+
+def _reopened(pixels: ImageReader, job: PredictJob, image: _Image) -> ImageReader:
+    """Return an image to be read once more; one that is streamed was closed when its last tile had been read."""
+    if not pixels.streamed:
+        return pixels
+    if job.planes:
+        return open_planes(image.file)[image.plane]
+    return open_image(image.file, planes_as_channels=job.planes_as_channels)
 
 
 def _readers(job: PredictJob, images: "deque[_Image]") -> Iterator[Callable[[], ImageReader]]:
@@ -209,25 +256,26 @@ def _readers(job: PredictJob, images: "deque[_Image]") -> Iterator[Callable[[], 
     for number, file in enumerate(job.files, start=1):
         state = file_state(file)
         if not job.planes:
-            images.append(_Image(number, file, file.stem, None, state))
-            yield functools.partial(open_streamable, file, job, file.stem)
+            name = result_stem(file)
+            images.append(_Image(number, file, name, None, state))
+            yield functools.partial(open_streamable, file, job, name)
             continue
         try:
             _check_link(file)
             planes = open_planes(file)
         except Exception as error:  # Whatever it is, it is this file's.
-            images.append(_Image(number, file, file.stem, None, state))
+            images.append(_Image(number, file, result_stem(file), None, state))
             yield functools.partial(_raise, error)
             continue
         for index in range(len(planes)):
             name = plane_name(file, index)
-            images.append(_Image(number, file, name, len(planes), state))
+            images.append(_Image(number, file, name, len(planes), state, index))
             yield functools.partial(_open_plane, planes, index, job, file)
 
 
 def plane_name(file: Path, index: int) -> str:
     """Return the name of the results of a plane of a stack, by its index from 0."""
-    return f"{file.stem}-{index:04d}"
+    return f"{result_stem(file)}-{index:04d}"
 
 
 def open_streamable(file: Path, job: PredictJob, name: str) -> ImageReader:

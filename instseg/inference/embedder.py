@@ -1,7 +1,7 @@
 """A trained network as a function from image to embeddings: the border between arrays and tensors."""
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,9 @@ from instseg.errors import InstsegError, UsageError
 from instseg.inference.tta import flip_rot90, undo_flip_rot90
 from instseg.network.objective import objective_of
 from instseg.network.runtime import load_tensorflow
-from instseg.preprocessing.channels import format_channel_count, match_channels, select_channels
-from instseg.preprocessing.levels import Levels, image_levels, picture_box
+from instseg.preprocessing.channels import format_channel_count, inverted_channels, match_channels, select_channels
+from instseg.preprocessing.level_choice import LevelChoice
+from instseg.preprocessing.levels import Levels, picture_box
 from instseg.settings import ClusterSettings, ModelSettings
 from instseg.tiling.grid import Box
 
@@ -136,11 +137,33 @@ class Embedder:
             ) from error
         return {name: np.asarray(value)[0] for name, value in maps.items()}
 
-    def levels(self, image: NDArray[Any]) -> tuple[Levels, Box]:
-        """Return the levels of a whole image (H, W, C), and the part of it that is not a border around it."""
+    def levels(
+        self,
+        image: NDArray[Any],
+        choice: LevelChoice | None = None,
+        inverted: Sequence[bool] = (),
+        counted: NDArray[np.bool_] | None = None,
+    ) -> tuple[Levels, Box]:
+        """Return the levels of a whole image, and the part of it that is not a border around it.
+
+        Parameters
+        ----------
+        image : (H, W, C) of numbers
+            As `prepare_image` returns it.
+        choice : LevelChoice, optional
+            Levels that somebody chooses; by default the rule of the model finds them.
+        inverted, counted
+            As `LevelChoice.of_image` takes them.
+        """
         rule = self.settings.levels
         whole = Box(0, 0, *image.shape[:2])
-        return image_levels(image, rule), whole if rule == "percentiles" else picture_box(image)
+        levels = (choice or LevelChoice()).of_image(image, rule, inverted, counted)
+        return levels, whole if rule == "percentiles" else picture_box(image)
+
+    def inverted_channels(self, count: int, channels: str | None = None) -> tuple[bool, ...]:
+        """Return of each channel that `prepare_image` makes of an image of `count` whether it is inverted."""
+        choice = self.settings.channel_choice if channels is None else channels
+        return inverted_channels(count, self.settings.channels, choice)
 
     def prepare_image(self, image: ArrayLike, channels: str | None = None) -> NDArray[Any]:
         """Return an image with the channels that the network takes.
@@ -179,6 +202,8 @@ class Embedder:
         if channels is None:
             return match_channels(image, wanted, self.settings.channel_choice)
         image = select_channels(image, channels)
+        if image.shape[2] == 1 and wanted == 3:
+            return np.repeat(image, 3, axis=2)
         if image.shape[2] != wanted:
             what = f"makes {format_channel_count(image.shape[2])}, the model takes {format_channel_count(wanted)}"
             raise UsageError(f"`channels={channels!r}` {what}; choose as many")

@@ -1,7 +1,7 @@
 """Which images of a job have their results already, and whether these are what the job would make."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,9 +9,33 @@ from instseg.errors import InstsegError
 from instseg.inference.batch import file_state, plane_name
 from instseg.inference.outputs import OutputFolder
 from instseg.inference.run_record import ImageRecord, Making, Records
+from instseg.io.container import result_stem
 
 # Differences that a message names before it says that there are more.
 _MOST_DIFFERENCES = 3
+
+
+class KeptResult(NamedTuple):
+    """Labels that stay as they are.
+
+    Attributes
+    ----------
+    name : str
+        That the results have.
+    file : Path
+        The image.
+    labels : Path
+    plane : int or None
+        The index of the plane of a stack that is taken plane by plane.
+    objects : int or None
+        How many objects there are, where a run has noted it.
+    """
+
+    name: str
+    file: Path
+    labels: Path
+    plane: int | None
+    objects: int | None
 
 
 class Remaining(NamedTuple):
@@ -25,11 +49,14 @@ class Remaining(NamedTuple):
         How many files that are.
     notes : tuple of str
         What is not known of these.
+    kept : tuple of KeptResult
+        The results of these, one for each plane of a stack.
     """
 
     files: tuple[Path, ...]
     skipped: int
     notes: tuple[str, ...]
+    kept: tuple[KeptResult, ...] = ()
 
 
 class _Existing(NamedTuple):
@@ -90,7 +117,20 @@ def without_results(
     versions = Counter(one.version for one in kept.values() if one.version not in (None, making.version))
     notes = [f"{unknown} results are kept of which no run has noted how they were made"] if unknown else []
     notes += [f"{count} results are kept that instseg {version} made" for version, count in sorted(versions.items())]
-    return Remaining(remaining, len(kept), tuple(notes))
+    results = [one for file in kept for one in _kept_results(outputs, file, planes, records)]
+    return Remaining(remaining, len(kept), tuple(notes), tuple(results))
+
+
+def _kept_results(outputs: OutputFolder, file: Path, planes: bool, records: Records) -> Iterator[KeptResult]:
+    first = _record(outputs, plane_name(file, 0), records) if planes else None
+    for index in range(first.planes or 0) if first is not None else [None]:
+        name = result_stem(file) if index is None else plane_name(file, index)
+        record = _record(outputs, name, records)
+        labels = outputs.labels(name)
+        if (other := _labels_of(outputs, name, records)) is not None:
+            labels = labels.with_name(other)
+        objects = None if record is None else record.entry.get("instances")
+        yield KeptResult(name, file, labels, index, objects if isinstance(objects, int) else None)
 
 
 def check_no_results(outputs: OutputFolder, files: Sequence[Path], planes: bool, records: Records) -> None:
@@ -101,7 +141,7 @@ def check_no_results(outputs: OutputFolder, files: Sequence[Path], planes: bool,
     InstsegError
         If some have.
     """
-    names = [plane_name(file, 0) if planes else file.stem for file in files]
+    names = [plane_name(file, 0) if planes else result_stem(file) for file in files]
     if held := sum(outputs.holds(name, _labels_of(outputs, name, records)) for name in names):
         raise InstsegError(
             f"{outputs.folder} holds results of {held} of the images; "
@@ -111,7 +151,7 @@ def check_no_results(outputs: OutputFolder, files: Sequence[Path], planes: bool,
 
 def _existing(outputs: OutputFolder, file: Path, planes: bool, making: Making, records: Records) -> _Existing | None:
     """Return what there is of an image's results, None where there is nothing."""
-    names = [file.stem]
+    names = [result_stem(file)]
     if planes:
         first = _record(outputs, plane_name(file, 0), records)
         if first is None or not first.planes:

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
 from instseg.clustering.calibration import ScoreCalibration
@@ -11,7 +12,7 @@ from instseg.inference.diameter import resolve_magnification
 from instseg.inference.embedder import Embedder
 from instseg.inference.options import PredictOptions
 from instseg.io.source import ArrayReader, ImageReader, whole_box
-from instseg.preprocessing.levels import Levels, estimate_levels
+from instseg.preprocessing.levels import Levels
 from instseg.settings import ClusterSettings
 from instseg.tiling.grid import Box, Grid, Tile
 from instseg.tiling.sizes import plan_tiles
@@ -64,15 +65,32 @@ class ImageTiles:
     def __init__(self, embedder: Embedder, reader: ImageReader, options: PredictOptions) -> None:
         self._embedder, self._options = embedder, options
         self._prepared = not reader.streamed
+        self._inverted = embedder.inverted_channels(reader.shape[2], options.channels)
+        self._counted: NDArray[np.bool_] | None = None
         if self._prepared:
+            image = reader.read(whole_box(reader))
+            self._counted = self._which_count(image)
             # Once for all tiles, as a choice of channels copies the image.
-            reader = ArrayReader(embedder.prepare_image(reader.read(whole_box(reader)), options.channels))
+            reader = ArrayReader(embedder.prepare_image(image, options.channels))
         self._reader = reader
 
     def read(self, box: Box) -> NDArray[Any]:
         """Return a part (h, w, C) of the image with the channels that the network takes."""
+        return self._read(box)[0]
+
+    def _read(self, box: Box) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """Return a part (h, w, C) of the image, and which of its pixels (h, w) hold an image, None for all."""
         part = self._reader.read(box)
-        return part if self._prepared else self._embedder.prepare_image(part, self._options.channels)
+        if self._prepared:
+            counted = None if self._counted is None else self._counted[box.slices_in(whole_box(self._reader))]
+            return part, counted
+        return self._embedder.prepare_image(part, self._options.channels), self._which_count(part)
+
+    def _which_count(self, part: NDArray[Any]) -> NDArray[np.bool_] | None:
+        if not self._options.level_choice.ignore_zeros:
+            return None
+        counted: NDArray[np.bool_] = part.astype(bool) if part.ndim == 2 else np.any(part, axis=2)
+        return counted
 
     def plan(self) -> TilePlan:
         """Return how the image is cut, normalised and clustered.
@@ -84,15 +102,7 @@ class ImageTiles:
         """
         embedder, options = self._embedder, self._options
         height, width, _ = self._reader.shape
-        box = whole_box(self._reader)
-        if self._prepared:
-            sample = self.read(box)
-            levels, picture = embedder.levels(sample)
-            sample = sample[picture.slices_in(box)]
-        else:
-            levels, picture = estimate_levels((height, width), self.read, embedder.settings.levels), box
-            sample = self.read(_middle(box))
-        magnification = resolve_magnification(embedder, sample, levels, options.diameter)
+        levels, magnification, picture = self._look()
         clustering = options.clustering or embedder.clustering.rescaled(1 / magnification)
         clustering = dataclasses.replace(clustering, **options.overrides)
         grid = plan_tiles(
@@ -104,18 +114,42 @@ class ImageTiles:
         )
         return TilePlan(levels, magnification, clustering, grid, picture, embedder.calibration)
 
+    def _look(self) -> tuple[Levels, float, Box]:
+        """Return the levels, the magnification, and where the picture is."""
+        embedder, options = self._embedder, self._options
+        height, width, _ = self._reader.shape
+        box = whole_box(self._reader)
+        if self._prepared:
+            sample = self.read(box)
+            levels, picture = embedder.levels(sample, options.level_choice, self._inverted, self._counted)
+            sample = sample[picture.slices_in(box)]
+        else:
+            picture, rule = box, embedder.settings.levels
+            levels = options.level_choice.estimate((height, width), self._read, rule, self._inverted)
+            sample = self.read(_middle(box))
+        return levels, resolve_magnification(embedder, sample, levels, options.diameter), picture
+
     def embed(self, plan: TilePlan, tile: Tile) -> Embeddings:
         """Return the embeddings and maps of a tile's whole extent."""
-        part, extent, picture = self.read(tile.extent), tile.extent, plan.picture
+        return self._embed(tile.extent, plan.levels, plan.magnification, plan.picture)
+
+    def embed_whole(self) -> Embeddings:
+        """Return the embeddings and maps of the image in one piece; errors as `plan`."""
+        return self._embed(whole_box(self._reader), *self._look())
+
+    def _embed(self, extent: Box, levels: Levels, magnification: float, picture: Box) -> Embeddings:
+        part, counted = self._read(extent)
         within = Box(
             picture.top - extent.top,
             picture.left - extent.left,
             picture.bottom - extent.top,
             picture.right - extent.left,
         )
-        return self._embedder.embed_tile(
-            part, plan.levels, tta=self._options.tta, magnification=plan.magnification, picture=within
-        )
+        tta = self._options.tta
+        embeddings = self._embedder.embed_tile(part, levels, tta=tta, magnification=magnification, picture=within)
+        if counted is None:
+            return embeddings
+        return dataclasses.replace(embeddings, foreground=np.where(counted, embeddings.foreground, np.float32(0)))
 
 
 def _middle(box: Box) -> Box:

@@ -6,20 +6,25 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from instseg.errors import UsageError
+from instseg.inference.annotation_files import AnnotationFiles, AnnotationPlan, folder_annotations, single_annotations
 from instseg.inference.batch import PredictJob
 from instseg.inference.existing import Remaining, check_no_results, without_results
 from instseg.inference.options import Diameter, PredictOptions
 from instseg.inference.outputs import OutputFolder, OutputPaths, SingleOutput
+from instseg.inference.report import ReportPlan, plan_report
 from instseg.inference.run_record import Making, RunRecord, read_records
 from instseg.io.atomic import StrPath
 from instseg.io.folders import search_images
+from instseg.measurements.objects import PixelSize, check_pixel_size
 from instseg.models.builtin import find_model
 from instseg.models.config import TrainingConfig, model_digest, read_training
 from instseg.preprocessing.channels import parse_channels
-from instseg.settings import ClusterSettings, ModelSettings, Precision, TileSettings
+from instseg.preprocessing.level_choice import LevelChoice, Range
+from instseg.settings import ClusterSettings, FilterSettings, ModelSettings, Precision, TileSettings
 from instseg.version import installed_version
 
-LabelFormat = Literal["png", "tif", "zarr"]
+LabelFormat = Literal["png", "tif", "npy", "zarr"]
+TableFormat = Literal["csv", "parquet"]
 
 
 class PreparedJob(NamedTuple):
@@ -42,6 +47,10 @@ class PreparedJob(NamedTuple):
     shard : str or None
         As the request has it, and so is the precision.
     precision : {'float32', 'bfloat16'}
+    report : ReportPlan or None
+        The page that is to be written in the end.
+    annotations : AnnotationPlan or None
+        The files of annotations that are to be written in the end.
     """
 
     job: PredictJob
@@ -52,6 +61,8 @@ class PreparedJob(NamedTuple):
     record: RunRecord | None
     shard: str | None
     precision: Precision
+    report: ReportPlan | None = None
+    annotations: AnnotationPlan | None = None
 
 
 def check_predict_options(diameter: Diameter, channels: str | None, clustering: Mapping[str, Any]) -> None:
@@ -81,7 +92,7 @@ class PredictRequest:
         Files, folders or patterns.
     out, out_dir : path-like or None
         A file for the labels of one image, or a folder for those of many: one of the two.
-    file_format : {'png', 'tif', 'zarr'}
+    file_format : {'png', 'tif', 'npy', 'zarr'}
         Of the labels in `out_dir`.
     overwrite, skip_existing : bool
         Whether to replace results, or to leave images out that have theirs; with both, results that are out of date
@@ -92,14 +103,24 @@ class PredictRequest:
         Whether to take stacks plane by plane.
     extras : mapping of str to path-like or None
         Further results by `instseg.inference.outputs.EXTRAS`: files beside `out`, folders beside `out_dir`.
+    report : path-like or None
+        A page that shows all images with their objects.
+    coco, yolo : path-like or None
+        A file of COCO, and a folder for a data set of YOLO, of all images.
     distributed : bool
         Whether workers do the job, which write the labels of a single image as OME-Zarr only.
     tta, diameter, channels
         As `PredictOptions` has them.
+    levels, percentiles, ignore_zeros
+        As `instseg.preprocessing.level_choice.LevelChoice` has them.
     precision : {'float32', 'bfloat16'}
         What the network computes in.
-    clustering, tiles : mapping of str to value
-        Those settings of `ClusterSettings` and `TileSettings` that are not the defaults.
+    measure_format : {'csv', 'parquet'}
+        Of the tables of measurements in a folder.
+    pixel_size : (float, float) or None
+        Height and width of a pixel in micrometres for these, where it is not what the files say.
+    clustering, filters, tiles : mapping of str to value
+        Those settings of `ClusterSettings`, `FilterSettings` and `TileSettings` that are not the defaults.
     """
 
     model: Path
@@ -112,12 +133,21 @@ class PredictRequest:
     shard: str | None = None
     planes: bool = False
     extras: Mapping[str, StrPath | None] = field(default_factory=dict)
+    report: StrPath | None = None
+    coco: StrPath | None = None
+    yolo: StrPath | None = None
     distributed: bool = False
     tta: bool = False
     diameter: Diameter = None
     channels: str | None = None
+    levels: Range | None = None
+    percentiles: Range | None = None
+    ignore_zeros: bool = False
     precision: Precision = "float32"
+    measure_format: TableFormat = "csv"
+    pixel_size: PixelSize | None = None
     clustering: Mapping[str, Any] = field(default_factory=dict)
+    filters: Mapping[str, Any] = field(default_factory=dict)
     tiles: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -129,9 +159,10 @@ def prepare_job(request: PredictRequest) -> PreparedJob:
     UsageError, InstsegError
         If choices exclude each other, there is no image, or results cannot be written.
     """
-    tiles = TileSettings(**request.tiles)
+    tiles, choice = TileSettings(**request.tiles), _level_choice(request)
+    filters = FilterSettings(**request.filters)
     _check_request(request)
-    folders = [Path(path) for path in (request.out_dir, *request.extras.values()) if path is not None]
+    folders = [Path(path) for path in (request.out_dir, request.yolo, *request.extras.values()) if path is not None]
     found = search_images(request.images, results=folders)
     files = _shard_of(list(found.files), request.shard)
     outputs = _outputs_of(request, files)
@@ -140,6 +171,7 @@ def prepare_job(request: PredictRequest) -> PreparedJob:
     if isinstance(request.diameter, float | int):
         # Refused before TensorFlow takes its seconds.
         config.model.magnification(request.diameter)
+    outputs.annotations = _annotation_files(request, config)
     record, remaining = None, Remaining(tuple(files), 0, ())
     if isinstance(outputs, OutputFolder):
         making, records = _making(request, model, config), read_records(outputs.folder)
@@ -148,15 +180,28 @@ def prepare_job(request: PredictRequest) -> PreparedJob:
             remaining = without_results(outputs, files, request.planes, making, records, request.overwrite)
         elif not request.overwrite:
             check_no_results(outputs, files, request.planes, records)
+    report = _report_plan(request, model, config, remaining)
     outputs.prepare()
+    annotations = None
+    if outputs.annotations is not None:
+        outputs.annotations.prepare()
+        annotations = AnnotationPlan(outputs.annotations, tuple(found.files), request.planes, outputs.labels)
+    if report is not None:
+        report.prepare()
     options = PredictOptions(
         tta=request.tta,
         diameter=request.diameter,
         channels=request.channels,
+        level_choice=choice,
         overrides=request.clustering,
+        filters=filters,
         tiles=tiles,
         # Scores also tell whether the model knows such images.
-        measure=config.calibration is not None or outputs.wants("scores", "outlines", "overlay"),
+        measure=config.calibration is not None
+        or report is not None
+        or outputs.annotations is not None
+        or filters.active
+        or outputs.wants("scores", "outlines", "overlay", "measure"),
         return_embeddings=outputs.wants("embeddings", "embeddings_picture"),
         workspace=Path(request.out_dir or ".") if request.out is None else Path(request.out).parent,
     )
@@ -165,10 +210,45 @@ def prepare_job(request: PredictRequest) -> PreparedJob:
         options=options,
         outputs=outputs,
         planes=request.planes,
-        planes_as_channels=request.channels is not None or config.model.channel_choice is not None,
+        planes_as_channels=_planes_as_channels(request, config),
+        report=None if report is None else report.parts,
+        pixel_size=request.pixel_size,
     )
     notes = (*found.notes, *remaining.notes)
-    return PreparedJob(job, model, config.model, remaining.skipped, notes, record, request.shard, request.precision)
+    about = (record, request.shard, request.precision, report, annotations)
+    return PreparedJob(job, model, config.model, remaining.skipped, notes, *about)
+
+
+def _annotation_files(request: PredictRequest, config: TrainingConfig) -> AnnotationFiles | None:
+    coco, yolo = (None if path is None else Path(path) for path in (request.coco, request.yolo))
+    if request.out_dir is None:
+        return single_annotations(coco, yolo, config.model.class_names)
+    return folder_annotations(coco, yolo, config.model.class_names, Path(request.out_dir), _is_shared(request))
+
+
+def _is_shared(request: PredictRequest) -> bool:
+    """Return whether a folder of results may hold some."""
+    return request.overwrite or request.skip_existing or request.shard is not None
+
+
+def _planes_as_channels(request: PredictRequest, config: TrainingConfig) -> bool:
+    return request.channels is not None or config.model.channel_choice is not None
+
+
+def _report_plan(
+    request: PredictRequest, model: Path, config: TrainingConfig, remaining: Remaining
+) -> ReportPlan | None:
+    if request.report is None:
+        return None
+    return plan_report(
+        Path(request.report),
+        _making(request, model, config),
+        remaining,
+        folder=None if request.out_dir is None else Path(request.out_dir),
+        shard=request.shard,
+        planes=request.planes,
+        planes_as_channels=_planes_as_channels(request, config),
+    )
 
 
 def _making(request: PredictRequest, model: Path, config: TrainingConfig) -> Making:
@@ -179,15 +259,22 @@ def _making(request: PredictRequest, model: Path, config: TrainingConfig) -> Mak
         "tta": request.tta,
         "diameter": request.diameter,
         "channels": request.channels,
+        **_level_choice(request).to_dict(),
         "precision": request.precision,
         **config.clustering.to_dict(),
         **request.clustering,
         # Images that are shown magnified have the model's settings adapted, and these not.
         "replaced": [] if request.diameter is None else sorted(request.clustering),
+        **FilterSettings(**request.filters).to_dict(),
         **TileSettings(**request.tiles).to_dict(),
+        "pixel_size": None if request.pixel_size is None else list(request.pixel_size),
     }
     name = str(request.model)
     return Making(version=installed_version(), model=name, digest=model_digest(model), settings=settings)
+
+
+def _level_choice(request: PredictRequest) -> LevelChoice:
+    return LevelChoice(levels=request.levels, percentiles=request.percentiles, ignore_zeros=request.ignore_zeros)
 
 
 def _check_request(request: PredictRequest) -> None:
@@ -196,14 +283,19 @@ def _check_request(request: PredictRequest) -> None:
         raise UsageError("expected either `out=FILE` for one image or `out_dir=DIR` for many; give one of them")
     if request.out is not None and (request.skip_existing or request.shard is not None):
         raise UsageError("`skip_existing` and `shard` are for many images; give `out_dir=DIR`, or leave them out")
+    if request.pixel_size is not None:
+        check_pixel_size(request.pixel_size)
+        if request.extras.get("measure") is None:
+            raise UsageError("`pixel_size` is for measurements; give `measure=FILE`, or leave it out")
 
 
 def _outputs_of(request: PredictRequest, files: list[Path]) -> OutputPaths:
     extras = {kind: None if path is None else Path(path) for kind, path in request.extras.items()}
     if request.out is not None:
         return _single_output(Path(request.out), extras, files, request.planes, request.distributed)
-    shared = request.overwrite or request.skip_existing or request.shard is not None
-    return OutputFolder(Path(request.out_dir or "."), request.file_format, extras, files, shared)
+    shared = _is_shared(request)
+    tables = f".{request.measure_format}"
+    return OutputFolder(Path(request.out_dir or "."), request.file_format, extras, files, shared, tables)
 
 
 def _single_output(

@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from instseg.clustering.calibration import ScoreCalibration
 from instseg.clustering.embeddings import Embeddings
 from instseg.errors import InstsegError
-from instseg.inference.diameter import resolve_magnification
 from instseg.inference.embedder import Embedder
+from instseg.inference.image_tiles import ImageTiles
 from instseg.inference.options import Diameter, PredictOptions, ProgressCallback, no_progress
 from instseg.inference.segmentation import Segmentation
 from instseg.inference.tiled import segment, segment_many
@@ -20,7 +20,8 @@ from instseg.io.source import ArrayReader, ImageReader, open_image, whole_box
 from instseg.models.builtin import find_model
 from instseg.models.directory import damaged_model_error, read_generation, read_settings
 from instseg.network.runtime import check_precision, load_tensorflow, set_precision
-from instseg.settings import ClusterSettings, ModelSettings, Precision, TileSettings
+from instseg.preprocessing.level_choice import LevelChoice, Range
+from instseg.settings import ClusterSettings, FilterSettings, ModelSettings, Precision, TileSettings
 
 ImageLike = ArrayLike | str | PathLike[str] | ImageReader
 """An image as an array (H, W) or (H, W, C), as the path of a file, or as a reader of one."""
@@ -59,6 +60,10 @@ class Model(Embedder):
         tta: bool = False,
         diameter: Diameter = None,
         channels: str | None = None,
+        levels: Range | None = None,
+        percentiles: Range | None = None,
+        ignore_zeros: bool = False,
+        filters: FilterSettings | None = None,
     ) -> NDArray[np.int32]:
         """Segment one image, and return its labels.
 
@@ -75,6 +80,11 @@ class Model(Embedder):
             Typical diameter of the image's objects in pixels, where it is not as in training: see `embed`.
         channels : str, optional
             The image's channels to take, as `instseg.preprocessing.channels.parse_channels` reads it.
+        levels, percentiles, ignore_zeros
+            Which values become 0 and 1, and which pixels count, as `LevelChoice` of
+            `instseg.preprocessing.level_choice` has them; by default the model's rule finds the values.
+        filters : FilterSettings, optional
+            Which instances are left out.
 
         Returns
         -------
@@ -89,7 +99,15 @@ class Model(Embedder):
         InstsegError
             If the image cannot be read, or its channels are not those that the model takes.
         """
-        options = PredictOptions(tta=tta, diameter=diameter, channels=channels, clustering=clustering)
+        choice = LevelChoice(levels=levels, percentiles=percentiles, ignore_zeros=ignore_zeros)
+        options = PredictOptions(
+            tta=tta,
+            diameter=diameter,
+            channels=channels,
+            level_choice=choice,
+            clustering=clustering,
+            filters=filters or FilterSettings(),
+        )
         return segment(self, self._reader(image, channels), options).labels
 
     def segment(
@@ -100,6 +118,10 @@ class Model(Embedder):
         tta: bool = False,
         diameter: Diameter = None,
         channels: str | None = None,
+        levels: Range | None = None,
+        percentiles: Range | None = None,
+        ignore_zeros: bool = False,
+        filters: FilterSettings | None = None,
         tiles: TileSettings | None = None,
         return_embeddings: bool = True,
         progress: ProgressCallback = no_progress,
@@ -108,7 +130,7 @@ class Model(Embedder):
 
         Parameters
         ----------
-        image, clustering, tta, diameter, channels
+        image, clustering, tta, diameter, channels, levels, percentiles, ignore_zeros, filters
             As `predict` takes them; errors are the same.
         tiles : TileSettings, optional
             How large a part the network sees at once. By default what fits into 2.25 GiB.
@@ -133,7 +155,8 @@ class Model(Embedder):
         >>> sorted(result.instances.to_dict())[:3]
         ['area', 'bbox-0', 'bbox-1']
         """
-        options = self._options(clustering, tta, diameter, channels, tiles, return_embeddings)
+        choice = LevelChoice(levels=levels, percentiles=percentiles, ignore_zeros=ignore_zeros)
+        options = self._options(clustering, tta, diameter, channels, choice, filters, tiles, return_embeddings)
         return segment(self, self._reader(image, channels), options, progress)
 
     def segment_many(
@@ -144,6 +167,10 @@ class Model(Embedder):
         tta: bool = False,
         diameter: Diameter = None,
         channels: str | None = None,
+        levels: Range | None = None,
+        percentiles: Range | None = None,
+        ignore_zeros: bool = False,
+        filters: FilterSettings | None = None,
         tiles: TileSettings | None = None,
         return_embeddings: bool = False,
         progress: ProgressCallback = no_progress,
@@ -156,7 +183,8 @@ class Model(Embedder):
         ----------
         images : iterable
             Of what `segment` takes.
-        clustering, tta, diameter, channels, tiles, return_embeddings, progress
+        clustering, tta, diameter, channels, levels, percentiles, ignore_zeros, filters, tiles,
+        return_embeddings, progress
             As `segment` takes them.
 
         Yields
@@ -177,7 +205,8 @@ class Model(Embedder):
         >>> [result.labels.shape for result in instseg.load("shapes").segment_many(images)]
         [(512, 512), (512, 512)]
         """
-        options = self._options(clustering, tta, diameter, channels, tiles, return_embeddings)
+        choice = LevelChoice(levels=levels, percentiles=percentiles, ignore_zeros=ignore_zeros)
+        options = self._options(clustering, tta, diameter, channels, choice, filters, tiles, return_embeddings)
         readers = (lambda image=image: self._reader(image, channels) for image in images)
         for result in segment_many(self, readers, options, progress):
             if isinstance(result, InstsegError):
@@ -185,7 +214,15 @@ class Model(Embedder):
             yield result
 
     def embed(
-        self, image: ImageLike, *, tta: bool = False, diameter: Diameter = None, channels: str | None = None
+        self,
+        image: ImageLike,
+        *,
+        tta: bool = False,
+        diameter: Diameter = None,
+        channels: str | None = None,
+        levels: Range | None = None,
+        percentiles: Range | None = None,
+        ignore_zeros: bool = False,
     ) -> Embeddings:
         """Return the embeddings and maps of one image in one piece; parameters and errors are those of `predict`.
 
@@ -197,15 +234,14 @@ class Model(Embedder):
         suit the objects in it. With 'auto' it is magnified so that the objects found are surest: see
         `instseg.inference.diameter.estimate_magnification`.
         """
+        choice = LevelChoice(levels=levels, percentiles=percentiles, ignore_zeros=ignore_zeros)
         reader = self._reader(image, channels)
         try:
-            pixels = self.prepare_image(reader.read(whole_box(reader)), channels)
+            pixels = ArrayReader(reader.read(whole_box(reader)))
         finally:
             reader.close()
-        levels, picture = self.levels(pixels)
-        sample = pixels[picture.slices_in(whole_box(reader))]
-        magnification = resolve_magnification(self, sample, levels, diameter)
-        return self.embed_tile(pixels, levels, tta=tta, magnification=magnification, picture=picture)
+        options = PredictOptions(tta=tta, diameter=diameter, channels=channels, level_choice=choice)
+        return ImageTiles(self, pixels, options).embed_whole()
 
     def _reader(self, image: ImageLike, channels: str | None) -> ImageReader:
         if isinstance(image, (str, PathLike)):
@@ -223,6 +259,8 @@ class Model(Embedder):
         tta: bool,
         diameter: Diameter,
         channels: str | None,
+        level_choice: LevelChoice,
+        filters: FilterSettings | None,
         tiles: TileSettings | None,
         return_embeddings: bool,
     ) -> PredictOptions:
@@ -230,7 +268,9 @@ class Model(Embedder):
             tta=tta,
             diameter=diameter,
             channels=channels,
+            level_choice=level_choice,
             clustering=clustering,
+            filters=filters or FilterSettings(),
             tiles=tiles or TileSettings(),
             measure=True,
             return_embeddings=return_embeddings,

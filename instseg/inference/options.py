@@ -8,7 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from instseg.settings import ClusterSettings, TileSettings
+from instseg.preprocessing.level_choice import LevelChoice
+from instseg.settings import ClusterSettings, FilterSettings, TileSettings
 
 Diameter = float | Literal["auto"] | None
 """Typical diameter of an image's objects in pixels; 'auto' estimates it, None means that of the training."""
@@ -36,10 +37,14 @@ class PredictOptions:
         Typical diameter of the objects in pixels, where it is not as in training.
     channels : str or None
         The image's channels to take, as `instseg.preprocessing.channels.parse_channels` reads it.
+    level_choice : LevelChoice
+        The values that become 0 and 1, where they are not to be found by the model's rule, and which pixels count.
     clustering : ClusterSettings or None
         By default the model's, for objects of the image's size.
     overrides : mapping of str to value
         Clustering settings that replace some of these.
+    filters : FilterSettings
+        Which instances are left out.
     tiles : TileSettings
         How large a part the network sees at once.
     measure : bool
@@ -53,8 +58,10 @@ class PredictOptions:
     tta: bool = False
     diameter: Diameter = None
     channels: str | None = None
+    level_choice: LevelChoice = field(default_factory=LevelChoice)
     clustering: ClusterSettings | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    filters: FilterSettings = field(default_factory=FilterSettings)
     tiles: TileSettings = field(default_factory=TileSettings)
     measure: bool = False
     return_embeddings: bool = False

@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Self
 
 from instseg.errors import InstsegError, UsageError, format_names
+from instseg.inference.annotation_files import AnnotationFiles
 from instseg.io.atomic import LONGEST_NAME, check_folder_writable, check_writable, check_zarr_writable, ensure_dir
-from instseg.io.folders import is_report, stem_of
+from instseg.io.folders import is_report
+from instseg.io.image_names import stem_of
+from instseg.io.tables import TABLE_SUFFIXES, require_table
 from instseg.io.zarr_labels import is_complete_zarr
 
 EXTRAS = {
@@ -20,10 +23,11 @@ EXTRAS = {
     "overlay": (".png",),
     "scores": (".csv",),
     "outlines": (".geojson", ".zip"),
+    "measure": TABLE_SUFFIXES,
 }
 """The results beside the labels, and what their names may end in: files in a folder have the first suffix."""
 
-_LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".zarr")
+_LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".npy", ".zarr")
 # Results that need all of an image at once.
 _WHOLE = ("embeddings", "embeddings_picture", "overlay", "outlines")
 
@@ -35,10 +39,16 @@ class OutputPaths(ABC):
     ----------
     extras : mapping of str to Path or None
         For each of `EXTRAS` a file or a folder, None where it is not wanted.
+
+    Attributes
+    ----------
+    annotations : AnnotationFiles or None
+        Where annotations go that hold many images.
     """
 
     def __init__(self, extras: Mapping[str, Path | None]) -> None:
         self._extras = {kind: extras.get(kind) for kind in EXTRAS}
+        self.annotations: AnnotationFiles | None = None
 
     @abstractmethod
     def prepare(self) -> None:
@@ -80,6 +90,7 @@ class OutputPaths(ABC):
     def _paths(self, name: str) -> Iterator[Path]:
         yield self.labels(name)
         yield from (path for kind in EXTRAS if (path := self.extra(kind, name)) is not None)
+        yield from () if self.annotations is None else self.annotations.of_image(name)
 
     def wants(self, *kinds: str) -> bool:
         """Return whether any of some `EXTRAS` is wanted."""
@@ -89,6 +100,7 @@ class OutputPaths(ABC):
         """Return the same with absolute paths, for other processes."""
         paths = copy.copy(self)
         paths._extras = {kind: None if path is None else path.resolve() for kind, path in self._extras.items()}
+        paths.annotations = None if self.annotations is None else self.annotations.absolute()
         return paths
 
     def check_streamable(self, file: Path, name: str) -> None:
@@ -104,7 +116,8 @@ class OutputPaths(ABC):
                 f"{file} is read part by part, and its labels are written so, as TIFF; "
                 "give `out=NAME.tif` or `file_format='tif'`"
             )
-        if pictures := [kind for kind in _WHOLE if self.wants(kind)]:
+        whole = [kind for kind in _WHOLE if self.wants(kind)]
+        if pictures := [*whole, *([] if self.annotations is None else self.annotations.kinds)]:
             what = " and ".join(f"`{kind}`" for kind in pictures)
             raise InstsegError(f"{file} is read part by part, which {what} cannot be; leave it out, or cut out a part")
 
@@ -137,6 +150,8 @@ class SingleOutput(OutputPaths):
         for kind, path in self._extras.items():
             if path is not None:
                 check_writable(path, *EXTRAS[kind])
+        if (table := self._extras["measure"]) is not None:
+            require_table(table)
         if (outlines := self._extras["outlines"]) is not None:
             from instseg.io.outlines import require_format
 
@@ -190,6 +205,8 @@ class OutputFolder(OutputPaths):
         The images.
     shared : bool
         Whether the folders may hold files.
+    measure_suffix : {'.csv', '.parquet'}
+        Of the tables of measurements.
 
     Raises
     ------
@@ -198,10 +215,18 @@ class OutputFolder(OutputPaths):
     """
 
     def __init__(
-        self, folder: Path, suffix: str, extras: Mapping[str, Path | None], files: Sequence[Path], shared: bool
+        self,
+        folder: Path,
+        suffix: str,
+        extras: Mapping[str, Path | None],
+        files: Sequence[Path],
+        shared: bool,
+        measure_suffix: str = TABLE_SUFFIXES[0],
     ) -> None:
         super().__init__(extras)
-        self.folder, self._suffix = folder, suffix
+        self.folder, self._suffix, self._measure_suffix = folder, suffix, measure_suffix
+        if self.wants("measure"):
+            require_table(f"table{measure_suffix}")
         self._check_names(files)
         self._check_folders({file.parent.resolve() for file in files}, shared)
 
@@ -222,6 +247,8 @@ class OutputFolder(OutputPaths):
         """
         path = self.labels(name) if labels is None else self.folder / labels
         whole = is_complete_zarr(path) if path.suffix == ".zarr" else _is_filled(path)
+        if whole and self.annotations is not None and not self.annotations.hold(name, path):
+            return False
         return whole and all(_is_filled(path) for path in self._paths(name) if path != self.labels(name))
 
     def labels(self, name: str) -> Path:
@@ -231,7 +258,8 @@ class OutputFolder(OutputPaths):
     def extra(self, kind: str, name: str) -> Path | None:
         """See `OutputPaths.extra`."""
         folder = self._extras[kind]
-        return None if folder is None else folder / f"{name}{EXTRAS[kind][0]}"
+        suffix = self._measure_suffix if kind == "measure" else EXTRAS[kind][0]
+        return None if folder is None else folder / f"{name}{suffix}"
 
     def absolute(self) -> Self:
         """See `OutputPaths.absolute`."""

@@ -1,4 +1,7 @@
-"""A job from its first image to the reports beside its results: `run.json`, and `failed.csv` where images failed."""
+"""A job from its first image to the reports beside its results.
+
+These are `run.json`, `failed.csv` where images failed, and `summary.csv` where objects were measured.
+"""
 
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -8,8 +11,10 @@ from instseg.errors import InstsegError
 from instseg.inference.batch import Executor, FileResult
 from instseg.inference.job import PreparedJob
 from instseg.inference.options import ProgressCallback, no_progress
+from instseg.inference.report import write_report
 from instseg.inference.run_record import report_name
 from instseg.io.tables import write_csv
+from instseg.measurements.summary import SUMMARY_COLUMNS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +33,12 @@ class PredictResult:
         The table that names all images that could not be segmented, where results go into a folder.
     stopped : InstsegError or None
         Why the run ended before all images were tried, or could not note how results were made.
+    report : Path or None
+        The page that shows all of it, where it was asked for.
+    summary : Path or None
+        The table of the figures of each image of the folder, where objects were measured.
+    annotations : tuple of str
+        What was written of files of annotations, a line each.
     """
 
     images: tuple[FileResult, ...]
@@ -35,6 +46,9 @@ class PredictResult:
     notes: tuple[str, ...] = ()
     failures: Path | None = None
     stopped: InstsegError | None = None
+    report: Path | None = None
+    summary: Path | None = None
+    annotations: tuple[str, ...] = ()
 
     @property
     def instances(self) -> int:
@@ -74,20 +88,69 @@ def run_job(executor: Executor, prepared: PreparedJob, progress: ProgressCallbac
             _write_failures(prepared, results)
         raise
     results.sort(key=lambda result: result.number)
-    failures = None
+    failures = report = summary = None
+    annotations: tuple[str, ...] = ()
     try:
+        annotations = _write_annotations(prepared, results)
         failures = _write_failures(prepared, results)
+        summary = _write_summary(prepared)
+        report = _write_report(prepared, results, stopped)
     except InstsegError as error:
         stopped = stopped or error
     return PredictResult(
-        images=tuple(results), skipped=prepared.skipped, notes=prepared.notes, failures=failures, stopped=stopped
+        images=tuple(results),
+        skipped=prepared.skipped,
+        notes=prepared.notes,
+        failures=failures,
+        stopped=stopped,
+        report=report,
+        summary=summary,
+        annotations=annotations,
     )
 
 
 def no_images(prepared: PreparedJob) -> PredictResult:
     """Return the result of a job that is done, as all of its images have their results; so none has failed."""
     _write_failures(prepared, [])
-    return PredictResult(images=(), skipped=prepared.skipped, notes=prepared.notes)
+    summary = _write_summary(prepared)
+    report = _write_report(prepared, [], None)
+    annotations = _write_annotations(prepared, [])
+    return PredictResult(
+        images=(),
+        skipped=prepared.skipped,
+        notes=prepared.notes,
+        report=report,
+        summary=summary,
+        annotations=annotations,
+    )
+
+
+def _write_annotations(prepared: PreparedJob, results: list[FileResult]) -> tuple[str, ...]:
+    """Write the files of annotations, in which images that have failed are not."""
+    if (plan := prepared.annotations) is None:
+        return ()
+    for result in results:
+        if result.error is not None:
+            plan.files.remove(result.name)
+    return tuple(plan.write(result.changes for result in results))
+
+
+def _write_report(prepared: PreparedJob, results: list[FileResult], stopped: InstsegError | None) -> Path | None:
+    return None if prepared.report is None else write_report(prepared.report, results, prepared.notes, stopped)
+
+
+def _write_summary(prepared: PreparedJob) -> Path | None:
+    """Write a row for each image of the folder whose objects this run or an earlier one has measured."""
+    if prepared.record is None or not prepared.job.outputs.wants("measure"):
+        return None
+    path = prepared.record.path.with_name(report_name("summary", prepared.shard, ".csv"))
+    figures = prepared.record.figures()
+    if not figures and prepared.shard is not None:
+        # All images of the shard have their results: so has its table of an earlier run.
+        return path if path.exists() else None
+    rows = [(name, *(of_image.get(column) for column in SUMMARY_COLUMNS)) for name, of_image in figures.items()]
+    write_csv(path, ("image", *SUMMARY_COLUMNS), rows)
+    return path
 
 
 def _write_failures(prepared: PreparedJob, results: list[FileResult]) -> Path | None:

@@ -23,6 +23,7 @@ from instseg.io.atomic import atomic_write, write_errors
 from instseg.io.folders import is_report
 from instseg.io.json_text import parse_json, read_json
 from instseg.io.locks import acquire, release
+from instseg.settings import FilterSettings
 
 _FORMAT = 1
 # More than a million images take; what is larger is none of ours.
@@ -59,9 +60,10 @@ class Making:
             other = f"model={self.model}, now {now.model}"
             found.append(f"other weights of the model {now.model}" if self.model == now.model else other)
         # What only one of them knows is of another version.
-        shared = [name for name in now.settings if name in self.settings]
-        changed = [name for name in shared if self.settings[name] != now.settings[name]]
-        return found + [f"{name}={_shown(self.settings[name])}, now {_shown(now.settings[name])}" for name in changed]
+        # Versions without filters have left nothing out.
+        before = FilterSettings().to_dict() | dict(self.settings)
+        changed = [name for name in now.settings if name in before and before[name] != now.settings[name]]
+        return found + [f"{name}={_shown(before[name])}, now {_shown(now.settings[name])}" for name in changed]
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-ready values."""
@@ -192,7 +194,7 @@ class RunRecord:
     """
 
     def __init__(self, folder: Path, shard: str | None, making: Making, known: Records) -> None:
-        self._folder, self._making, self._known = folder, making, known
+        self._folder, self._making, self._known, self._is_shard = folder, making, known, shard is not None
         self.path = folder / report_name("run", shard, ".json")
         self._journal = folder / f".{self.path.stem}.{secrets.token_hex(4)}.jsonl"
         self._descriptor = -1
@@ -236,6 +238,15 @@ class RunRecord:
         if time.monotonic() >= self._next:
             self._write()
 
+    def figures(self) -> dict[str, dict[str, Any]]:
+        """Return the figures of the images of the folder whose objects were measured, by the names of their results.
+
+        They are those of all runs, but for a shard, which knows of its own.
+        """
+        records = (self._records if self._is_shard else {**self._known, **self._records}).values()
+        measured = {record.name: record.entry.get("measured") for record in records if not record.failed}
+        return {name: figures for name, figures in sorted(measured.items()) if isinstance(figures, dict)}
+
     def _append(self, line: dict[str, Any]) -> None:
         # A full disc is told by the results, and by the file at the end.
         with suppress(OSError):
@@ -278,6 +289,8 @@ def _entry(result: FileResult) -> dict[str, Any]:
     if summary is not None:
         entry |= {"shape": list(summary.shape), "instances": summary.instances}
         entry |= {"diameter": round(float(summary.diameter), 2), "magnification": round(summary.magnification, 4)}
+    if result.figures is not None:
+        entry["measured"] = result.figures
     entry |= {"seconds": round(result.seconds, 3), "finished": round(time.time(), 3), "notes": list(result.notes)}
     if error is not None:
         entry["error"] = str(error)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from instseg.clustering.cluster import cluster
 from instseg.clustering.embeddings import Embeddings
+from instseg.clustering.filters import filter_instances
 from instseg.clustering.instances import Instances, measure_instances, merge_instances
 from instseg.inference.image_tiles import TilePlan
 from instseg.inference.label_store import LabelsInMemory, LabelsOnDisk, LabelStore
@@ -71,7 +72,7 @@ class Assembler:
         self._grid = plan.grid
         # Labels of an image that does not fit into memory do not fit either.
         folder = options.workspace if image.streamed and len(plan.grid) > 1 else None
-        self._measuring = options.measure or folder is not None
+        self._measuring = options.measure or folder is not None or options.filters.active
         self._store: LabelStore
         self._store = LabelsInMemory(plan.grid) if folder is None else LabelsOnDisk(plan.grid, folder)
         self._merger = LabelMerger(plan.grid)
@@ -134,22 +135,14 @@ class Assembler:
 
     def finish(self) -> Segmentation:
         """Return the result, once all tiles are there."""
-        parts = [part for _, part in self._parts]
-        if len(self._grid) > 1:
-            tables, count = self._merger.finish(self._plan.clustering.min_size)
-            lookups = {index: tables[index].lookup(record) for index, record in self._records.items()}
-            self._store.finish(lookups)
-            parts = [part.relabelled(lookups[index][part.label]) for index, part in self._parts]
-            parts = [merge_instances(parts, np.arange(count + 1, dtype=np.int32))] if self._measuring else []
-        calibration = self._plan.calibration
-        instances = parts[0].calibrated(calibration) if self._measuring else None
+        instances, unfamiliar = self._finish_labels()
         embeddings = None
         if self._options.return_embeddings:
             embeddings = Embeddings(
                 **self._maps,
                 settings=self._plan.clustering,
                 class_names=self._class_names,
-                calibration=calibration,
+                calibration=self._plan.calibration,
             )
         return Segmentation(
             store=self._store,
@@ -157,5 +150,28 @@ class Assembler:
             embeddings=embeddings,
             image=self._image,
             magnification=self._plan.magnification,
-            unfamiliar=instances is not None and calibration is not None and calibration.is_unfamiliar(instances.score),
+            unfamiliar=unfamiliar,
         )
+
+    def _finish_labels(self) -> tuple[Instances | None, bool]:
+        """Give pixels their labels; return the instances, where they are measured, and whether they are unfamiliar."""
+        parts = [part for _, part in self._parts]
+        lookups: dict[TileIndex, NDArray[np.int32]] = {}
+        count = max((int(part.label.max(initial=0)) for part in parts), default=0)
+        if len(self._grid) > 1:
+            tables, count = self._merger.finish(self._plan.clustering.min_size)
+            lookups = {index: tables[index].lookup(record) for index, record in self._records.items()}
+            parts = [part.relabelled(lookups[index][part.label]) for index, part in self._parts]
+            parts = [merge_instances(parts, np.arange(count + 1, dtype=np.int32))] if self._measuring else []
+        instances, unfamiliar = None, False
+        if self._measuring:
+            calibration, filters = self._plan.calibration, self._options.filters
+            instances = parts[0].calibrated(calibration)
+            # What is left out counts, too: it says how well the model knows the image.
+            unfamiliar = calibration is not None and calibration.is_unfamiliar(instances.score)
+            if filters.active:
+                instances, label_of = filter_instances(instances, filters, self._grid.shape, count)
+                lookups = {index: label_of[lookup] for index, lookup in lookups.items()} or {(0, 0): label_of}
+        if lookups:
+            self._store.finish(lookups)
+        return instances, unfamiliar

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from instseg.errors import InstsegError
 from instseg.io.locks import NO_LOCKS, acquire, release
+from instseg.io.remote_address import remote_url
 
 StrPath = str | os.PathLike[str]
 """The path of a file or a folder."""
@@ -209,7 +210,9 @@ def check_writable(path: Path, *suffixes: str) -> None:
 
 
 def is_zarr(path: Path) -> bool:
-    """Return whether a folder is a Zarr group or array."""
+    """Return whether a folder is a Zarr group or array; what is on a server can be nothing else."""
+    if remote_url(path) is not None:
+        return True
     return path.is_dir() and any((path / name).is_file() for name in _ZARR_FILES)
 
 

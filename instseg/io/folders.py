@@ -4,7 +4,6 @@ import functools
 import glob
 import os
 import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,11 +15,19 @@ from numpy.typing import NDArray
 
 from instseg.errors import InstsegError, format_names
 from instseg.io.atomic import StrPath, is_zarr
+from instseg.io.container import located, split_inner
+from instseg.io.image_names import (
+    PICTURE_SUFFIXES,
+    SUFFIXES,
+    belongs_to_picture,
+    is_file,
+    is_image,
+    leads_nowhere,
+    stem_of,
+)
 from instseg.io.images import read_image
 from instseg.io.label_images import read_labels
-
-SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
-"""Names of files that a folder is searched for, in upper or lower case."""
+from instseg.io.zarr_images import zarr_images
 
 IMAGES, LABELS = "images", "labels"
 """The two subfolders of a data folder."""
@@ -36,7 +43,7 @@ _ZARR_SUFFIX = ".zarr"
 _OME = ".ome"
 # Kinds of files that a note names before it says that there are more.
 _MOST_KINDS = 5
-_REPORTS = re.compile(r"(run(-\d+-of-\d+)?\.json|failed(-\d+-of-\d+)?\.csv)")
+_REPORTS = re.compile(r"(run(-\d+-of-\d+)?\.json|(failed|summary)(-\d+-of-\d+)?\.csv)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +97,6 @@ class FoundImages:
 def is_report(path: Path) -> bool:
     """Return whether a file has the name of one of the reports that stand beside results: no result, and no image."""
     return _REPORTS.fullmatch(path.name) is not None
-
-
-def stem_of(path: Path) -> str:
-    """Return the stem of a file's name in the one form in which names are compared (NFC).
-
-    The same letters can be written by different code points: file systems and archives of macOS take accents apart.
-    """
-    return unicodedata.normalize("NFC", path.stem)
 
 
 def find_images(paths: Sequence[StrPath]) -> list[Path]:
@@ -215,7 +214,18 @@ def match_folder(folder: StrPath) -> tuple[list[Pair], list[UnmatchedFiles]]:
     InstsegError
         If a folder is missing or holds no image.
     """
-    images, labels = (_by_stem(_subfolder(Path(folder), name)) for name in (IMAGES, LABELS))
+    return match_folders(*(_subfolder(Path(folder), name) for name in (IMAGES, LABELS)))
+
+
+def match_folders(image_folder: Path, label_folder: Path) -> tuple[list[Pair], list[UnmatchedFiles]]:
+    """Match the files of two folders as `match_folder` does; result and errors are the same.
+
+    Raises
+    ------
+    InstsegError
+        If a folder is missing or holds no image.
+    """
+    images, labels = _by_stem(image_folder), _by_stem(label_folder)
     shared = sorted(stem for stem in images.keys() & labels.keys() if len(images[stem]) == len(labels[stem]) == 1)
     pairs = [Pair(stem, images[stem][0], labels[stem][0]) for stem in shared]
     for stem, other in _by_ending(_apart(images, labels), _apart(labels, images)).items():
@@ -257,7 +267,10 @@ def read_pair(
 
 def _expand(path: Path, with_zarr: bool) -> tuple[list[Path], list[Path]]:
     """Return the images that a path stands for, and what else is there; of a file it does not matter what it is."""
-    if _is_file(path) or _leads_nowhere(path) or is_zarr(path):
+    path = located(path)
+    if is_zarr(path):
+        return zarr_images(path) if with_zarr else [path], []
+    if is_file(split_inner(path).file) or leads_nowhere(path):
         return [path], []
     if path.is_dir():
         images, others = _split(_entries(path), with_zarr)
@@ -281,8 +294,15 @@ def _split(paths: Iterable[Path], with_zarr: bool) -> tuple[list[Path], list[Pat
     for path in paths:
         if path.name.startswith(".") or is_report(path):
             continue
-        (images if _is_image(path, with_zarr) else others).append(path)
-    return images, others
+        if with_zarr and path.suffix.lower() == _ZARR_SUFFIX and is_zarr(path):
+            images += zarr_images(path)
+        else:
+            (images if is_image(path) else others).append(path)
+    pictures = {stem_of(path) for path in images if path.suffix.lower() in PICTURE_SUFFIXES}
+    beside = {
+        path for path in images if path.suffix.lower() not in PICTURE_SUFFIXES and belongs_to_picture(path, pictures)
+    }
+    return [path for path in images if path not in beside], [*others, *sorted(beside)]
 
 
 def _subfolder(folder: Path, name: str) -> Path:
@@ -309,28 +329,6 @@ def _entries(folder: Path) -> list[Path]:
         return list(folder.iterdir())
     except OSError as error:
         raise InstsegError(f"cannot read the folder {folder}: {error.strerror}; check the permissions") from error
-
-
-def _is_image(path: Path, with_zarr: bool) -> bool:
-    suffix = path.suffix.lower()
-    if suffix in SUFFIXES:
-        return _is_file(path) or _leads_nowhere(path)
-    return with_zarr and suffix == _ZARR_SUFFIX and is_zarr(path)
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:
-        # A link to where nobody may look is as good as one that leads nowhere.
-        if path.is_symlink():
-            return False
-        raise
-
-
-def _leads_nowhere(path: Path) -> bool:
-    # Path.exists raises where it may not look.
-    return path.is_symlink() and not os.path.exists(path)  # noqa: PTH110
 
 
 def _without(files: dict[str, list[Path]], partners: dict[str, list[Path]]) -> tuple[Path, ...]:

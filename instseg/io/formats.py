@@ -2,31 +2,51 @@
 
 The format is recognised by the first bytes of a file, never by its name. What is read:
 
-========  ==========================================================================
+========= ==========================================================================
 PNG       1 to 16 bit, gray, RGB, palette; by Pillow, except for 16-bit colours, which
           Pillow reduces to 8 bit without a warning: those by imagecodecs
 TIFF      any compression, 8 to 64 bit integers, floats, 1-bit, stacks; by tifffile
 JPEG      8 bit
 BMP       as Pillow reads it
-========  ==========================================================================
+GIF       one picture, or several as planes along T
+WebP      the same
+JPEG 2000 8 to 16 bit, gray and RGB
+NumPy     an array of numbers in a .npy or a .npz
+HDF5      a dataset of numbers
+CZI       a scene; by pylibCZIrw
+========= ==========================================================================
 
 All are read the way up that viewers show them: the orientation of EXIF and of
 TIFF is applied. A file's header is checked before its pixels take memory, and no
 warning or log message of a decoder reaches the terminal.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
+from instseg.io.animations import animation_header, decode_animation
 from instseg.io.atomic import StrPath
+from instseg.io.container import split_inner
+from instseg.io.czi import open_czi
+from instseg.io.hdf5 import open_hdf5
 from instseg.io.image_file import ImageFileError, ImageHeader, decoder_errors, file_format, format_size
+from instseg.io.jpeg2000 import decode_jpeg2000, jpeg2000_header
+from instseg.io.numpy_files import open_npy, open_npz
 from instseg.io.png_jpeg_bmp import decode_picture, picture_header
+from instseg.io.stored_array import StoredArray
 from instseg.io.tiff_pages import open_tiff, tiff_header, tiff_images
 
 MAX_PIXELS = 500_000_000
 """Most pixels (height x width x planes) that are read; three times as many values, all channels counted."""
+
+
+ARRAY_FORMATS = ("NumPy", "HDF5", "CZI", "zip")
+"""Formats whose files are made for arrays, and are read part by part."""
 
 
 class Plane(NamedTuple):
@@ -65,6 +85,13 @@ def read_header(path: StrPath, max_pixels: int | None = MAX_PIXELS) -> ImageHead
         if kind == "TIFF":
             with open_tiff(path) as tiff:
                 header = tiff_header(path, tiff)
+        elif kind in ARRAY_FORMATS:
+            with open_stored_array(path, kind) as stored:
+                header = stored.header
+        elif kind in ("GIF", "WebP"):
+            header = animation_header(path, kind)
+        elif kind == "JPEG 2000":
+            header = jpeg2000_header(path)
         else:
             header = picture_header(path, kind)
     if min(header.height, header.width, header.channels, header.planes) < 1:
@@ -101,4 +128,35 @@ def decode(path: Path, header: ImageHeader) -> list[Plane]:
                 return [
                     Plane(pixels, image.header) for image in tiff_images(path, tiff) for pixels in image.read_planes()
                 ]
+        if (kind := file_format(path)) in ARRAY_FORMATS:
+            with open_stored_array(path, kind) as stored:
+                return [Plane(np.asarray(plane), header) for plane in stored.planes()]
+        if header.format in ("GIF", "WebP"):
+            return [Plane(pixels, header) for pixels in decode_animation(path, header)]
+        if header.format == "JPEG 2000":
+            return [Plane(decode_jpeg2000(path, header), header)]
         return [Plane(decode_picture(path, header), header)]
+
+
+@contextmanager
+def open_stored_array(path: Path, kind: str) -> Iterator[StoredArray]:
+    """Open the array of a file that is made for arrays.
+
+    Parameters
+    ----------
+    path : Path
+        Of the file, or of an array in it.
+    kind : str
+        One of `ARRAY_FORMATS`.
+    """
+    place = split_inner(path)
+    if kind == "NumPy":
+        opened = open_npy(path)
+    elif kind == "zip":
+        opened = open_npz(path, place)
+    elif kind == "CZI":
+        opened = open_czi(path, place)
+    else:
+        opened = open_hdf5(path, place)
+    with opened as stored:
+        yield stored

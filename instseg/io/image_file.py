@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instseg.errors import InstsegError
+from instseg.io.container import split_inner
 
 ORIENTATION_TAG = 0x0112
 """EXIF's and TIFF's tag of the orientation, a number from 1 (as stored) to 8."""
@@ -36,6 +37,25 @@ class ImageFileError(InstsegError):
         return type(self), (self.path, self.what, self.advice)
 
 
+FORMATS: dict[str, tuple[bytes, ...]] = {
+    "PNG": (b"\x89PNG\r\n\x1a\n",),
+    "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    "JPEG": (b"\xff\xd8\xff",),
+    "BMP": (b"BM",),
+    "GIF": (b"GIF87a", b"GIF89a"),
+    "WebP": (b"RIFF",),
+    "JPEG 2000": (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"),
+    "NumPy": (b"\x93NUMPY",),
+    "HDF5": (b"\x89HDF\r\n\x1a\n",),
+    "CZI": (b"ZISRAWFILE",),
+    "zip": (b"PK\x03\x04", b"PK\x05\x06"),
+}
+"""The formats of image files, and what they begin with. Of zip archives those with arrays of NumPy are read."""
+
+CONTAINERS = ("HDF5", "CZI", "zip")
+"""Formats of which a path may name a part, as `file.h5:/volume`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageHeader:
     """The properties of an image file that are known before its pixels are read.
@@ -43,7 +63,7 @@ class ImageHeader:
     Attributes
     ----------
     format : str
-        'PNG', 'TIFF', 'JPEG' or 'BMP'.
+        As `file_format` names it.
     height, width : int
         Of one plane in pixels, as the image is shown: the orientation is applied.
     channels : int
@@ -100,31 +120,31 @@ def decoder_errors(path: Path) -> Iterator[None]:
 
 
 def file_format(path: Path) -> str:
-    """Return the format of an image file by its first bytes: 'PNG', 'TIFF', 'JPEG' or 'BMP'.
+    """Return the format of an image file by its first bytes: one of `FORMATS`, or 'zip' for an archive of any kind.
 
     Raises
     ------
     ImageFileError
-        If the file is missing, empty, a folder or of another format.
+        If the file is missing, empty, a folder or of another format, or the path leads into one that has no parts.
     """
+    named = path
+    path, inner = split_inner(path)
     if path.is_dir():
         raise ImageFileError(path, "it is a folder, expected an image file", "give the files in it")
     if not path.is_file():
         what = "it is no regular file" if path.exists() else "there is no such file"
         raise ImageFileError(path, what, "check the name")
     with decoder_errors(path), path.open("rb") as file:
-        start = file.read(8)
+        start = file.read(12)
     if not start:
         raise ImageFileError(path, "the file is empty", "copy or export it again")
-    if start == b"\x89PNG\r\n\x1a\n":
-        return "PNG"
-    if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        return "TIFF"
-    if start[:3] == b"\xff\xd8\xff":
-        return "JPEG"
-    if start[:2] == b"BM":
-        return "BMP"
-    raise ImageFileError(path, "its content is no PNG, TIFF, JPEG or BMP", "convert it to PNG or TIFF")
+    for kind, beginnings in FORMATS.items():
+        if start.startswith(beginnings) and (kind != "WebP" or start[8:] == b"WEBP"):
+            if inner and kind not in CONTAINERS:
+                raise ImageFileError(named, f"it leads into a {kind}, which has no parts", f"give {path}")
+            return kind
+    known = ", ".join(kind for kind in FORMATS if kind != "zip")
+    raise ImageFileError(named, f"its content is none that is known ({known})", "convert it to PNG or TIFF")
 
 
 def format_size(header: ImageHeader) -> str:

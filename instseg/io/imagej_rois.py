@@ -35,12 +35,15 @@ class Selection:
         The group that it was given, 0 where it has none.
     plane : (int, int, int, int)
         The plane, channel, slice and frame of the stack that it is of, each 0 for any.
+    properties : dict of str to str
+        What else is said of it, by keys.
     """
 
     name: str
     rings: list[NDArray[np.float64]]
     group: int
     plane: tuple[int, int, int, int]
+    properties: dict[str, str]
 
 
 def read_rois(path: Path) -> list[Selection]:
@@ -89,7 +92,18 @@ def _selection(roi: Any) -> Selection:
         rings = [_oval(roi)]
     plane = (roi.position, roi.c_position, roi.z_position, roi.t_position)
     made = [np.asarray(ring, np.float64) for ring in rings]
-    return Selection(roi.name or "", made, int(roi.group or 0), tuple(int(number or 0) for number in plane))  # type: ignore[arg-type]
+    return Selection(
+        name=roi.name or "",
+        rings=made,
+        group=int(roi.group or 0),
+        plane=tuple(int(number or 0) for number in plane),  # type: ignore[arg-type]
+        properties=_properties(roi.props or ""),
+    )
+
+
+def _properties(text: str) -> dict[str, str]:
+    pairs = (line.partition(":") for line in text.splitlines())
+    return {key.strip(): value.strip() for key, colon, value in pairs if colon}
 
 
 def _oval(roi: Any) -> NDArray[np.float64]:

@@ -20,8 +20,8 @@ def read_image(path: StrPath, *, planes_as_channels: bool = False) -> NDArray[An
     """Read one image.
 
     Palette images become RGB and 1-bit images 0 and 255. Integers of other
-    types that fit into 16 bit become uint16. An alpha channel that is opaque
-    everywhere is dropped.
+    types that fit into 16 bit become uint16, or int16 where some are negative.
+    An alpha channel that is opaque everywhere is dropped.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def read_image(path: StrPath, *, planes_as_channels: bool = False) -> NDArray[An
 
     Returns
     -------
-    (H, W, C) uint8, uint16 or float32
+    (H, W, C) uint8, uint16, int16 or float32
         C is 1 (gray), 3 (RGB) or the number of channels that a TIFF declares,
         as samples per pixel or as a channel axis (OME, ImageJ). Floats, from
         float TIFF only, are finite and in the file's own range.
@@ -63,7 +63,7 @@ def read_planes(path: StrPath) -> list[NDArray[Any]]:
 
     Returns
     -------
-    list of (H, W, C) uint8, uint16 or float32
+    list of (H, W, C) uint8, uint16, int16 or float32
         As `read_image` returns them. All planes are in memory at once.
 
     Raises
@@ -112,7 +112,7 @@ def write_picture(path: StrPath, picture: NDArray[np.uint8] | NDArray[np.uint16]
 
 
 def _as_image(path: Path, pixels: NDArray[Any], header: ImageHeader) -> NDArray[Any]:
-    """Make a decoded plane (H, W, C) uint8, uint16 or float32 without alpha."""
+    """Make a decoded plane (H, W, C) uint8, uint16, int16 or float32 without alpha."""
     if header.colour not in ("gray", "rgb", "palette"):
         raise ImageFileError(path, f"its colours are {header.colour}, expected gray or RGB", "convert it to RGB")
     # PNG's transparent colours come decoded as a further channel.
@@ -144,8 +144,9 @@ def to_image_values(path: Path, values: NDArray[Any], where: str = "") -> NDArra
 
     Returns
     -------
-    array of uint8, uint16 or float32
-        In any byte order. Truth values become 0 and 255, other integers uint16, other floats float32.
+    array of uint8, uint16, int16 or float32
+        In any byte order. Truth values become 0 and 255, other integers uint16, or int16 where some are negative, other
+        floats float32.
 
     Raises
     ------
@@ -166,11 +167,12 @@ def to_image_values(path: Path, values: NDArray[Any], where: str = "") -> NDArra
         raise ImageFileError(path, f"its values are {values.dtype}, expected integers or floats", "save it as 16 bit")
     elif kind == "i" or values.dtype.itemsize > 2:
         low, high = int(values.min()), int(values.max())
-        if low < 0 or high > 65_535:
+        fitting = np.dtype(np.uint16 if low >= 0 else np.int16)
+        if low < np.iinfo(fitting).min or high > np.iinfo(fitting).max:
             name = values.dtype.newbyteorder("=")
-            what = f"its {name} values go from {low} to {high}{where}, expected 0 to 65535"
+            what = f"its {name} values go from {low} to {high}{where}, expected 0 to 65535 or -32768 to 32767"
             raise ImageFileError(path, what, "save it as 16 bit or as 32-bit float")
-        values = values.astype(np.uint16)
+        values = values.astype(fitting)
     return values
 
 

@@ -16,7 +16,7 @@ from instseg.io.pixel_size import PixelGeometry, tiff_tags
 from instseg.labels import regions
 from instseg.labels.regions import IGNORED, relabel_sequential
 
-LABEL_SUFFIXES = (".png", ".tif", ".tiff")
+LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".npy")
 """What the name of a file of labels ends in."""
 
 MAX_PNG_LABEL = 65_535
@@ -120,12 +120,12 @@ def read_class_image(path: StrPath) -> NDArray[np.integer]:
 
 
 def write_labels(path: StrPath, labels: NDArray[np.integer], geometry: PixelGeometry | None = None) -> None:
-    """Write labels: 16-bit PNG, or compressed 32-bit TIFF, by the name's suffix.
+    """Write labels: 16-bit PNG, compressed 32-bit TIFF, or an array of NumPy, by the name's suffix.
 
     Parameters
     ----------
     path : path-like
-        Ends in .png, .tif or .tiff. Replaced in one step where it exists.
+        Ends in .png, .tif, .tiff or .npy. Replaced in one step where it exists.
     labels : (H, W) integer
         0 is background; values are written as they are.
     geometry : PixelGeometry, optional
@@ -158,21 +158,24 @@ def write_labels(path: StrPath, labels: NDArray[np.integer], geometry: PixelGeom
         with atomic_write(path) as temporary:
             values = labels.astype(np.uint32)
             tifffile.imwrite(temporary, values, compression="zlib", photometric="minisblack", **tiff_tags(geometry))
+    elif suffix == ".npy":
+        with atomic_write(path) as temporary, temporary.open("wb") as file:
+            np.save(file, labels.astype(np.int32 if largest <= _MAX_INT32 else np.int64), allow_pickle=False)
     else:
         raise InstsegError(
-            f"cannot write {path}: labels are written as .png, .tif or .tiff; choose one of these suffixes"
+            f"cannot write {path}: labels are written as .png, .tif, .tiff or .npy; choose one of these suffixes"
         )
 
 
 def write_labels_streamed(
     path: StrPath, shape: tuple[int, int], strips: Iterator[NDArray[np.int32]], geometry: PixelGeometry | None = None
 ) -> None:
-    """Write labels that come strip by strip: a tiled, compressed 32-bit TIFF (BigTIFF where it has to be).
+    """Write labels that come strip by strip: a tiled, compressed 32-bit TIFF (BigTIFF where it has to be), or a .npy.
 
     Parameters
     ----------
     path : path-like
-        Ends in .tif or .tiff. Replaced in one step where it exists.
+        Ends in .tif, .tiff or .npy. Replaced in one step where it exists.
     shape : tuple of int
         Height and width of the image.
     strips : iterator of (`STRIP_ROWS`, W) int32
@@ -186,6 +189,9 @@ def write_labels_streamed(
         If the suffix is another one or the file cannot be written.
     """
     path = Path(path)
+    if path.suffix.lower() == ".npy":
+        _write_array_streamed(path, shape, strips)
+        return
     if path.suffix.lower() not in (".tif", ".tiff"):
         raise InstsegError(
             f"cannot write {path}: labels of an image of {shape[0]} x {shape[1]} pixels are written as TIFF; "
@@ -215,10 +221,18 @@ def write_labels_streamed(
         )
 
 
+def _write_array_streamed(path: Path, shape: tuple[int, int], strips: Iterator[NDArray[np.int32]]) -> None:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.int32)), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for strip in strips:
+            file.write(np.ascontiguousarray(strip, np.int32).data)
+
+
 def _require_label_header(path: Path, header: ImageHeader) -> None:
     gray = "save one gray channel, a number for each instance, as 16-bit PNG or 32-bit TIFF"
-    if header.format == "JPEG":
-        raise ImageFileError(path, "it is a JPEG, which does not keep labels' values", gray)
+    if header.format in ("JPEG", "JPEG 2000", "WebP"):
+        raise ImageFileError(path, f"it is a {header.format}, which does not keep labels' values", gray)
     if header.planes > 1:
         what = f"it is {describe_stack(header)}, expected one label image"
         raise ImageFileError(path, what, "save the planes one by one")

@@ -6,6 +6,7 @@ would be a second one, with pydantic as a further dependency and 0.3 s of import
 written.
 """
 
+import itertools
 import math
 import sys
 from dataclasses import dataclass
@@ -13,21 +14,17 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from instseg.errors import format_names
+from instseg.io.axes import MAX_SAMPLES, axis_role
 from instseg.io.image_file import ImageFileError
 from instseg.io.pixel_size import PixelGeometry, length_ratio
+from instseg.io.remote import RemotePath, reached
+from instseg.io.remote_address import remote_url
 from instseg.io.zarr_metadata import ArrayLayout, ZarrNode, damaged, read_layout, read_node
 
 # The order of axes in all versions, for metadata that does not name them.
 _ORDER = "tczyx"
 _VERSIONS = ("0.1", "0.2", "0.3", "0.4", "0.5")
-# Names of axes in other conventions, as of xarray. Any other axis is what its type says, else one of planes.
-_NAMES = {
-    **dict.fromkeys(("y", "row", "rows", "height"), "y"),
-    **dict.fromkeys(("x", "column", "columns", "col", "width"), "x"),
-    **dict.fromkeys(("c", "ch", "channel", "channels", "wavelength", "lambda", "s", "sample", "samples", "rgb"), "c"),
-    **dict.fromkeys(("z", "depth", "slice"), "z"),
-    **dict.fromkeys(("t", "time", "frame"), "t"),
-}
+# An axis of another name than those that are known is what its type says, else one of planes.
 _TYPES = {"channel": "c", "time": "t"}
 
 
@@ -74,7 +71,7 @@ class ZarrImage:
     geometry: PixelGeometry | None
 
 
-def find_image(path: Path, *, planes: bool = False) -> ZarrImage:
+def find_image(path: Path, *, planes: bool = False, labels: bool = False) -> ZarrImage:
     """Return the image in a Zarr group, or a Zarr array.
 
     Parameters
@@ -82,6 +79,8 @@ def find_image(path: Path, *, planes: bool = False) -> ZarrImage:
     path : Path
     planes : bool
         Whether the first of three axes that have no names is one of planes, rather than of channels.
+    labels : bool
+        Whether it may be an image of labels.
 
     Raises
     ------
@@ -89,20 +88,22 @@ def find_image(path: Path, *, planes: bool = False) -> ZarrImage:
         If there is none, there are several, or the metadata is damaged.
     """
     try:
-        return _find_image(path, planes)
+        return _find_image(reached(path), planes, labels)
     except OSError as error:
         raise ImageFileError(path, error.strerror or str(error), "check the permissions and the disc") from error
 
 
-def _find_image(path: Path, planes: bool) -> ZarrImage:
+def _find_image(path: Path, planes: bool, labels: bool) -> ZarrImage:
     node = read_node(path)
     if node is None:
-        raise ImageFileError(path, "it is a folder without Zarr metadata", "check the name")
+        what = "it is a folder without Zarr metadata"
+        what = "no Zarr metadata is there, or none that may be read" if remote_url(path) else what
+        raise ImageFileError(path, what, "check the name")
     if node.is_array:
         return _image(path, node, {}, planes)
     for _ in range(2):
-        if (image := _multiscale(node)) is not None:
-            array = _child(node, _dataset_path(node, image))
+        if (image := _multiscale(node, labels)) is not None:
+            array = child(node, _dataset_path(node, image))
             if array is None or not array.is_array:
                 raise damaged(path, f"the array {_dataset_path(node, image)!r} is missing")
             return _image(node.path, array, image, planes)
@@ -122,20 +123,20 @@ def _image(path: Path, array: ZarrNode, multiscale: dict[str, Any], planes: bool
     return ZarrImage(path, array, layout, axes, _geometry(path, axes, multiscale))
 
 
-def _ome(node: ZarrNode) -> dict[str, Any]:
+def ome_attributes(node: ZarrNode) -> dict[str, Any]:
     """Return the attributes of OME-NGFF: since version 0.5 they are those named "ome"."""
     ome = node.attributes.get("ome")
     return ome if isinstance(ome, dict) else node.attributes
 
 
-def _multiscale(node: ZarrNode) -> dict[str, Any] | None:
+def _multiscale(node: ZarrNode, labels: bool) -> dict[str, Any] | None:
     """Return the first description of a pyramid in a group's metadata, None where there is none."""
-    multiscales = _ome(node).get("multiscales")
+    multiscales = ome_attributes(node).get("multiscales")
     if multiscales is None:
         return None
     if not isinstance(multiscales, list) or not multiscales or not isinstance(multiscales[0], dict):
         raise damaged(node.path, f"multiscales is {str(multiscales)[:40]}, expected a list of objects")
-    if "image-label" in _ome(node):
+    if "image-label" in ome_attributes(node) and not labels:
         raise ImageFileError(node.path, "it holds labels, expected an image", "give the image")
     return multiscales[0]
 
@@ -149,7 +150,7 @@ def _dataset_path(node: ZarrNode, multiscale: dict[str, Any]) -> str:
     return path
 
 
-def _child(node: ZarrNode, name: str) -> ZarrNode | None:
+def child(node: ZarrNode, name: str) -> ZarrNode | None:
     """Return what lies at a path inside of a group."""
     parts = PurePosixPath(name)
     if parts.is_absolute() or ".." in parts.parts or "\\" in name:
@@ -159,37 +160,59 @@ def _child(node: ZarrNode, name: str) -> ZarrNode | None:
 
 def _refuse_other_groups(node: ZarrNode) -> None:
     """Refuse the groups of OME-NGFF that hold images, and are none."""
-    path, ome = node.path, _ome(node)
+    path, ome = node.path, ome_attributes(node)
     if "plate" in ome:
-        raise ImageFileError(path, "it is a plate of many wells, expected one image", f"give a field: {path / 'A/1/0'}")
+        what = "it is a plate of wells, expected one image"
+        raise ImageFileError(path, what, f"give a field, such as {path / 'A/1/0'}; predict takes all of a plate")
     if "well" in ome:
-        raise ImageFileError(path, "it is a well of many fields, expected one image", f"give a field: {path / '0'}")
+        what = "it is a well of fields, expected one image"
+        raise ImageFileError(path, what, f"give a field, such as {path / '0'}; predict takes all of a well")
     if "labels" in ome:
         raise ImageFileError(path, "it holds labels, expected an image", "give the image")
 
 
 def _only_image(node: ZarrNode) -> ZarrNode:
     """Return the image of a group that bioformats2raw has written, which holds one group for each image."""
-    if "bioformats2raw.layout" not in _ome(node) | node.attributes:
+    if "bioformats2raw.layout" not in ome_attributes(node) | node.attributes:
         raise ImageFileError(node.path, "it is a group without OME-Zarr metadata", "give the array in it")
-    images = [name for name in _image_names(node) if _child(node, name) is not None]
+    images = [name for name in image_names(node) if child(node, name) is not None]
     if len(images) > 1:
         what = f"it holds {len(images)} images ({format_names(images)}), expected one"
         raise ImageFileError(node.path, what, f"give one of them, such as {node.path / images[0]}")
-    image = _child(node, images[0]) if images else None
+    image = child(node, images[0]) if images else None
     if image is None:
         raise ImageFileError(node.path, "it holds no image", "copy or export it again")
     return image
 
 
-def _image_names(node: ZarrNode) -> list[str]:
+def image_names(node: ZarrNode) -> list[str]:
     """Return the names of the images by the list in the group OME, else by the folders, which are numbered."""
-    listed = _child(node, "OME")
-    series = None if listed is None else _ome(listed).get("series")
+    listed = child(node, "OME")
+    series = None if listed is None else ome_attributes(listed).get("series")
     if isinstance(series, list) and all(isinstance(name, str) for name in series):
         return series
-    names = [child.name for child in node.path.iterdir() if child.name.isdecimal()]
+    if isinstance(node.path, RemotePath):
+        # Servers need not list what they have.
+        numbers = itertools.takewhile(lambda number: child(node, str(number)) is not None, itertools.count())
+        return [str(number) for number in numbers]
+    names = [inner.name for inner in node.path.iterdir() if inner.name.isdecimal()]
     return sorted(names, key=lambda name: (len(name), name))
+
+
+def listed_paths(node: ZarrNode, listing: object, name: str) -> list[str]:
+    """Return the paths in a list of the metadata: of the wells of a plate, or the images of a well.
+
+    Raises
+    ------
+    ImageFileError
+        If it is no list of objects with paths.
+    """
+    items = listing.get(name) if isinstance(listing, dict) else None
+    found = [item.get("path") for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+    paths = [path for path in found if isinstance(path, str)]
+    if not isinstance(items, list) or len(paths) < len(items):
+        raise damaged(node.path, f"{name} is {str(items)[:40]}, expected a list of objects with paths")
+    return paths
 
 
 def _described_axes(
@@ -210,7 +233,7 @@ def _described_axes(
             axes = None
         if axes is None and len(shape) == 3:
             # In a plain array the axis of the channels is the first, or the last if it is short.
-            axes = ["y", "x", "c"] if shape[2] <= 4 < shape[0] else ["z" if planes else "c", "y", "x"]
+            axes = ["y", "x", "c"] if shape[2] <= MAX_SAMPLES < shape[0] else ["z" if planes else "c", "y", "x"]
     if axes is None:
         axes = list(_ORDER[-len(shape) :])
     if not isinstance(axes, list):
@@ -224,7 +247,7 @@ def _axis(path: Path, axis: object) -> Axis:
     if not isinstance(name, str) or not isinstance(unit, str | None):
         raise damaged(path, f"an axis is {str(axis)[:40]}, expected an object with a name")
     lower = name.lower()
-    role = _NAMES.get(lower) or (_TYPES.get(kind.lower()) if isinstance(kind, str) else None)
+    role = axis_role(lower) or (_TYPES.get(kind.lower()) if isinstance(kind, str) else None)
     return Axis(lower, role or lower, unit or None)
 
 

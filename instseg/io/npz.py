@@ -29,7 +29,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -155,7 +155,7 @@ def _member(archive: zipfile.ZipFile, name: str, size: int) -> NDArray[Any]:
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise InstsegError(f"'{name}' is compressed in a way that NumPy has not; write it with numpy.savez_compressed")
     with archive.open(info) as stream:
-        shape, dtype, header = _claims(stream)
+        shape, dtype, _, header = read_claims(stream)
     if dtype.hasobject:
         raise InstsegError(f"'{name}' holds pickled objects, which are never read; save it as a plain array")
     if name in MAP_NAMES and dtype.kind != "f":
@@ -175,8 +175,33 @@ def _member(archive: zipfile.ZipFile, name: str, size: int) -> NDArray[Any]:
         return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
 
 
-def _claims(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], int]:
-    """Return the shape and the dtype of an array by its header, and the bytes of the header."""
+class ArrayClaims(NamedTuple):
+    """What the header of an array in NumPy's format says.
+
+    Attributes
+    ----------
+    shape : tuple of int
+    dtype : numpy.dtype
+    fortran_order : bool
+        Whether the first index changes fastest.
+    header_bytes : int
+        How many bytes come before the values.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    fortran_order: bool
+    header_bytes: int
+
+
+def read_claims(stream: IO[bytes]) -> ArrayClaims:
+    """Read the header of an array in NumPy's format.
+
+    Raises
+    ------
+    ValueError, or whatever NumPy raises
+        If it is damaged.
+    """
     magic = stream.read(np.lib.format.MAGIC_LEN)
     version = np.lib.format.read_magic(io.BytesIO(magic))
     length = stream.read(2 if version == (1, 0) else 4)
@@ -184,10 +209,10 @@ def _claims(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], int]:
     if count > _MAX_HEADER_BYTES:
         raise ValueError(f"a header of {count:,} bytes, expected at most {_MAX_HEADER_BYTES:,}")
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(io.BytesIO(length + stream.read(count)))
+    shape, fortran_order, dtype = read(io.BytesIO(length + stream.read(count)))
     if any(side < 0 for side in shape):
         raise ValueError(f"the shape {shape}")
-    return shape, dtype, len(magic) + len(length) + count
+    return ArrayClaims(shape, dtype, fortran_order, len(magic) + len(length) + count)
 
 
 def _json_object(archive: zipfile.ZipFile, name: str, size: int) -> dict[str, Any]:

@@ -19,11 +19,14 @@ from instseg.io.atomic import StrPath
 from instseg.io.image_file import ImageFileError
 from instseg.io.images import to_image_values
 from instseg.io.ngff import ZarrImage, find_image
+from instseg.io.remote import reached
 from instseg.io.zarr_metadata import damaged
 from instseg.tiling.grid import Box
 
 # Values of all channels in the smallest part of a large image that is read at once.
 _MAX_PART_VALUES, _PART_SIDE = 2**28, 512
+# Where values are that cannot be used.
+_WHERE = " in the part that was read"
 # Chunks that Zarr decodes at a time, and how many bytes these may have together.
 _CONCURRENCY, _CONCURRENT_BYTES = 10, 2**29
 
@@ -40,8 +43,8 @@ class ZarrReader:
     shape : tuple of int
         (H, W, C)
     dtype : numpy.dtype
-        uint8, uint16 or float32, as `read_image` would give the same values of a TIFF: 1-bit values become 0 and 255,
-        other integers uint16 and other floats float32.
+        uint8, uint16, int16 or float32, as `read_image` would give the same values of a TIFF: 1-bit values become 0
+        and 255, signed integers of 8 and 16 bit int16, other integers uint16 and other floats float32.
     geometry : PixelGeometry or None
         The size and the position of the pixels, None where the metadata says nothing.
     streamed : bool
@@ -54,13 +57,14 @@ class ZarrReader:
     """
 
     streamed = True
+    _takes_labels = False
 
     def __init__(self, path: StrPath) -> None:
-        image = find_image(Path(path))
+        image = find_image(Path(path), labels=self._takes_labels)
         if several := _several(image):
             sizes = " and ".join(f"{size} along {name}" for name, size in several.items())
             advice = "predict takes every plane as an image by `planes=True`; or save them one by one"
-            raise ImageFileError(Path(path), f"it has {sizes}, expected one plane", advice)
+            raise ImageFileError(reached(Path(path)), f"it has {sizes}, expected one plane", advice)
         self._open(image, _open_array(image), (0,) * len(image.axes))
 
     def _open(self, image: ZarrImage, array: Any, plane: tuple[int, ...]) -> None:
@@ -90,14 +94,21 @@ class ZarrReader:
             If what is stored there is damaged, or its values are NaN, infinite or beyond 16 bit. A chunk that is
             missing means the array's fill value.
         """
+        values = to_image_values(self._path, self._stored(box), _WHERE)
+        if self.dtype.kind == "u" and values.dtype.kind == "i":
+            what = f"its values go from {values.min()} to {values.max()}{_WHERE}, expected 0 to 65535"
+            raise ImageFileError(self._path, what, "save it as signed 16 bit (int16) or as 32-bit float")
+        return np.ascontiguousarray(values, self.dtype)
+
+    def _stored(self, box: Box) -> NDArray[Any]:
+        """Return a part (h, w, C) of what is stored, in its own type."""
         slices = {"y": slice(box.top, box.bottom), "x": slice(box.left, box.right), "c": slice(None)}
         with _zarr_errors(self._path), self._concurrency():
             indices = zip(self._roles, self._plane, strict=True)
             part = np.asarray(self._array[tuple(slices.get(role, index) for role, index in indices)])
         roles = [role for role in self._roles if role in slices]
         part, roles = (part, roles) if "c" in roles else (part[..., None], [*roles, "c"])
-        part = np.moveaxis(part, [roles.index(role) for role in "yxc"], [0, 1, 2])
-        return np.ascontiguousarray(to_image_values(self._path, part, " in the part that was read"), self.dtype)
+        return np.moveaxis(part, [roles.index(role) for role in "yxc"], [0, 1, 2])
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -161,6 +172,8 @@ def _image_dtype(stored: np.dtype[Any]) -> np.dtype[Any]:
     """Return the type of an image whose stored values are of another type, as `read_image` has it."""
     if stored.kind == "f":
         return np.dtype(np.float32)
+    if stored.kind == "i" and stored.itemsize <= 2:
+        return np.dtype(np.int16)
     return np.dtype(np.uint8 if stored.kind == "b" or stored == np.uint8 else np.uint16)
 
 

@@ -12,27 +12,35 @@ from numpy.typing import NDArray
 from instseg.clustering.instances import Instances
 from instseg.errors import printable
 from instseg.io.atomic import StrPath, atomic_write
+from instseg.io.labelled_image import LabelledImage
 from instseg.labels.polygons import Polygon, Ring, polygons
 from instseg.optional import require_extra
 
 SUFFIXES = (".geojson", ".zip")
 """What the name of a file of outlines ends in."""
+
+MAX_GROUP = 255
+"""Most groups that selections of ImageJ have."""
+_VERSION_OF_GROUPS = 228
 # The numbers that Java gives the segments of a path.
 _MOVE_TO, _LINE_TO, _CLOSE = 0, 1, 4
 
 
 def write_outlines(path: StrPath, labels: NDArray[np.integer], instances: Instances) -> None:
-    """Write the outlines of the instances: GeoJSON, or a .zip of ImageJ's ROIs.
+    """Write the outlines of what a model has found; see `write_labelled_outlines`."""
+    write_labelled_outlines(path, LabelledImage.from_instances("", labels, instances))
+
+
+def write_labelled_outlines(path: StrPath, image: LabelledImage) -> None:
+    """Write the outlines of the objects of an image: GeoJSON, or a .zip of ImageJ's ROIs.
 
     Parameters
     ----------
     path : path-like
-        Ends in .geojson (with scores, areas and classes) or .zip (needs the package roifile). Either has one entry for
-        each instance, with its holes and all of its parts.
-    labels : (H, W) integers
-        0 is background.
-    instances : Instances
-        Those of the labels.
+        Ends in .geojson (with scores, areas and classes) or .zip (needs the package roifile; classes are groups, and
+        scores and names of classes are properties). Either has one entry for each object, with its holes and all of its
+        parts.
+    image : LabelledImage
 
     Raises
     ------
@@ -40,12 +48,12 @@ def write_outlines(path: StrPath, labels: NDArray[np.integer], instances: Instan
         If the file cannot be written, or roifile is missing.
     """
     path = Path(path)
-    traced = polygons(labels)
+    traced = _by_label(polygons(image.labels))
     with atomic_write(path) as temporary:
         if path.suffix.lower() == ".zip":
-            _write_rois(temporary, traced)
+            _write_rois(temporary, traced, image)
         else:
-            temporary.write_text(json.dumps(_geojson(traced, instances)), encoding="utf-8")
+            temporary.write_text(json.dumps(_geojson(traced, image)), encoding="utf-8")
 
 
 def require_format(path: Path) -> None:
@@ -60,13 +68,12 @@ def require_format(path: Path) -> None:
         require_extra("imagej")
 
 
-def _geojson(traced: list[Polygon], instances: Instances) -> dict[str, Any]:
-    index_of = {label: index for index, label in enumerate(instances.label.tolist())}
+def _geojson(traced: dict[int, list[Polygon]], image: LabelledImage) -> dict[str, Any]:
     features = []
-    classes = [printable(name) for name in instances.classes]
-    for label, polygons_of_one in _by_label(traced).items():
-        index = index_of[label]
-        parts = [[[*ring.tolist(), ring[0].tolist()] for ring in polygon.rings] for polygon in polygons_of_one]
+    areas = np.bincount(np.searchsorted(image.label, image.labels[image.labels > 0]), minlength=len(image.label))
+    known = zip(image.label.tolist(), image.scores(), image.classes(), areas.tolist(), strict=True)
+    for label, score, name, area in known:
+        parts = [[[*ring.tolist(), ring[0].tolist()] for ring in polygon.rings] for polygon in traced[label]]
         whole = {"type": "Polygon", "coordinates": parts[0]}
         features.append(
             {
@@ -75,11 +82,8 @@ def _geojson(traced: list[Polygon], instances: Instances) -> dict[str, Any]:
                 "properties": {
                     "objectType": "detection",
                     "name": str(label),
-                    **({"classification": {"name": classes[index]}} if classes else {}),
-                    "measurements": {
-                        "score": round(float(instances.score[index]), 4),
-                        "area": int(instances.area[index]),
-                    },
+                    **({} if name is None else {"classification": {"name": printable(name)}}),
+                    "measurements": {**({} if score is None else {"score": score}), "area": area},
                 },
             }
         )
@@ -90,18 +94,23 @@ def _by_label(traced: list[Polygon]) -> dict[int, list[Polygon]]:
     return {label: list(parts) for label, parts in itertools.groupby(traced, key=lambda polygon: polygon.label)}
 
 
-def _write_rois(path: Path, traced: list[Polygon]) -> None:
-    """Write one ROI per instance, named by its label."""
+def _write_rois(path: Path, traced: dict[int, list[Polygon]], image: LabelledImage) -> None:
+    """Write one ROI for each object, named by its label."""
     require_extra("imagej")
     import roifile
 
     rois = []
-    for label, parts in _by_label(traced).items():
-        rings = [ring for polygon in parts for ring in polygon.rings]
-        name = f"{label:05d}"
-        rois.append(
-            roifile.ImagejRoi.frompoints(rings[0], name=name) if len(rings) == 1 else _composite_roi(rings, name)
-        )
+    groups = [0] * len(image.label) if image.class_number is None else (image.class_number + 1).tolist()
+    for label, group, name, score in zip(image.label.tolist(), groups, image.classes(), image.scores(), strict=True):
+        rings = [ring for polygon in traced[label] for ring in polygon.rings]
+        title = f"{label:05d}"
+        roi = roifile.ImagejRoi.frompoints(rings[0], name=title) if len(rings) == 1 else _composite_roi(rings, title)
+        roi.group = group if group <= MAX_GROUP else 0
+        # Programs look for groups in files from this version on.
+        roi.version = max(roi.version, _VERSION_OF_GROUPS)
+        properties = {"class": None if name is None else " ".join(printable(name).split()), "score": score}
+        roi.props = "".join(f"{key}: {value}\n" for key, value in properties.items() if value is not None)
+        rois.append(roi)
     if rois:
         roifile.roiwrite(path, rois, mode="w")
         return

@@ -1,11 +1,12 @@
 """How large an image's pixels are and where it lies, and how TIFF files say so.
 
-What is read is OME-XML or ImageJ's description before the plain resolution tags; what is written are the plain tags.
-TIFF gives the position of the upper left edge, in the unit of the resolution. OME-Zarr gives that of the middle of the
-first pixel, and so does `PixelGeometry`.
+What is read is OME-XML, or ImageJ's or Aperio's description, before the plain resolution tags; what is written are the
+plain tags. TIFF gives the position of the upper left edge, in the unit of the resolution. OME-Zarr gives that of the
+middle of the first pixel, and so does `PixelGeometry`.
 """
 
 import math
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -45,6 +46,8 @@ _UNIT_NAMES = {
 }
 # The units of TIFF's resolution tags, inches and centimetres, in centimetres.
 _RESOLUTION_UNITS = {2: 2.54, 3: 1.0}
+# What Aperio writes among its settings, in micrometres per pixel.
+_APERIO_MPP = re.compile(r"\|\s*MPP\s*=\s*(\d{1,9}(?:\.\d{1,30})?)\s*(?:\||$)")
 # TIFF's fractions are of two unsigned numbers of 32 bit.
 _MAX_RATIONAL, _MAX_DENOMINATOR = 2**32 - 1, 10**6
 
@@ -92,7 +95,11 @@ def tiff_geometry(tiff: tifffile.TiffFile) -> PixelGeometry | None:
     orientation = page_orientation(page)
     resolution_unit = _RESOLUTION_UNITS.get(int(page.resolutionunit))
     imagej_unit = _in_centimetres(str((tiff.imagej_metadata or {}).get("unit", "")))
-    described = _ome_pixel_size(tiff.ome_metadata) or _tagged_pixel_size(page, imagej_unit or resolution_unit)
+    described = (
+        _ome_pixel_size(tiff.ome_metadata)
+        or _aperio_pixel_size(page)
+        or _tagged_pixel_size(page, imagej_unit or resolution_unit)
+    )
     if described is None:
         return None
     size, unit = described
@@ -217,6 +224,14 @@ class _FirstPixels:
     def doctype(self, name: str, public: str | None, system: str | None) -> None:
         """Refuse the document."""
         raise ElementTree.ParseError("OME-XML has no document type")
+
+
+def _aperio_pixel_size(page: Any) -> tuple[tuple[float, float], str] | None:
+    """Return the size of the pixels of a slide of Aperio (SVS), whose description has it in micrometres."""
+    description = str(page.description or "")
+    match = _APERIO_MPP.search(description) if description.startswith("Aperio") else None
+    size = 0.0 if match is None else float(match[1])
+    return ((size, size), "micrometer") if 0 < size < math.inf else None
 
 
 def _ome_pixel_size(text: str | None) -> tuple[tuple[float, float], str] | None:

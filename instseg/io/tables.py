@@ -1,17 +1,24 @@
-"""Tables as CSV: how cells are written that others have named, and the table of instances."""
+"""Tables as CSV and Parquet: how cells are written that others have named, and the table of instances."""
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from instseg.clustering.instances import Instances
 from instseg.errors import printable
 from instseg.io.atomic import StrPath, atomic_write
+from instseg.optional import require_extra
+
+TABLE_SUFFIXES = (".csv", ".parquet")
+"""What the names of the files end in that `write_columns` writes."""
 
 _DECIMALS = 4
+# More than float32 holds, and than a pixel's worth of anything.
+_DIGITS = 9
 # What makes a spreadsheet take a cell for a formula; the wide forms do so in East Asian settings.
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
@@ -50,6 +57,59 @@ def write_csv(path: StrPath, header: Iterable[str], rows: Iterable[Iterable[Any]
         writer = csv.writer(file)
         writer.writerow([safe_cell(name) for name in header])
         writer.writerows([_cell(value) for value in row] for row in rows)
+
+
+def require_table(path: StrPath) -> None:
+    """Check that what a table of this name needs is installed.
+
+    Raises
+    ------
+    InstsegError
+        If a package is missing.
+    """
+    if Path(path).suffix.lower() == ".parquet":
+        require_extra("parquet")
+
+
+def write_columns(path: StrPath, columns: Mapping[str, NDArray[Any]]) -> None:
+    """Write columns of equal lengths as CSV, or as Parquet if the name ends so; it appears when it is complete.
+
+    Parameters
+    ----------
+    path : path-like
+        Ends in .csv or .parquet.
+    columns : mapping of str to (N,) array
+        Numbers, truth values or text. In CSV other numbers than whole ones have nine digits, those that are not known
+        (NaN) empty cells, and text is written as `safe_cell` returns it; Parquet has all as they are.
+
+    Raises
+    ------
+    InstsegError
+        If the file cannot be written, or the extra for Parquet is not installed.
+    """
+    path = Path(path)
+    require_table(path)
+    if path.suffix.lower() != ".parquet":
+        write_csv(path, columns, zip(*map(_column_cells, columns.values()), strict=True))
+        return
+    import pyarrow
+    from pyarrow import parquet
+
+    # pyarrow knows no text of NumPy's.
+    arrays = {
+        name: pyarrow.array(values.tolist(), pyarrow.string()) if values.dtype.kind == "U" else pyarrow.array(values)
+        for name, values in columns.items()
+    }
+    with atomic_write(path) as temporary:
+        parquet.write_table(pyarrow.table(arrays), temporary)
+
+
+def _column_cells(values: NDArray[Any]) -> list[Any]:
+    if values.dtype.kind != "f":
+        return list(values.tolist())
+    if np.isfinite(values).all() and (np.abs(values) < 2**53).all() and (values == np.trunc(values)).all():
+        return list(values.astype(np.int64).tolist())
+    return [float(f"{value:.{_DIGITS}g}") if value == value else None for value in values.tolist()]
 
 
 def safe_cell(text: str) -> str:

@@ -3,6 +3,7 @@
 Zarr reads the parts; tifffile presents the tiles or strips of a file to it as chunks.
 """
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from instseg.io.pixel_size import tiff_geometry
 from instseg.io.tiff_claims import guard_decoder, require_complete
 from instseg.io.tiff_pages import open_tiff, tiff_colour, tiff_images
 from instseg.tiling.grid import Box
+
+IMAGE_TYPES = (np.uint8, np.uint16, np.int16, np.float32)
+"""The types of the values of images that are read part by part."""
 
 # Decoded tiles or strips that are kept, as tiles of the network that overlap or lie side by side need the same ones.
 _CACHE_BYTES = 256 * 2**20
@@ -36,7 +40,7 @@ class TiffReader:
     shape : tuple of int
         (H, W, C)
     dtype : numpy.dtype
-        uint8, uint16 or float32.
+        uint8, uint16, int16 or float32.
     geometry : PixelGeometry or None
         The size and the position of the pixels, None where the file says nothing.
     streamed : bool
@@ -49,11 +53,12 @@ class TiffReader:
     """
 
     streamed = True
+    _types: Sequence[Any] = IMAGE_TYPES
 
     def __init__(self, path: StrPath) -> None:
         self._path = path = Path(path)
         header = read_header(path, max_pixels=None)
-        if not supports_region_reads(path):
+        if not supports_region_reads(path, self._types):
             raise ImageFileError(
                 path, "it cannot be read part by part", "save it as a tiled TIFF with samples side by side"
             )
@@ -100,8 +105,8 @@ class TiffReader:
         return np.memmap(self._path, dtype, "r", self._page.dataoffsets[0], self._page.shape)
 
 
-def supports_region_reads(path: StrPath) -> bool:
-    """Return whether a file is a TIFF whose image can be read part by part.
+def supports_region_reads(path: StrPath, types: Sequence[Any] = IMAGE_TYPES) -> bool:
+    """Return whether a file is a TIFF whose image, of values of some types, can be read part by part.
 
     Raises
     ------
@@ -115,12 +120,12 @@ def supports_region_reads(path: StrPath) -> bool:
     if header.orientation != 1:
         return False
     with decoder_errors(path), open_tiff(path) as tiff:
-        return _is_plain(tiff_images(path, tiff)[0].page, header)
+        return _is_plain(tiff_images(path, tiff)[0].page, header, types)
 
 
-def _is_plain(page: Any, header: ImageHeader) -> bool:
+def _is_plain(page: Any, header: ImageHeader, types: Sequence[Any]) -> bool:
     """Return whether the values of a page are the image, with the samples of a pixel side by side."""
-    plain = tiff_colour(page) in ("gray", "rgb") and np.dtype(page.dtype) in (np.uint8, np.uint16, np.float32)
+    plain = tiff_colour(page) in ("gray", "rgb") and np.dtype(page.dtype) in types
     beside = page.planarconfig == 1 and page.samplesperpixel == header.channels
     return bool(plain and beside and page.imagedepth == 1 and page.shape[:2] == (header.height, header.width))
 

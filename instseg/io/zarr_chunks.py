@@ -19,6 +19,7 @@ from zarr.abc.store import ByteRequest, RangeByteRequest, Store, SuffixByteReque
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore, WrapperStore
 
+from instseg.io.remote import RemotePath, fetch_errors
 from instseg.io.zarr_metadata import ArrayLayout, ShardIndex
 
 # Codecs before the compression may keep values in types of up to 8 bytes, or add checksums.
@@ -45,7 +46,8 @@ class BoundedStore(WrapperStore[Store]):
     """
 
     def __init__(self, folder: Path, layout: ArrayLayout) -> None:
-        super().__init__(LocalStore(folder, read_only=True))
+        self._remote = isinstance(folder, RemotePath)
+        super().__init__(_remote_store(folder) if self._remote else LocalStore(folder, read_only=True))
         self._folder, self._layout = folder, layout
         values = math.prod(layout.chunks)
         self._decoded = values * layout.dtype.itemsize
@@ -59,6 +61,8 @@ class BoundedStore(WrapperStore[Store]):
         ValueError
             If it is a chunk, and larger than the array's chunks.
         """
+        if self._remote:
+            return await self._get_remote(key, prototype, byte_range)
         try:
             status = os.stat(f"{self._folder}/{key}")  # noqa: PTH116 (Path takes longer than the call, for each chunk)
         except (FileNotFoundError, NotADirectoryError):
@@ -74,8 +78,29 @@ class BoundedStore(WrapperStore[Store]):
         if isinstance(byte_range, RangeByteRequest):
             self._check_stored(key, byte_range.end - byte_range.start)
         value = await self._store.get(key, prototype, byte_range)
+        self._check_value(key, value, byte_range)
+        return value
+
+    async def _get_remote(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None) -> Buffer | None:
+        """Return the value of a key on a server, whose size is known when it is here."""
+        with fetch_errors(self._folder):
+            value = await self._store.get(key, prototype, byte_range)
+        expected = _length(byte_range)
+        if value is not None and expected is not None and len(value) > expected:
+            raise ValueError(
+                "its server gives whole files where parts are asked for; copy it, or save it without shards"
+            )
+        if value is not None and key not in _METADATA:
+            index = self._layout.index
+            self._check_stored(key, len(value), 1 if index is None else index.chunk_count)
+            self._check_value(key, value, byte_range)
+        return value
+
+    def _check_value(self, key: str, value: Buffer | None, byte_range: ByteRequest | None) -> None:
+        """Check the chunks in what was read."""
+        index = self._layout.index
         if value is None or isinstance(byte_range, SuffixByteRequest):
-            return value
+            return
         if index is None:
             self._check(key, value.to_bytes())
         elif byte_range is None:
@@ -83,7 +108,6 @@ class BoundedStore(WrapperStore[Store]):
                 self._check(key, chunk)
         elif not index.at_start or (isinstance(byte_range, RangeByteRequest) and byte_range.start > 0):
             self._check(key, value.to_bytes())
-        return value
 
     def _check_stored(self, key: str, size: int, chunks: int = 1) -> None:
         if size > 2 * self._most * chunks:
@@ -102,6 +126,20 @@ class BoundedStore(WrapperStore[Store]):
             return
         if compressor is not None and decoded_size(compressor, data, self._most) > self._most:
             raise ValueError(f"the chunk {key} holds more than the {self._decoded:,} bytes of its shape")
+
+
+def _length(byte_range: ByteRequest | None) -> int | None:
+    """Return how many bytes are asked for at most; None where that is not known."""
+    if isinstance(byte_range, RangeByteRequest):
+        return byte_range.end - byte_range.start
+    return byte_range.suffix if isinstance(byte_range, SuffixByteRequest) else None
+
+
+def _remote_store(folder: Path) -> Store:
+    from zarr.storage import FsspecStore
+
+    with fetch_errors(folder):
+        return FsspecStore.from_url(str(folder), read_only=True)
 
 
 def _chunks_of_shard(data: bytes, index: ShardIndex) -> Iterator[bytes]:

@@ -15,7 +15,8 @@ import numpy as np
 
 from instseg.errors import InstsegError
 from instseg.io.image_file import ImageFileError
-from instseg.io.json_text import read_json
+from instseg.io.json_text import parse_json, read_json
+from instseg.io.remote import RemotePath
 
 # Codecs that change sizes without bounds; at most one of them is in use, as two could hide each other's sizes.
 COMPRESSORS = ("blosc", "zstd", "gzip", "zlib", "lz4", "lzma", "bz2")
@@ -93,9 +94,16 @@ def read_node(path: Path) -> ZarrNode | None:
 def _read_object(folder: Path, name: str) -> dict[str, Any] | None:
     path = folder / name
     try:
-        if not path.is_file():
+        if isinstance(path, RemotePath):
+            value = parse_json(path.read_bytes())
+        elif not path.is_file():
             return None
-        value = read_json(path)
+        else:
+            value = read_json(path)
+    except FileNotFoundError:
+        return None
+    except ImageFileError:
+        raise
     except InstsegError as error:
         reason = getattr(error.__cause__, "strerror", None) or error.__cause__ or error
         raise damaged(folder, f"{name}: {reason}") from error
@@ -248,7 +256,8 @@ def _check_held(node: ZarrNode, shape: tuple[int, ...], chunks: tuple[int, ...])
     """Check that an array is not far larger than what is stored: what is missing would be read as its fill value."""
     chunk_count = math.prod(-(-size // chunk) for size, chunk in zip(shape, chunks, strict=True))
     pixels = max(math.prod(shape), chunk_count * _COST_OF_CHUNK)
-    if pixels <= _PIXELS_OF_NOTHING:
+    # Servers need not list what they have.
+    if pixels <= _PIXELS_OF_NOTHING or isinstance(node.path, RemotePath):
         return
     needed = -(-pixels // _PIXELS_OF_STORED)
     found = 0
@@ -264,6 +273,8 @@ def _check_held(node: ZarrNode, shape: tuple[int, ...], chunks: tuple[int, ...])
 def _check_names(node: ZarrNode, dimensions: int) -> None:
     """Check that chunks are named as metadata of version 2 says; all would seem to be missing otherwise, and empty."""
     nested = node.metadata.get("dimension_separator", ".") == "/"
+    if isinstance(node.path, RemotePath):
+        return
     for path in node.path.iterdir():
         if path.name.startswith(".") or dimensions < 2:
             continue

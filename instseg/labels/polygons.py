@@ -25,9 +25,10 @@ class Polygon(NamedTuple):
     label : int
         Of the instance.
     outer : (V, 2) int64
-        Corners (x, y), clockwise on the screen, without the first one again at the end.
+        Corners (x, y), clockwise on the screen, without the first one again at the end. No corner is there twice.
     holes : list of (V, 2) int64
-        The same, counter-clockwise.
+        The same, counter-clockwise. Holes may touch each other, and the outer ring, at corners: so a polygon is valid
+        as the Simple Features standard has it.
     """
 
     label: int
@@ -63,15 +64,16 @@ def polygons(labels: NDArray[np.integer]) -> list[Polygon]:
     (7, [[1, 0], [3, 0], [3, 2], [1, 2]])
     """
     # A border of one background pixel, so that every pixel has four neighbours.
-    padded = np.pad(labels, 1)
-    parts = connected_components(padded, connectivity=4).astype(np.int64)
+    parts = np.pad(connected_components(labels, connectivity=4), 1)
     edges = _edges(parts)
     owner = np.zeros(int(parts.max(initial=0)) + 1, labels.dtype)
-    owner[parts.ravel()] = padded.ravel()
+    # The first edge of every part is the upper one of its first pixel.
+    upper = edges.direction == 0
+    owner[edges.part[upper]] = labels[edges.row[upper] - 1, edges.column[upper] - 1]
     rings: dict[int, tuple[list[Ring], list[Ring]]] = {}
-    for part, ring in _rings(edges, parts.shape[1]):
+    for part, ring, is_outer in _rings(edges, parts.shape[1]):
         outer, holes = rings.setdefault(part, ([], []))
-        (outer if _area(ring) > 0 else holes).append(ring)
+        (outer if is_outer else holes).append(ring)
     traced = [Polygon(int(owner[part]), outer[0], holes) for part, (outer, holes) in rings.items()]
     return sorted(traced, key=lambda polygon: polygon.label)
 
@@ -85,52 +87,121 @@ class _Edges(NamedTuple):
     direction: NDArray[np.int64]
 
 
-def _edges(parts: NDArray[np.int64]) -> _Edges:
-    inside = parts > 0
+def _edges(parts: NDArray[np.integer]) -> _Edges:
+    own = parts[1:-1, 1:-1]
+    above, below, left, right = parts[:-2, 1:-1], parts[2:, 1:-1], parts[1:-1, :-2], parts[1:-1, 2:]
+    inside = own > 0
     collected = []
-    for direction, outwards in enumerate([(-1, 0), (0, 1), (1, 0), (0, -1)]):
-        # The border makes it safe to roll: nothing but background comes in from the other side.
-        neighbour = np.roll(parts, (-outwards[0], -outwards[1]), (0, 1))
-        rows, columns = np.nonzero(inside & (parts != neighbour))
-        start = _STARTS[direction]
-        collected.append((parts[rows, columns], rows + start[0], columns + start[1], np.full(len(rows), direction)))
+    for direction, neighbour in enumerate((above, right, below, left)):
+        rows, columns = np.divmod(np.flatnonzero((own != neighbour) & inside), own.shape[1])
+        start = _STARTS[direction] + 1
+        part = own[rows, columns].astype(np.int64)
+        collected.append((part, rows + start[0], columns + start[1], np.full(len(rows), direction)))
     return _Edges(*(np.concatenate(column) for column in zip(*collected, strict=True)))
 
 
-def _rings(edges: _Edges, width: int) -> list[tuple[int, Ring]]:
-    """Follow the edges of each part: where it meets itself at a corner, the ring turns right, along the same pixel."""
+def _rings(edges: _Edges, width: int) -> list[tuple[int, Ring, bool]]:
+    """Follow the edges of each part: where it meets itself at a corner, the ring turns right, along the same pixel.
+
+    Returns
+    -------
+    list of (int, Ring, bool)
+        The part, the corners of a ring, and whether it goes round the part and not round a hole.
+    """
+    if len(edges.part) == 0:
+        return []
     row_length = width + 1
-    corners = (edges.part * (int(edges.row.max(initial=0)) + 2) + edges.row) * row_length + edges.column
+    corners = (edges.part * (int(edges.row.max()) + 2) + edges.row) * row_length + edges.column
+    following = _following(edges, corners, row_length)
+    # Edges at whose beginning the ring turns, in the order of their beginnings: the others add no corner.
+    turns = np.ones(len(corners), bool)
+    turns[following] = edges.direction[following] != edges.direction
+    ahead = np.flatnonzero(~turns[following])
+    while len(ahead):
+        following[ahead] = following[following[ahead]]
+        ahead = ahead[~turns[following[ahead]]]
+    chosen = np.flatnonzero(turns)
+    chosen = chosen[np.argsort(corners[chosen], kind="stable")]
+    number = np.empty(len(corners), np.int64)
+    number[chosen] = np.arange(len(chosen))
+    order, starts = _cycles(number[following[chosen]])
+    # The border of one pixel is taken off again.
+    points = np.stack([edges.column[chosen] - 1, edges.row[chosen] - 1], axis=1)[order]
+    part = edges.part[chosen][order[starts]].tolist()
+    ends = np.append(starts[1:], len(order))
+    beyond = np.arange(1, len(order) + 1)
+    beyond[ends - 1] = starts
+    outer = np.add.reduceat(_crosses(points, points[beyond]), starts) > 0
+    meets = np.zeros(len(chosen), bool)
+    meets[1:] = corners[chosen[1:]] == corners[chosen[:-1]]
+    divided = np.logical_or.reduceat(meets[order], starts)
+    rings: list[tuple[int, Ring, bool]] = []
+    bounds = zip(starts.tolist(), ends.tolist(), part, outer.tolist(), divided.tolist(), strict=True)
+    for start, end, of_part, is_outer, is_divided in bounds:
+        ring = points[start:end]
+        if is_divided:
+            loops = [np.array(loop) for loop in _loops(list(map(tuple, ring.tolist())))]
+            rings += [(of_part, loop, _crosses(loop, np.roll(loop, -1, 0)).sum() > 0) for loop in loops]
+        else:
+            rings.append((of_part, ring, is_outer))
+    return rings
+
+
+def _following(edges: _Edges, corners: NDArray[np.int64], row_length: int) -> NDArray[np.int64]:
+    """Return the edge that comes after each, by the numbers of the corners where edges begin."""
     keys = corners * 4 + edges.direction
     order = np.argsort(keys)
     ends = corners + _STEPS[edges.direction] @ np.array([row_length, 1])
     following = np.full(len(keys), -1)
-    if len(keys):
-        for turn in (1, 0, 3):
-            wanted = ends * 4 + (edges.direction + turn) % 4
-            candidate = order[np.minimum(np.searchsorted(keys, wanted, sorter=order), len(keys) - 1)]
-            following = np.where((following < 0) & (keys[candidate] == wanted), candidate, following)
-    chain, direction = following.tolist(), edges.direction.tolist()
-    rows, columns = edges.row.tolist(), edges.column.tolist()
+    for turn in (1, 0, 3):
+        left = np.flatnonzero(following < 0)
+        wanted = ends[left] * 4 + (edges.direction[left] + turn) % 4
+        candidate = order[np.minimum(np.searchsorted(keys, wanted, sorter=order), len(keys) - 1)]
+        found = keys[candidate] == wanted
+        following[left[found]] = candidate[found]
+    return following
+
+
+def _cycles(following: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return numbers 0..N-1 in the order in which they follow each other, and where in it each cycle begins.
+
+    Cycles begin with the least of their numbers, and are in the order of these.
+    """
+    chain = following.tolist()
     visited = bytearray(len(chain))
-    rings = []
-    for first in order.tolist():
-        if visited[first]:
-            continue
-        ring, edge, before = [], first, -1
-        while not visited[edge]:
-            visited[edge] = 1
-            if direction[edge] != before:
-                # The border of one pixel is taken off again.
-                ring.append((columns[edge] - 1, rows[edge] - 1))
-            before, edge = direction[edge], chain[edge]
-        if before == direction[first]:
-            ring.pop(0)
-        rings.append((int(edges.part[first]), np.array(ring)))
-    return rings
+    order: list[int] = []
+    starts: list[int] = []
+    for first in range(len(chain)):
+        if not visited[first]:
+            starts.append(len(order))
+            at = first
+            while not visited[at]:
+                visited[at] = 1
+                order.append(at)
+                at = chain[at]
+    return np.array(order, np.int64), np.array(starts, np.int64)
 
 
-def _area(ring: Ring) -> int:
-    """Return twice the area, above 0 for clockwise on the screen, where y points down."""
-    x, y = ring[:, 0], ring[:, 1]
-    return int(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y))
+def _loops(ring: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:
+    """Divide a ring that comes to a corner more than once into rings that do not.
+
+    Of these one goes round all others or none does, as what they bound is connected over edges.
+    """
+    loops: list[list[tuple[int, int]]] = []
+    path: list[tuple[int, int]] = []
+    place: dict[tuple[int, int], int] = {}
+    for corner in ring:
+        if (start := place.get(corner)) is not None:
+            loops.append(path[start:])
+            for passed in path[start:]:
+                del place[passed]
+            del path[start:]
+        place[corner] = len(path)
+        path.append(corner)
+    return [*loops, path]
+
+
+def _crosses(points: Ring, beyond: Ring) -> NDArray[np.int64]:
+    """Return terms whose sum over a ring is twice its area: above 0 if it goes clockwise on the screen, y downwards."""
+    crosses: NDArray[np.int64] = points[:, 0] * beyond[:, 1] - beyond[:, 0] * points[:, 1]
+    return crosses

@@ -56,7 +56,7 @@ Levels = tuple[NDArray[np.float32], NDArray[np.float32]]
 """The values (C,) that normalisation maps to 0 and to 1."""
 
 
-def image_levels(image: NDArray[Any], rule: LevelsRule = "robust") -> Levels:
+def image_levels(image: NDArray[Any], rule: LevelsRule = "robust", counted: NDArray[np.bool_] | None = None) -> Levels:
     """Return the values that normalisation maps to 0 and 1.
 
     By the rule 'robust' they are the 1st and the 99.8th percentile of the pixels, with these exceptions:
@@ -77,6 +77,8 @@ def image_levels(image: NDArray[Any], rule: LevelsRule = "robust") -> Levels:
     image : (H, W, C) of numbers
         As it was read: a whole image, or a part that is to be seen as if it were one.
     rule : {'robust', 'percentiles'}
+    counted : (H, W) bool, optional
+        The pixels that count, all by default. If none does, the levels are 0.
 
     Returns
     -------
@@ -98,10 +100,10 @@ def image_levels(image: NDArray[Any], rule: LevelsRule = "robust") -> Levels:
     (array([0.], dtype=float32), array([0.], dtype=float32))
     """
     if rule == "percentiles":
-        return percentiles(image)
+        return percentiles(image, counted=counted)
     if image.ndim != 3 or image.size == 0:
         raise UsageError(f"the image is of shape {image.shape}, expected (H, W, C)")
-    pairs = [_robust_levels(image[..., channel]) for channel in range(image.shape[2])]
+    pairs = [_robust_levels(image[..., channel], counted) for channel in range(image.shape[2])]
     lows, highs = np.array(pairs, np.float32).T
     return lows.copy(), highs.copy()
 
@@ -128,17 +130,25 @@ def estimate_levels(shape: tuple[int, int], read: Callable[[Box], NDArray[Any]],
     return image_levels(read_samples(shape, read), rule)
 
 
-def _robust_levels(channel: NDArray[Any]) -> tuple[float, float]:
+def _robust_levels(channel: NDArray[Any], counted: NDArray[np.bool_] | None) -> tuple[float, float]:
     if channel.dtype not in (np.uint8, np.uint16):
         channel = channel.astype(np.float32)
-    picture = np.ascontiguousarray(channel[_border_box(channel).slices_in(Box(0, 0, *channel.shape))])
-    low, middle, high = channel_percentiles(picture.ravel(), (LOW_PERCENTILE, 50.0, HIGH_PERCENTILE))
+    within = _border_box(channel).slices_in(Box(0, 0, *channel.shape))
+    picture = np.ascontiguousarray(channel[within])
+    counted = None if counted is None else counted[within]
+    values = picture.ravel() if counted is None else picture[counted]
+    if not values.size:
+        return 0.0, 0.0
+    low, middle, high = channel_percentiles(values, (LOW_PERCENTILE, 50.0, HIGH_PERCENTILE))
     if min(picture.shape) < LEAST_SIDE:
         return low, high
-    noise = _noise(picture)
+    noise = _noise(picture, counted)
+    if counted is not None:
+        # At the median it is on neither side.
+        picture = np.where(counted, picture, picture.dtype.type(middle))
     below, above = middle - low, high - middle
-    above, bright = _Side(picture, middle, noise, bright=True).corrected(above, below, HIGH_PERCENTILE)
-    below, dark = _Side(picture, middle, noise, bright=False).corrected(below, above, 100 - LOW_PERCENTILE)
+    above, bright = _Side(picture, counted, middle, noise, bright=True).corrected(above, below, HIGH_PERCENTILE)
+    below, dark = _Side(picture, counted, middle, noise, bright=False).corrected(below, above, 100 - LOW_PERCENTILE)
     missing = max(0.0, NOISE_EXTENT * noise * max(0.0, 1 - (bright + dark) / SPARSE) - below - above)
     return (middle - below - missing, middle + above) if dark > bright else (middle - below, middle + above + missing)
 
@@ -184,8 +194,8 @@ def _border_box(channel: NDArray[Any]) -> Box:
     return box
 
 
-def _noise(picture: NDArray[Any]) -> float:
-    """Return about the standard deviation of the noise of a picture (H, W)."""
+def _noise(picture: NDArray[Any], counted: NDArray[np.bool_] | None) -> float:
+    """Return about the standard deviation of the noise of a picture (H, W), where all pixels count or some (H, W)."""
     every = max(1, round(picture.size / NOISE_SAMPLES))
     last = picture.shape[0] - 2 * NOISE_STEP
     rows = [picture[step : last + step : every].astype(np.float64) for step in (0, NOISE_STEP, 2 * NOISE_STEP)]
@@ -195,7 +205,16 @@ def _noise(picture: NDArray[Any]) -> float:
         difference[:, NOISE_STEP:-NOISE_STEP],
         difference[:, 2 * NOISE_STEP :],
     )
-    median, upper = np.percentile(np.abs(left - 2 * middle + right), [50, 75])
+    differences = np.abs(left - 2 * middle + right)
+    if counted is not None:
+        near = [counted[step : last + step : every] for step in (0, NOISE_STEP, 2 * NOISE_STEP)]
+        column = near[0] & near[1] & near[2]
+        differences = differences[
+            column[:, : -2 * NOISE_STEP] & column[:, NOISE_STEP:-NOISE_STEP] & column[:, 2 * NOISE_STEP :]
+        ]
+        if not differences.size:
+            return 0.0
+    median, upper = np.percentile(differences, [50, 75])
     # In images of few levels most pixels are equal to their neighbours, whatever the noise.
     return float(median / MEDIAN_DEVIATION if median > 0 else upper / UPPER_QUARTILE)
 
@@ -203,8 +222,18 @@ def _noise(picture: NDArray[Any]) -> float:
 class _Side:
     """What is brighter than the median of a picture (H, W), or what is darker, by its distance from it."""
 
-    def __init__(self, picture: NDArray[Any], middle: float, noise: float, *, bright: bool) -> None:
+    def __init__(
+        self,
+        picture: NDArray[Any],
+        counted: NDArray[np.bool_] | None,
+        middle: float,
+        noise: float,
+        *,
+        bright: bool,
+    ) -> None:
         self._picture, self._middle, self._noise, self._bright = picture, middle, noise, bright
+        # Of every second pixel of every second row, as the squares and the neighbours are.
+        self._counted = None if counted is None else counted[1:-1:2, 1:-1:2].ravel()
         self._nearer: np.ufunc = np.minimum if bright else np.maximum
         self._farther: np.ufunc = np.maximum if bright else np.minimum
 
@@ -219,6 +248,8 @@ class _Side:
             The share in % of all pixels that are nearer than `reach`.
         """
         squares = self._distances(self._in_squares())
+        if not squares.size:
+            return reach, 0.0
         significant = squares[squares > SIGNIFICANT * self._noise]
         share = significant.size / squares.size
         # Where a smoother picture moves the level as little, hot pixels need not be looked for.
@@ -234,6 +265,7 @@ class _Side:
 
     def _distances(self, values: NDArray[Any]) -> NDArray[np.float32]:
         distances = values.astype(np.float32).ravel() - np.float32(self._middle)
+        distances = distances if self._counted is None else distances[self._counted]
         return distances if self._bright else -distances
 
     def _in_squares(self) -> NDArray[Any]:

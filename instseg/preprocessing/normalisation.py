@@ -20,7 +20,10 @@ the labels without these is 0.99 so and 0.72 without an end; mean AP of the imag
 
 
 def percentiles(
-    image: NDArray[Any], low: float = LOW_PERCENTILE, high: float = HIGH_PERCENTILE
+    image: NDArray[Any],
+    low: float = LOW_PERCENTILE,
+    high: float = HIGH_PERCENTILE,
+    counted: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return two percentiles of each channel, over all pixels.
 
@@ -32,6 +35,8 @@ def percentiles(
     image : (H, W, C) uint8, uint16 or float
     low, high : float
         Percentiles, 0..100.
+    counted : (H, W) bool, optional
+        The pixels that count, all by default. If none does, both are 0.
 
     Returns
     -------
@@ -47,7 +52,10 @@ def percentiles(
         raise UsageError(f"the image is of shape {image.shape}, expected (H, W, C)")
     if not (0 <= low <= 100 and 0 <= high <= 100):
         raise UsageError(f"the percentiles are {low} and {high}, expected 0 to 100")
-    pairs = [channel_percentiles(image[..., channel].ravel(), (low, high)) for channel in range(image.shape[2])]
+    if counted is not None and not counted.any():
+        return np.zeros(image.shape[2], np.float32), np.zeros(image.shape[2], np.float32)
+    which = ... if counted is None else counted
+    pairs = [channel_percentiles(image[which, channel].ravel(), (low, high)) for channel in range(image.shape[2])]
     lows, highs = np.array(pairs, np.float32).T
     return lows.copy(), highs.copy()
 

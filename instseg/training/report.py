@@ -1,4 +1,4 @@
-"""The report of a training: a table, curves, and pictures of validation images."""
+"""The report of a training: a page, a table, curves, and pictures of validation images."""
 
 import csv
 import importlib.util
@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 from instseg.clustering.embeddings import Embeddings
 from instseg.data.samples import Sample
 from instseg.errors import InstsegError
+from instseg.evaluation.cases import Case
 from instseg.io.atomic import atomic_write, ensure_dir
 from instseg.io.images import write_picture
+from instseg.reports.markup import Markup
+from instseg.training.report_page import PAGE, TrainingState, validation_figures, write_training_page
 from instseg.visualization.charts import line_chart
 from instseg.visualization.pictures import embeddings_picture, foreground_picture, hstack, label2rgb, to_rgb8
 
@@ -47,9 +50,9 @@ class MetricsRow(NamedTuple):
 class TrainingReport:
     """Collects figures and writes them into a folder.
 
-    `metrics.csv` has a row for every 25 iterations (means over them) and one for every validation; `curves.png` is
-    drawn with each; `validation-N.png` and `embeddings-N.png` show what the saved model makes of validation images;
-    TensorBoard logs are written where `tensorboard` is installed.
+    `index.html` shows all of it in one page; `metrics.csv` has a row for every 25 iterations (means over them) and
+    one for every validation; `curves.png` is drawn with each; `validation-N.png` and `embeddings-N.png` show what
+    the saved model makes of validation images; TensorBoard logs are written where `tensorboard` is installed.
 
     Parameters
     ----------
@@ -70,6 +73,7 @@ class TrainingReport:
         self._rows = self._read(resume_at) if resume_at else self._clear()
         self._pending: list[MetricsRow] = []
         self._board = _tensorboard(folder / "tensorboard")
+        self._figures: list[Markup] = []
 
     def add(self, row: MetricsRow) -> None:
         """Add the figures of one iteration."""
@@ -82,10 +86,8 @@ class TrainingReport:
         self._flush()
         self._append({"iteration": iteration, **scores})
         self._write_table()
-        losses = {name: self._series(name) for name in self._columns() if name.startswith("loss")}
-        chart = line_chart(losses, title="Training losses", x_label="iteration", log_y=True)
-        aps = {name: self._series(name) for name in self._columns() if name.startswith("AP")}
-        quality = line_chart(aps, title="AP on validation images", x_label="iteration")
+        chart = line_chart(self._series_of("loss"), title="Training losses", x_label="iteration", log_y=True)
+        quality = line_chart(self._series_of("AP"), title="AP on validation images", x_label="iteration")
         write_picture(self._folder / "curves.png", np.concatenate([chart, quality]))
         if self._board is not None:
             self._board.flush()
@@ -116,6 +118,21 @@ class TrainingReport:
         picture = embeddings_picture(embeddings.embeddings[corner], foreground)
         write_picture(self._folder / f"embeddings-{number}.png", picture)
 
+    def show_cases(self, cases: list[Case]) -> None:
+        """Have the page show validation images with what is right and wrong in them, in the place of those before."""
+        self._figures = validation_figures(cases)
+
+    def write_page(self, state: TrainingState) -> None:
+        """Write `index.html`.
+
+        Raises
+        ------
+        InstsegError
+            If it cannot be written.
+        """
+        losses, quality = self._series_of("loss"), self._series_of("AP")
+        write_training_page(self._folder / PAGE, state, losses, quality, self._figures)
+
     def _flush(self) -> None:
         if not self._pending:
             return
@@ -141,6 +158,9 @@ class TrainingReport:
 
     def _columns(self) -> list[str]:
         return list(dict.fromkeys(name for row in self._rows for name in row))
+
+    def _series_of(self, kind: str) -> dict[str, list[tuple[float, float]]]:
+        return {name: self._series(name) for name in self._columns() if name.startswith(kind)}
 
     def _series(self, name: str) -> list[tuple[float, float]]:
         return [(row["iteration"], row[name]) for row in self._rows if name in row]

@@ -14,8 +14,10 @@ from instseg.clustering.calibration import ScoreCalibration
 from instseg.data.datasets import TrainingData
 from instseg.data.patches import ShardedBatches
 from instseg.errors import InstsegError
+from instseg.evaluation.cases import Case
 from instseg.evaluation.significance import significantly_better
 from instseg.inference.model import Model
+from instseg.labels.regions import IGNORED
 from instseg.models.config import TrainingConfig
 from instseg.models.directory import commit, current_generation, damaged_model_error, read_settings
 from instseg.models.transfer import describe_fresh_layers, transfer_weights
@@ -25,10 +27,14 @@ from instseg.training.checkpoint import restore_checkpoint, write_checkpoint
 from instseg.training.events import Best, CheckpointSaved, Validation, WeightsTransferred
 from instseg.training.pipeline import batch_dataset
 from instseg.training.report import PICTURES, TrainingReport
+from instseg.training.report_page import TrainingState
 from instseg.training.train_step import TrainStep
 from instseg.training.tuning import tune
 from instseg.training.validation import ValidationImages, validate
 from instseg.version import installed_version
+
+# Validation images that the page shows, those of the lowest scores.
+_WORST = 4
 
 
 class TrainingSession:
@@ -214,6 +220,7 @@ class TrainingSession:
         if self.report is not None:
             self.report.write(self.iteration, scores)
             self._draw(self.report, best)
+            self.report.write_page(self._state(best, seconds))
         self._images.forget()
         return CheckpointSaved(iteration=self.iteration, scores=scores, best=best, seconds=seconds)
 
@@ -257,7 +264,28 @@ class TrainingSession:
         for index in range(min(PICTURES, len(self._images))):
             labels, embeddings = self._images.segment(model, index)
             report.write_pictures(index, self._images[index], labels, embeddings)
+        report.show_cases([self._case(model, index) for index in self._worth_showing(best)])
         self._drawn = shown
+
+    def _worth_showing(self, best: Best) -> list[int]:
+        """Return the indices of the worst validation images and of the first ones."""
+        scored = [index for index in self._images.scored if (self._images[index].labels != IGNORED).any()]
+        by_score = sorted(zip(best.highest, scored, strict=False))
+        first = range(min(PICTURES, len(self._images)))
+        return list(dict.fromkeys([*(index for _, index in by_score[:_WORST]), *first]))
+
+    def _case(self, model: Model, index: int) -> Case:
+        sample = self._images[index]
+        labels, instances = self._images.measure(model, index)
+        names = self.config.data.get("validation_images", ())
+        # Samples are in the order of their names where they are all of one folder.
+        name = names[index] if len(names) == len(self._images) else f"validation image {index}"
+        return Case(str(name), sample.labels, labels, sample.image, instances)
+
+    def _state(self, best: Best, seconds: float) -> TrainingState:
+        config = dataclasses.replace(self.config, clustering=self._clustering)
+        images = len(best.highest)
+        return TrainingState(self.folder, config, self.iteration, seconds, best.iteration, best.scores, images)
 
     def _model(self) -> Model:
         """Return the best state as a model, for samples, whose channels are chosen and whose size is right already."""

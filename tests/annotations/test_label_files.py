@@ -108,11 +108,16 @@ def test_train_and_test_in_one_folder(image, labels_of):
         labels_of()
 
 
-def test_classes_of_a_folder_of_our_own_are_not_lost_in_silence(image, write, labels_of):
+def test_classes_of_a_folder_of_our_own_are_kept(image, write, labels_of, classes):
     image("images/a.png")
     put("labels/a.png")
-    write("classes.csv", "image,label,class\na,4,x\n")
-    assert any(note.startswith("the classes beside the labels are not read") for note in labels_of()[0].notes)
+    write("classes.csv", "image,label,class\na,4,x\nb,1,y\n")
+    labels_of()
+    assert classes() == ["a.png,4,x", "a.png,9,unclassified"]
+    write("classes.csv", "name,class\na,x\n")
+    report, _ = labels_of()
+    assert any("the classes beside the labels are not read: in/classes.csv has" in note for note in report.notes)
+    assert not Path("out/classes.csv").exists()
 
 
 def test_texts_in_a_folder_of_labels_are_no_label_images(image, write, labels_of):

@@ -98,3 +98,12 @@ def test_two_files_of_one_image(image, write, labels_of):
         write(name, document(SQUARE))
     with pytest.raises(InstsegError, match="copy.json and another file are both of in/a.png; keep one"):
         labels_of()
+
+
+def test_masks_and_circles_at_the_corner_of_the_image(image, write, labels_of, box):
+    image("a.png")
+    mask = base64.b64encode(imagecodecs.png_encode(np.ones((2, 3), np.uint8))).decode()
+    write("a.json", document(shape("mask", [0, 0], [2, 1], mask=mask)))
+    np.testing.assert_array_equal(labels_of()[1]["a"], box((0, 2, 0, 3)))
+    write("a.json", document(shape("circle", [0, 0], [1.9, 0])))
+    assert labels_of()[1]["a"].sum() == 3

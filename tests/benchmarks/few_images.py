@@ -18,7 +18,7 @@ from table import INSTSEG, call, evaluate, link, split_cells
 
 # A part of an image of the test set, of ordinary difficulty.
 _SHOWN, _PART = "train_set2.png", np.s_[128:384, 128:384]
-_NOTHING = "nothing"
+NOTHING = "nothing"
 
 
 def main() -> None:
@@ -35,7 +35,7 @@ def main() -> None:
     test = cells / "9"
     found = {f"{model} as it is": [measure(model, test, options.out / model)] for model in options.models}
     for minutes in options.minutes:
-        for start in (_NOTHING, *options.models):
+        for start in (NOTHING, *options.models):
             found[f"{minutes:g} min from {start}"] = [
                 trained(options, cells / "36", test, start, minutes, draw) for draw in range(options.draws)
             ]
@@ -49,7 +49,7 @@ def trained(
     """Train on one draw of images and return the figures."""
     data = drawn(source, options.out / "data" / f"draw-{draw}", options.images, draw)
     model = options.out / f"{start}-{minutes:g}-{draw}"
-    begin = [] if start == _NOTHING else ["--from", start]
+    begin = [] if start == NOTHING else ["--from", start]
     begin = ["--resume"] if (model / "instseg.json").exists() else begin
     call([*INSTSEG, "train", str(model), "--data", str(data), "--minutes", f"{minutes:g}", "--seed", str(draw), *begin])
     return measure(str(model), test, model)
@@ -64,7 +64,7 @@ def write_cells(options: argparse.Namespace, test: Path) -> None:
     first, minutes = options.models[0], options.minutes[0]
     models = {
         f"{first} as it is": first,
-        f"{minutes:g} min from nothing": str(options.out / f"{_NOTHING}-{minutes:g}-0"),
+        f"{minutes:g} min from nothing": str(options.out / f"{NOTHING}-{minutes:g}-0"),
         f"{minutes:g} min from {first}": str(options.out / f"{first}-{minutes:g}-0"),
     }
     image = test / "images" / _SHOWN

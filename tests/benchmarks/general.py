@@ -20,8 +20,9 @@ import numpy as np
 import shapes
 from table import INSTSEG, call, evaluate, link
 
-OPTIONS = ("--channels", "gray", "--augmentation", "strong", "--network", "large", "--validation-every", "2000")
-ITERATIONS = 8000
+OPTIONS = ("--channels", "rgb", "--augmentation", "strong", "--validation-every", "4000")
+BEGINNING = "shapes"
+ITERATIONS = 20_000
 _DRAWN = 1000
 # Of the images of a set, by groups; none of a set that is one group, or of hardly any image.
 _VALIDATION_SHARE, _LEAST_GROUPS = 1 / 8, 3
@@ -141,6 +142,8 @@ def train(data: Path, results: Path, name: str, left_out: list[str], iterations:
     command = [*INSTSEG, "train", str(model), *OPTIONS, "--iterations", str(iterations), "--data", str(drawn)]
     if (model / "instseg.json").exists():
         command.append("--resume")
+    else:
+        command += ["--from", BEGINNING]
     for one in sets(data):
         if one not in left_out:
             training, validation = part(data, results, one)

@@ -96,7 +96,7 @@ def test_cluster_refuses_a_file_cut_off_and_a_folder(run, refused, make_npz):
     [
         ("missing/labels.png", "the folder missing does not exist; create it first"),
         ("maps.npz/labels.png", "the folder maps.npz does not exist; create it first"),
-        ("labels.jpg", "expected a name that ends in .png or .tif or .tiff; choose such a name"),
+        ("labels.jpg", "expected a name that ends in .png or .tif or .tiff or .npy; choose such a name"),
         ("folder.png", "it is a folder; give a file name"),
     ],
 )

@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from instseg.data import generate
@@ -137,3 +138,16 @@ def test_help_shows_the_defaults(run):
     text = " ".join(run("data", "generate", "--help").stdout.split())
     for default in (DiscSettings().size, DiscSettings().min_discs, DiscSettings().max_discs, DiscSettings().noise):
         assert re.search(rf"\[default: \(?{default}\)?\]", text)
+
+
+def test_check_has_a_model_look_for_objects_without_a_label(run, refused):
+    assert run("data", "generate", "--count", 1, "--out", "a", "--size", 128, "--max-discs", 25).exit_code == 0
+    labels = read_labels(Path("a/labels/0000.png"))
+    write_labels(Path("a/labels/0000.png"), np.where(labels > 2, 0, labels))
+    result = run("data", "check", "a", "--model", "shapes", "--json")
+    assert result.exit_code == 0
+    problems = [problem for problem in json.loads(result.stdout)["problems"] if "model" in problem["what"]]
+    assert len(problems) == 1
+    assert "objects that the model is sure of have no label, 2 have one" in problems[0]["what"]
+    assert "--ignore-label" in problems[0]["advice"]
+    assert "nothing" in refused(run("data", "check", "a", "--model", "nothing"))

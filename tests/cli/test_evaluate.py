@@ -131,7 +131,10 @@ def test_a_model_is_evaluated_on_a_data_folder(run, tiny_model, tiny_discs):
         (("model", "--labels", "true"), "got MODEL, --labels, expected"),
         (("model", "--data", "true", "--pred", "pred", "--labels", "true"), "got MODEL, --data, --pred, --labels"),
         (("model", "--data", "data", "--images", "images", "--picture", "p.png"), "--images goes with --pred"),
-        (("--pred", "pred", "--labels", "true", "--images", "images"), "--images is what --picture draws on"),
+        (
+            ("--pred", "pred", "--labels", "true", "--images", "images"),
+            "--images is what --picture and --report draw on",
+        ),
         (("--pred", "pred", "--labels", "true", "--min-size", 3), "--min-size change how a model segments"),
         (("--pred", "pred", "--labels", "true", "--tile", 300), "--tile change how a model segments"),
     ],

@@ -17,11 +17,13 @@ def test_version_and_module(start, finish):
 
 def test_help_names_the_commands(run):
     text = run("--help").stdout
-    assert all(name in text for name in ("train", "predict", "cluster", "evaluate", "data", "models", "export"))
+    assert all(
+        name in text for name in ("train", "predict", "cluster", "measure", "evaluate", "data", "models", "export")
+    )
 
 
 @pytest.mark.parametrize(
-    "command", ["train", "predict", "cluster", "evaluate", "models", "export", "data generate", "data check"]
+    "command", ["train", "predict", "cluster", "measure", "evaluate", "models", "export", "data generate", "data check"]
 )
 def test_every_command_has_help(run, command):
     result = run(*command.split(), "--help")

@@ -84,7 +84,10 @@ def test_predict_refuses_targets_before_the_model_is_read(run, refused, files, m
 
 def test_predict_refuses_images_that_are_not_there(run, refused):
     Path("empty").mkdir()
-    kinds = "expected files named *.png, *.tif, *.tiff, *.jpg, *.jpeg, *.bmp"
+    kinds = (
+        "expected files named *.png, *.tif, *.tiff, *.jpg, *.jpeg, *.bmp, *.webp, *.gif, *.jp2, *.j2k, *.jpx, *.npy, "
+        "*.npz, *.h5, *.hdf5, *.czi, *.svs, *.ndpi, *.scn"
+    )
     for name, message in (
         ("none.png", "there is no file or folder none.png; check the name"),
         ("empty", f"the folder empty holds no image; {kinds}"),
@@ -97,7 +100,8 @@ BAD_IMAGES = {
     "alpha": "it has transparent pixels (",
     "cmyk": "its colours are SEPARATED, expected gray or RGB; convert it to RGB",
     "cut": "it is damaged or cut off (",
-    "renamed": "its content is no PNG, TIFF, JPEG or BMP; convert it to PNG or TIFF",
+    "renamed": "its content is none that is known (PNG, TIFF, JPEG, BMP, GIF, WebP, JPEG 2000, NumPy, "
+    "HDF5, CZI); convert it to PNG or TIFF",
     "nan": "it has values that are NaN, infinite",
     "empty": "the file is empty; copy or export it again",
     "huge": "it claims 25000 x 40000 pixels, more than the 500,000,000 pixels that are read; cut it into tiles",

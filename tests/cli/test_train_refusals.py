@@ -74,7 +74,7 @@ def test_train_refuses_data_that_it_cannot_use(run, refused, make_data, spoil, m
         ("images/1.png", "alpha", "it has transparent pixels"),
         ("images/1.png", "cut", "it is damaged or cut off"),
         ("labels/1.png", "cut", "it is damaged or cut off"),
-        ("labels/1.png", "renamed", "its content is no PNG, TIFF, JPEG or BMP"),
+        ("labels/1.png", "renamed", "its content is none that is known"),
         ("labels/1.png", "rgb16", "it has 3 channels (RGB), expected gray labels"),
     ],
 )

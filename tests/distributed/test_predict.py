@@ -29,7 +29,7 @@ from instseg.io.images import write_picture
 from instseg.io.label_images import read_labels
 from instseg.io.source import ArrayReader
 from instseg.network.runtime import default_precision
-from instseg.settings import DiscSettings, TileSettings
+from instseg.settings import DiscSettings, FilterSettings, TileSettings
 
 TILES = ["--tile", "128", "--overlap", "40"]
 # Whatever hangs is ended.
@@ -140,12 +140,16 @@ def blocks_job(image, out, **options):
 
 
 def test_a_large_image_is_segmented_by_two_workers_as_by_one_process(tiny_model, image, stored, tmp_path):
-    out, scores = tmp_path / "labels.zarr", tmp_path / "scores.csv"
-    printed = command("predict", tiny_model, stored, "--out", out, "--scores", scores, "--workers", 2, *TILES)
-    tiles = TileSettings(tile=128, overlap=40)
+    out, scores, table = tmp_path / "labels.zarr", tmp_path / "scores.csv", tmp_path / "table.csv"
+    results = ["--out", out, "--scores", scores, "--measure", table, "--report", tmp_path / "page.html"]
+    filters = ["--exclude-border", "--max-size", 400]
+    printed = command("predict", tiny_model, stored, *results, "--workers", 2, *TILES, *filters)
+    tiles, left_out = TileSettings(tile=128, overlap=40), FilterSettings(exclude_border=True, max_size=400)
     # Levels are estimated from parts of images that are read so.
     single = tmp_path / "single.zarr"
-    command("predict", tiny_model, stored, "--out", single, "--scores", tmp_path / "single.csv", *TILES)
+    results = ["--out", single, "--scores", tmp_path / "single.csv", "--measure", tmp_path / "single-table.csv"]
+    results += ["--report", tmp_path / "single.html"]
+    command("predict", tiny_model, stored, *results, *TILES, *filters)
     labels, expected = (zarr.open_group(str(path), mode="r") for path in (out, single))
     assert labels.attrs["ome"]["multiscales"] == [
         {**expected.attrs["ome"]["multiscales"][0], "name": labels.attrs["ome"]["multiscales"][0]["name"]}
@@ -153,14 +157,28 @@ def test_a_large_image_is_segmented_by_two_workers_as_by_one_process(tiny_model,
     for level in labels.array_keys():
         np.testing.assert_array_equal(labels[level][:], expected[level][:])
     count = int(labels["0"][:].max())
-    assert count == segment(instseg.load(tiny_model), ArrayReader(image), PredictOptions(tiles=tiles)).labels.max() > 20
+    model = instseg.load(tiny_model)
+    whole = [
+        segment(model, ArrayReader(image), PredictOptions(tiles=tiles, filters=filters)).labels.max()
+        for filters in (FilterSettings(), left_out)
+    ]
+    assert whole[0] > count == whole[1] > 10
     assert printed.stdout == f"{out}: {count} instances\n"
     assert scores.read_text() == (tmp_path / "single.csv").read_text()
+    assert table.read_text() == (tmp_path / "single-table.csv").read_text()
+    assert len(table.read_text().splitlines()) == count + 1
+    page = (tmp_path / "page.html").read_text()
+    assert f"{count} objects" in page
+    assert page == (tmp_path / "single.html").read_text()
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "labels.zarr",
+        "page.html",
         "scores.csv",
+        "single-table.csv",
         "single.csv",
+        "single.html",
         "single.zarr",
+        "table.csv",
     ]
 
 
@@ -170,18 +188,31 @@ def test_a_folder_is_segmented_as_by_one_process(tiny_model, scheduler, tmp_path
         picture, _ = draw_discs(np.random.default_rng(number), DiscSettings(size=64, min_discs=2, max_discs=3))
         write_picture(tmp_path / "images" / f"{number}.png", picture)
     (tmp_path / "images" / "bad.png").write_bytes(b"no picture")
-    found = command(
-        "predict", tiny_model, "images", "--out-dir", "many", "--scheduler-file", scheduler, code=1, cwd=tmp_path
-    )
-    one = command("predict", tiny_model, "images", "--out-dir", "one", code=1, cwd=tmp_path)
+    options = ["--out-dir", "many", "--coco", "many.json", "--yolo", "many-yolo", "--measure", "many-tables"]
+    options += ["--report", "many.html", "--scheduler-file", scheduler]
+    found = command("predict", tiny_model, "images", *options, code=1, cwd=tmp_path)
+    options = ["--out-dir", "one", "--coco", "one.json", "--yolo", "one-yolo", "--measure", "one-tables"]
+    options += ["--report", "one.html"]
+    one = command("predict", tiny_model, "images", *options, code=1, cwd=tmp_path)
     assert found.stdout == one.stdout
     # Workers are told absolute paths.
-    assert found.stderr.replace(f"{tmp_path}/", "").replace("many/failed", "one/failed") == one.stderr
+    assert found.stderr.replace(f"{tmp_path}/", "").replace("many", "one") == one.stderr
+    assert (tmp_path / "many.json").read_text() == (tmp_path / "one.json").read_text()
+    assert len(json.loads((tmp_path / "one.json").read_text())["images"]) == 6
+    assert len(list((tmp_path / "many-yolo" / "labels").iterdir())) == 6
     assert "bad.png" in found.stderr
+    pages = [(tmp_path / f"{run}.html").read_text() for run in ("many", "one")]
+    assert pages[0].replace(f"{tmp_path}/", "") == pages[1]
+    assert pages[1].count('<figure class="image"') == 6
     for number in range(6):
         np.testing.assert_array_equal(
             read_labels(tmp_path / "many" / f"{number}.png"), read_labels(tmp_path / "one" / f"{number}.png")
         )
+        tables = [(tmp_path / f"{run}-tables" / f"{number}.csv").read_text() for run in ("many", "one")]
+        assert tables[0] == tables[1]
+    summaries = [(tmp_path / run / "summary.csv").read_text() for run in ("many", "one")]
+    assert summaries[0] == summaries[1]
+    assert len(summaries[0].splitlines()) == 7
 
 
 def test_a_run_goes_on_where_it_was_broken_off(tiny_model, stored, scheduler, tmp_path):

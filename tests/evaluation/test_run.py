@@ -121,7 +121,7 @@ def test_a_parameter_that_an_image_refuses_is_named_after_its_file(tiny_model, d
         ({"model": "model", "labels": "true"}, "got `model`, `labels`, expected"),
         ({"model": "m", "data": "d", "pred": "p", "labels": "l"}, "got `model`, `data`, `pred`, `labels`, expected"),
         ({"model": "m", "data": "d", "images": "i", "picture": "p.png"}, "`images` goes with `pred`; with `model`"),
-        ({"pred": "p", "labels": "l", "images": "i"}, "`images` is what `picture` draws on"),
+        ({"pred": "p", "labels": "l", "images": "i"}, "`images` is what `picture` and `report` draw on"),
         ({"pred": "p", "labels": "l", "min_size": 3}, "`min_size` change how a model segments; give `model=MODEL"),
         ({"pred": "p", "labels": "l", "tile": 300}, "`tile` change how a model segments"),
         ({"pred": "p", "labels": "l", "tta": True, "diameter": 5.0}, "`tta` and `diameter` say how a model predicts"),

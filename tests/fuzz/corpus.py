@@ -5,9 +5,11 @@ import json
 import struct
 import tempfile
 import zlib
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+import h5py
 import numpy as np
 import tifffile
 import zarr
@@ -43,7 +45,7 @@ class Seed(NamedTuple):
 def make_corpus() -> dict[str, Seed]:
     """Return the valid inputs by name."""
     corpus: dict[str, Seed] = {}
-    for make in (_png, _tiff, _tiff_of_several_pages, _jpeg_and_bmp):
+    for make in (_png, _tiff, _tiff_of_several_pages, _jpeg_and_bmp, _other_pictures, _arrays):
         for name, data in make().items():
             corpus[name] = Seed("image", name, {name: data})
     corpus |= {name: Seed("zarr", name, files) for name, files in _zarr().items()}
@@ -182,6 +184,64 @@ def _jpeg_and_bmp():
         "palette.bmp": _saved(rgb.quantize(16), "BMP"),
         "bilevel.bmp": _saved(gray.convert("1"), "BMP"),
     }
+
+
+def _other_pictures():
+    gray, colours = _pixels(), _pixels(channels=3)
+    frames = [Image.fromarray(gray), Image.fromarray(gray[::-1].copy())]
+    return {
+        "gray.gif": _saved(Image.fromarray(gray), "GIF"),
+        "palette.gif": _saved(Image.fromarray(colours).quantize(16), "GIF"),
+        "frames.gif": _saved(frames[0], "GIF", save_all=True, append_images=frames[1:]),
+        "lossless.webp": _saved(Image.fromarray(colours), "WebP", lossless=True),
+        "lossy.webp": _saved(Image.fromarray(colours), "WebP", quality=80),
+        "frames.webp": _saved(frames[0], "WebP", save_all=True, append_images=frames[1:]),
+        "gray.jp2": _saved(Image.fromarray(gray), "JPEG2000"),
+        "rgb.jp2": _saved(Image.fromarray(colours), "JPEG2000"),
+        "gray16.jp2": _saved(Image.fromarray(_pixels(np.uint16)), "JPEG2000"),
+        "stream.j2k": _saved(Image.fromarray(gray), "JPEG2000", no_jp2=True),
+    }
+
+
+def _arrays():
+    files = {}
+    for name, values in (("gray", _pixels(np.uint16)), ("labels", _labels(np.int32)), ("stack", _stack())):
+        file = io.BytesIO()
+        np.save(file, values)
+        files[f"{name}.npy"] = file.getvalue()
+        file = io.BytesIO()
+        np.savez_compressed(file, image=values)
+        files[f"{name}-image.npz"] = file.getvalue()
+        for compression in (None, "gzip"):
+            file = io.BytesIO()
+            with h5py.File(file, "w") as archive:
+                dataset = archive.create_dataset("image", data=values, compression=compression)
+                dataset.attrs["element_size_um"] = [0.5, 0.25]
+                dataset.dims[0].label = "y"
+            files[f"{name}-{compression}.h5"] = file.getvalue()
+    return files | _czi()
+
+
+def _stack():
+    return np.stack([_pixels(np.uint16)] * 5)
+
+
+def _czi():
+    """Return images of Zeiss's own library, where it is installed."""
+    if find_spec("pylibCZIrw") is None:
+        return {}
+    from pylibCZIrw import czi
+
+    files = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, compression in (("plain", "uncompressed:"), ("zstd", "zstd1:ExplicitLevel=3")):
+            path = Path(folder, f"{name}.czi")
+            with czi.create_czi(str(path), compression_options=compression) as document:
+                document.write(_pixels(np.uint16), plane={"C": 0})
+                document.write(_pixels(np.uint16), plane={"C": 0}, location=(40, 0))
+                document.write_metadata("test", scale_x=5e-7, scale_y=5e-7)
+            files[f"{name}.czi"] = path.read_bytes()
+    return files
 
 
 def _zarr():

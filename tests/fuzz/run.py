@@ -155,7 +155,9 @@ class Process:
         """End the process."""
         self._process.kill()
         self._process.wait()
-        self._process.stdin.close()
+        # What it was not sent is of no use to it.
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
         with suppress(OSError):
             os.close(self.channel)
         shutil.rmtree(self._scratch, ignore_errors=True)

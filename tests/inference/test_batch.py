@@ -53,7 +53,7 @@ def run(model, files, suffix="png", **options):
 # Reading and embedding are done by one thread, clustering and writing by another.
 PLACES = [
     "instseg.inference.batch.open_image",
-    "instseg.inference.embedder.image_levels",
+    "instseg.preprocessing.level_choice.image_levels",
     "instseg.inference.segmentation.cluster",
     "instseg.inference.batch.save_results",
 ]

@@ -8,7 +8,7 @@ import pytest
 
 from instseg.errors import InstsegError
 from instseg.inference.batch import FileResult, file_state
-from instseg.inference.existing import check_no_results, without_results
+from instseg.inference.existing import KeptResult, check_no_results, without_results
 from instseg.inference.outputs import OutputFolder
 from instseg.inference.run_record import Making, RunRecord, read_records
 
@@ -43,9 +43,12 @@ def remaining(files, making=MAKING, planes=False, overwrite=False):
 
 def test_what_is_there_and_the_same_stays(images):
     note(images[:2])
-    assert remaining(images) == (tuple(images[2:]), 2, ())
+    assert remaining(images)[:3] == (tuple(images[2:]), 2, ())
+    assert remaining(images).kept == tuple(
+        KeptResult(file.stem, file, Path(f"out/{file.stem}.png"), None, None) for file in images[:2]
+    )
     # With both choices as well: nothing is out of date.
-    assert remaining(images, overwrite=True) == (tuple(images[2:]), 2, ())
+    assert remaining(images, overwrite=True)[:3] == (tuple(images[2:]), 2, ())
 
 
 @pytest.mark.parametrize(
@@ -65,7 +68,7 @@ def test_results_of_another_making_are_refused_unless_they_may_be_replaced(image
         f"out holds results of 2 of the images that were made otherwise ({reason}); "
         "add `overwrite=True` to make these anew, or give another folder"
     )
-    assert remaining(images, now, overwrite=True) == (tuple(images), 0, ())
+    assert remaining(images, now, overwrite=True)[:3] == (tuple(images), 0, ())
 
 
 def test_an_image_that_has_changed_is_out_of_date(images):
@@ -75,7 +78,7 @@ def test_an_image_that_has_changed_is_out_of_date(images):
     os.utime(images[1], ns=(status.st_atime_ns, status.st_mtime_ns + 1))
     with pytest.raises(InstsegError, match=r"results of 2 of the images .* \(the image has changed since\)"):
         remaining(images)
-    assert remaining(images, overwrite=True) == (tuple(images[:2]), 1, ())
+    assert remaining(images, overwrite=True)[:3] == (tuple(images[:2]), 1, ())
 
 
 def test_results_of_which_nobody_knows_are_kept_with_a_note(images):
@@ -85,7 +88,7 @@ def test_results_of_which_nobody_knows_are_kept_with_a_note(images):
     assert (found.files, found.skipped) == ((images[2],), 2)
     assert found.notes == ("1 results are kept of which no run has noted how they were made",)
     # They may be of anything, and go where results may be replaced.
-    assert remaining(images, overwrite=True) == ((images[0], images[2]), 1, ())
+    assert remaining(images, overwrite=True)[:3] == ((images[0], images[2]), 1, ())
 
 
 def test_results_of_another_version_are_kept_with_a_note(images):
@@ -99,14 +102,14 @@ def test_what_has_failed_or_is_not_whole_is_done_again(images):
     note(images[1:])
     Path("out/b.png").unlink()
     Path("out/c.png").write_bytes(b"")
-    assert remaining(images) == (tuple(images), 0, ())
+    assert remaining(images)[:3] == (tuple(images), 0, ())
 
 
 def test_labels_in_a_tiff_as_they_are_too_many_for_a_png_are_there(images):
     note(images[:1], labels=Path("out/a.tif"))
     Path("out/a.png").rename("out/a.tif")
     Path("out/b.tif").write_text("labels of a run with another format")
-    assert remaining(images) == (tuple(images[1:]), 1, ())
+    assert remaining(images)[:3] == (tuple(images[1:]), 1, ())
 
 
 def test_a_stack_is_there_with_all_of_its_planes(images):
@@ -119,16 +122,16 @@ def test_a_stack_is_there_with_all_of_its_planes(images):
             record.add(FileResult(number=1, path=stack, name=labels.stem, **planes))
     # How many planes this one has, nobody has noted.
     Path("out/b-0000.png").write_text("labels")
-    assert remaining(images, planes=True) == (tuple(images[1:]), 1, ())
+    assert remaining(images, planes=True)[:3] == (tuple(images[1:]), 1, ())
     labels.unlink()
-    assert remaining(images, planes=True) == (tuple(images), 0, ())
+    assert remaining(images, planes=True)[:3] == (tuple(images), 0, ())
 
 
 def test_an_incomplete_zarr_group_is_no_result(images):
     making = dataclasses.replace(MAKING, settings={"format": "zarr"})
     Path("out/a.zarr").mkdir()
     Path("out/a.zarr/zarr.json").write_text("{}")
-    assert remaining(images, making) == (tuple(images), 0, ())
+    assert remaining(images, making)[:3] == (tuple(images), 0, ())
 
 
 def test_results_are_counted_that_a_run_would_replace(images):

@@ -12,6 +12,7 @@ from instseg.data.samples import make_sample
 from instseg.inference.image_tiles import ImageTiles
 from instseg.inference.options import PredictOptions
 from instseg.io.source import ArrayReader
+from instseg.preprocessing.level_choice import LevelChoice
 from instseg.preprocessing.levels import estimate_levels, image_levels
 from instseg.preprocessing.normalisation import percentiles
 from instseg.settings import DiscSettings, ModelSettings, TileSettings
@@ -116,3 +117,44 @@ def test_files_and_arrays_have_the_same_levels(models, framed, tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", framed)
     model = models["robust"]
     np.testing.assert_array_equal(model.predict(tmp_path / "a.tif"), model.predict(framed))
+
+
+def test_levels_that_are_given_are_those_that_the_network_sees(models, discs):
+    model = models["robust"]
+    for options in ({"levels": (100, 30_000)}, {"percentiles": (2, 90)}):
+        plan = ImageTiles(model, ArrayReader(discs), PredictOptions(level_choice=LevelChoice(**options))).plan()
+        expected = LevelChoice(**options).of_image(discs[..., None], "robust")
+        np.testing.assert_array_equal(plan.levels, expected)
+        maps = model.embed(discs, **options)
+        np.testing.assert_array_equal(maps.embeddings, model.embed_tile(discs[..., None], expected).embeddings)
+        assert model.predict(discs, **options).max() == model.segment(discs, **options).labels.max()
+    # Nothing is brighter than the low level.
+    assert model.predict(discs, levels=(70_000, 80_000)).max() == 0
+    (result,) = model.segment_many([discs], levels=(70_000, 80_000))
+    assert result.labels.max() == 0
+
+
+def test_values_are_those_of_the_file_where_channels_are_inverted(models, discs):
+    model = models["robust"]
+    dark = 65_535 - discs
+    same = model.predict(dark, channels="dark", levels=(65_535 - 40_000, 65_535 - 1_000))
+    np.testing.assert_array_equal(same, model.predict(discs, levels=(1_000, 40_000)))
+
+
+@pytest.mark.parametrize("kind", [ArrayReader, Streamed])
+def test_zeros_that_are_ignored_hold_no_objects_and_do_not_count(models, discs, kind):
+    model, image = models["robust"], discs.astype(np.uint16) + 1_000 - discs // 8
+    rows, columns = np.indices(image.shape)
+    outside = rows + columns < 110
+    image[outside] = 0
+    options = PredictOptions(level_choice=LevelChoice(ignore_zeros=True), tiles=TileSettings(tile=96, overlap=24))
+    tiles = ImageTiles(model, kind(image), options)
+    plan = tiles.plan()
+    assert plan.levels[0][0] > 500
+    assert ImageTiles(model, kind(image), PredictOptions()).plan().levels[0][0] < 500
+    for tile in plan.grid:
+        part = outside[tile.extent.slices_in(Box(0, 0, *image.shape))]
+        assert not tiles.embed(plan, tile).foreground[part].any()
+    labels = model.predict(image, ignore_zeros=True)
+    assert labels.max() > 3
+    assert not labels[outside].any()

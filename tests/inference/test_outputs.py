@@ -53,7 +53,7 @@ def test_what_cannot_be_written_is_refused(tmp_path):
         SingleOutput(tmp_path / "a.png", {"overlay": tmp_path / "a.png"}, image)
     with pytest.raises(UsageError, match="is the image itself"):
         SingleOutput(image, {}, image)
-    with pytest.raises(InstsegError, match=r"expected a name that ends in .png or .tif or .tiff or .zarr"):
+    with pytest.raises(InstsegError, match=r"expected a name that ends in .png or .tif or .tiff or .npy or .zarr"):
         SingleOutput(tmp_path / "a.jpg", {}, image)
     with pytest.raises(UsageError, match="1 image names occur twice"):
         OutputFolder(tmp_path / "out", "png", {}, [tmp_path / "x" / "a.png", tmp_path / "y" / "a.tif"], shared=False)

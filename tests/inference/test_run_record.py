@@ -12,6 +12,7 @@ from instseg.inference.batch import FileResult, FileState
 from instseg.inference.failures import UnexpectedError
 from instseg.inference.results import ImageSummary
 from instseg.inference.run_record import Making, RunRecord, read_records, report_name
+from instseg.settings import FilterSettings
 
 MAKING = Making(version="1.0", model="nuclei", digest="ab", settings={"format": "png", "min_size": 10, "tile": None})
 SUMMARY = ImageSummary(7, 12.345, 1.0, (30, 40))
@@ -186,3 +187,12 @@ def test_the_time_of_a_long_run_is_not_spent_on_its_record(tmp_path, monkeypatch
     run(tmp_path, *(done(str(number)) for number in range(500)))
     assert len(written) == 2
     assert len(read_records(tmp_path)) == 500
+
+
+def test_records_of_versions_without_filters_have_left_nothing_out():
+    before = Making(version="0.1", model="nuclei", digest="a", settings={"min_size": 10})
+    unfiltered = FilterSettings().to_dict()
+    now = Making(version="0.2", model="nuclei", digest="a", settings={"min_size": 10, **unfiltered, "other": 1})
+    assert before.differences(now) == []
+    filtered = Making(version="0.2", model="nuclei", digest="a", settings={"min_size": 10, **unfiltered, "max_size": 9})
+    assert before.differences(filtered) == ["max_size=null, now 9"]

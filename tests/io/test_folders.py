@@ -71,12 +71,12 @@ def test_links_that_lead_nowhere_are_images_that_somebody_expects(folder):
 
 
 def test_what_is_left_out_is_counted(folder):
-    folder("in/a.png", *(f"in/{n}.CZI" for n in range(3)), "in/notes.txt", "in/README", "in/.hidden", "in/run.json")
+    folder("in/a.png", *(f"in/{n}.LIF" for n in range(3)), "in/notes.txt", "in/README", "in/.hidden", "in/run.json")
     folder("in/one/b.png", "in/two/c.png", "in/results/a.png", "in/failed-1-of-3.csv", "in/.cache/d.png", "a/e.png")
     found = search_images([Path("in")], results=[Path("in/results")])
     assert found.files == (Path("in/a.png"),)
     assert found.notes == (
-        "5 files of other kinds were left out: .czi (3), no suffix (1), .txt (1)",
+        "5 files of other kinds were left out: .lif (3), no suffix (1), .txt (1)",
         "2 sub-folders are not searched: one, two",
     )
     assert search_images([Path("a")]).notes == ()
@@ -231,3 +231,33 @@ def test_names_that_are_equal_come_before_endings(folder):
     pairs, (mismatch,) = match_folder(folder())
     assert [(pair.image.name, pair.labels.name) for pair in pairs] == [("a.png", "a.png"), ("a_mask.png", "a_mask.png")]
     assert [path.name for path in mismatch.files] == ["b_mask.png"]
+
+
+def test_files_of_all_formats_are_found_unless_a_picture_of_the_name_lies_beside_them(tmp_path):
+    taken = ["a.png", "b.npy", "c.npz", "d.h5", "e.GIF", "f.webp", "g.jp2", "h.czi", "i.svs", "j.NDPI"]
+    left = ["a.npy", "a.npz", "a.h5", "a_seg.npy", "b_seg.npy", "a.txt"]
+    for name in (*taken, *left):
+        (tmp_path / name).touch()
+    found = search_images([tmp_path])
+    assert [file.name for file in found.files] == taken
+    assert found.notes == ("6 files of other kinds were left out: .npy (3), .h5 (1), .npz (1), .txt (1)",)
+    # What is named is taken.
+    assert find_images([tmp_path / "a_seg.npy"]) == [tmp_path / "a_seg.npy"]
+    assert [file.name for file in find_images([tmp_path / "*.npz"])] == ["a.npz", "c.npz"]
+
+
+def test_a_part_of_a_file_is_found_by_its_name(tmp_path):
+    (tmp_path / "a.h5").touch()
+    inner = [tmp_path / "a.h5:" / name for name in ("raw", "group/other")]
+    assert find_images(inner) == sorted(inner)
+    with pytest.raises(InstsegError, match="there is no file or folder b.h5:/raw"):
+        find_images(["b.h5:/raw"])
+
+
+def test_images_and_labels_of_any_format_are_pairs(tmp_path):
+    for name in ("images/a.npy", "labels/a.h5", "images/b.webp", "labels/b.npy", "images/c.png", "labels/c.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    # Cellpose leaves these beside its images.
+    (tmp_path / "images/c_seg.npy").touch()
+    assert [pair.name for pair in find_pairs(tmp_path)] == ["a", "b", "c"]

@@ -17,10 +17,12 @@ def test_one_selection_and_several(tmp_path):
     roifile = pytest.importorskip("roifile")
     roi = roifile.ImagejRoi.frompoints(SQUARE, name="cell")
     roi.position = 3
+    roi.props = "class: dead: cell\nno colon\nscore: 0.5\n"
     roi.tofile(tmp_path / "a.roi")
     (read,) = read_rois(tmp_path / "a.roi")
     np.testing.assert_array_equal(read.rings[0], SQUARE)
     assert (read.name, read.group, read.plane[0]) == ("cell", 0, 3)
+    assert read.properties == {"class": "dead: cell", "score": "0.5"}
     roifile.roiwrite(tmp_path / "a.zip", [roi, roifile.ImagejRoi.frompoints(SQUARE, name="other")])
     assert len(read_rois(tmp_path / "a.zip")) == 2
     zipfile.ZipFile(tmp_path / "none.zip", "w").close()

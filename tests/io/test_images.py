@@ -99,10 +99,18 @@ def test_wide_integers_become_uint16_where_they_fit(tif):
     image = read_image(tif(RAMP16.astype(np.int32)))
     assert image.dtype == np.uint16
     assert np.array_equal(image[..., 0], RAMP16)
-    assert "int32 values go from -1 to 2, expected 0 to 65535" in error_of(
-        read_image, tif(np.array([[-1, 2]], np.int32))
+    assert "int32 values go from -1 to 40000, expected 0 to 65535 or -32768 to 32767; save" in error_of(
+        read_image, tif(np.array([[-1, 40_000]], np.int32))
     )
     assert "from 1 to 70000, expected" in error_of(read_image, tif(np.array([[1, 70_000]], np.uint32)))
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int16, np.int32, np.int64])
+def test_negative_integers_become_int16_where_they_fit(tif, dtype):
+    values = np.arange(-6, 6, dtype=dtype).reshape(3, 4)
+    image = read_image(tif(values))
+    assert image.dtype == np.int16
+    assert np.array_equal(image[..., 0], values)
 
 
 @pytest.mark.parametrize(("planar", "axis"), [("contig", -1), ("separate", 0)])
@@ -235,7 +243,7 @@ def test_the_content_counts_and_not_the_name(tmp_path):
     (tmp_path / "a.jpg").rename(tmp_path / "a.png")
     assert read_image(tmp_path / "a.png").shape == (8, 8, 3)
     (tmp_path / "b.png").write_text("not an image at all")
-    assert "its content is no PNG, TIFF, JPEG or BMP; convert" in error_of(read_image, tmp_path / "b.png")
+    assert "its content is none that is known (PNG, TIFF, JPEG, BMP, GIF, " in error_of(read_image, tmp_path / "b.png")
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif", "jpg", "bmp"])

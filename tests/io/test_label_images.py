@@ -110,7 +110,8 @@ def test_labels_beyond_16_bit_go_to_tiff_only(tmp_path):
 
 
 def test_labels_to_other_suffixes_or_places_are_refused(tmp_path):
-    assert "labels are written as .png, .tif or .tiff; choose" in error_of(write_labels, tmp_path / "a.jpg", INSTANCES)
+    expected = "labels are written as .png, .tif, .tiff or .npy; choose"
+    assert expected in error_of(write_labels, tmp_path / "a.jpg", INSTANCES)
     assert "does not exist; create it first" in error_of(write_labels, tmp_path / "no" / "a.png", INSTANCES)
 
 
@@ -171,3 +172,16 @@ def test_one_object_of_another_number_in_pieces_is_no_mask(png):
 @pytest.mark.parametrize("value", [1, 8, 255])
 def test_values_of_predictions_are_numbers(png, value):
     assert read_labels(png(MASK * np.uint8(value)), prediction=True).tolist() == (MASK * value).tolist()
+
+
+def test_labels_are_arrays_of_numpy(tmp_path):
+    write_labels(tmp_path / "a.NPY", INSTANCES)
+    assert np.load(tmp_path / "a.NPY").dtype == np.int32
+    assert np.array_equal(np.load(tmp_path / "a.NPY"), INSTANCES)
+    large = np.array([[0, 2**40]])
+    write_labels(tmp_path / "b.npy", large)
+    assert np.array_equal(np.load(tmp_path / "b.npy"), large)
+    values = np.arange(7 * 5, dtype=np.int32).reshape(7, 5)
+    write_labels_streamed(tmp_path / "c.npy", (7, 5), (values[top : top + 3] for top in (0, 3, 6)))
+    assert np.array_equal(np.load(tmp_path / "c.npy"), values)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.NPY", "b.npy", "c.npy"]

@@ -93,8 +93,14 @@ def test_of_several_images_one_must_be_given(series):
 @pytest.mark.parametrize(
     ("attributes", "message"),
     [
-        ({"plate": {"wells": []}}, "it is a plate of many wells, expected one image; give a field: a.zarr/A/1/0"),
-        ({"well": {"images": []}}, "it is a well of many fields, expected one image; give a field: a.zarr/0"),
+        (
+            {"plate": {"wells": []}},
+            "it is a plate of wells, expected one image; give a field, such as a.zarr/A/1/0; predict",
+        ),
+        (
+            {"well": {"images": []}},
+            "it is a well of fields, expected one image; give a field, such as a.zarr/0; predict",
+        ),
         ({"labels": ["nuclei"]}, "it holds labels, expected an image"),
         ({"bioformats2raw.layout": 3}, "it holds no image"),
         ({}, "it is a group without OME-Zarr metadata"),

@@ -254,3 +254,19 @@ def test_what_says_nothing_of_its_pixels(tmp_path):
 )
 def test_units_of_length(unit, other, ratio):
     assert length_ratio(unit, other) == (None if ratio is None else pytest.approx(ratio))
+
+
+@pytest.mark.parametrize(
+    ("description", "size"),
+    [
+        ("Aperio Image Library v12.0\r\n64x64 |AppMag = 20|MPP = 0.4990|Left = 25.6", 0.499),
+        ("Aperio Image Library v12.0\r\n64x64 |AppMag = 20|MPP = 0.25", 0.25),
+        ("Aperio Image Library v12.0\r\n64x64 |AppMag = 20|MPP = 0|Left = 25.6", None),
+        ("Aperio Image Library v12.0\r\n64x64 |AppMag = 20|MPP = x", None),
+        ("Another program |MPP = 0.4990|", None),
+    ],
+)
+def test_slides_of_aperio_say_their_size_in_the_description(tmp_path, description, size):
+    tifffile.imwrite(tmp_path / "a.svs", np.zeros((64, 64, 3), np.uint8), description=description, metadata=None)
+    expected = None if size is None else PixelGeometry((size, size), None, "micrometer")
+    assert read_pixel_geometry(tmp_path / "a.svs") == expected

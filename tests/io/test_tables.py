@@ -9,7 +9,7 @@ import pytest
 
 from instseg.clustering.instances import Instances
 from instseg.errors import InstsegError
-from instseg.io.tables import safe_cell, table_columns, write_csv, write_table
+from instseg.io.tables import safe_cell, table_columns, write_columns, write_csv, write_table
 
 TWO = Instances(
     label=np.array([4, 9], np.int32),
@@ -109,3 +109,44 @@ def test_class_names_are_no_formulas(tmp_path):
         header, first, second = csv.reader(file)
     assert header[-3:] == ["class", "p(=1+1)", r"p(b\x1b]0;x\x07)"]
     assert (first[-3], second[-3]) == ("'=1+1", r"b\x1b]0;x\x07")
+
+
+COLUMNS = {
+    "label": np.array([1, 2], np.uint32),
+    "class": np.array(["=1+1", "b"]),
+    "inside": np.array([True, False]),
+    "whole": np.array([3.0, 1e9]),
+    "length": np.array([1 / 3, np.nan]),
+}
+
+
+def test_columns_as_csv(tmp_path):
+    write_columns(tmp_path / "a.csv", COLUMNS)
+    assert (tmp_path / "a.csv").read_bytes() == (
+        b"label,class,inside,whole,length\r\n1,'=1+1,True,3,0.333333333\r\n2,b,False,1000000000,\r\n"
+    )
+
+
+def test_columns_as_parquet_are_as_they_are(tmp_path):
+    from pyarrow import parquet
+
+    write_columns(tmp_path / "a.parquet", COLUMNS)
+    table = parquet.read_table(tmp_path / "a.parquet").to_pydict()
+    assert list(table) == list(COLUMNS)
+    assert (table["class"], table["inside"], table["whole"]) == (["=1+1", "b"], [True, False], [3.0, 1e9])
+    assert table["length"][0] == 1 / 3
+    write_columns(tmp_path / "b.parquet", {name: values[:0] for name, values in COLUMNS.items()})
+    assert [str(field.type) for field in parquet.read_schema(tmp_path / "b.parquet")] == [
+        "uint32",
+        "string",
+        "bool",
+        "double",
+        "double",
+    ]
+
+
+def test_parquet_without_its_extra_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("instseg.optional.find_spec", lambda package: None)
+    with pytest.raises(InstsegError, match=r"Parquet tables need pyarrow; install what is missing with: .*\[parquet\]"):
+        write_columns(tmp_path / "a.parquet", COLUMNS)
+    write_columns(tmp_path / "a.csv", COLUMNS)

@@ -191,7 +191,7 @@ def test_the_geometry_is_that_of_the_file(tmp_path):
         {"shape": (70, 90, 4), "photometric": "rgb", "extrasamples": ["unassalpha"]},
         {"shape": (70, 90), "photometric": "miniswhite"},
         {"shape": (3, 70, 90), "photometric": "rgb", "planarconfig": "separate"},
-        {"shape": (70, 90), "dtype": np.int16},
+        {"shape": (70, 90), "dtype": np.int32},
     ],
 )
 def test_what_is_not_read_in_parts(tmp_path, options):

@@ -53,7 +53,19 @@ def test_pieces_that_touch_at_a_corner_are_polygons_of_their_own():
 
 def test_a_hole_that_touches_the_outside_at_a_corner():
     labels = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 0]])
-    assert np.array_equal(painted(polygons(labels), labels.shape), labels)
+    (polygon,) = traced = polygons(labels)
+    assert np.array_equal(painted(traced, labels.shape), labels)
+    assert sorted(polygon.outer.tolist()) == [[0, 0], [0, 3], [2, 2], [2, 3], [3, 0], [3, 2]]
+    assert [sorted(hole.tolist()) for hole in polygon.holes] == [[[1, 1], [1, 2], [2, 1], [2, 2]]]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_polygons_are_valid_as_other_programs_have_it(seed):
+    shapely = pytest.importorskip("shapely")
+    labels = np.random.default_rng(seed).integers(0, 3, (14, 11)) > 0
+    for polygon in polygons(labels.astype(int)):
+        shape = shapely.Polygon(polygon.outer, polygon.holes)
+        assert shape.is_valid, shapely.is_valid_reason(shape)
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -167,7 +167,7 @@ def test_the_report_has_a_table_and_pictures(tiny_training):
     folder, _, events = tiny_training
     files = {path.name for path in (folder / "report").iterdir() if path.is_file()}
     pictures = {f"{kind}-{number}.png" for kind in ("validation", "embeddings") for number in (0, 1)}
-    assert files == {"metrics.csv", "curves.png", *pictures}
+    assert files == {"index.html", "metrics.csv", "curves.png", *pictures}
     rows = table(folder / "report")
     assert [row["iteration"] for row in rows if "AP50" in row] == [60]
     figures = [row for row in rows if "loss" in row]

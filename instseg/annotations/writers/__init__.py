@@ -1,0 +1,1 @@
+"""Labels to the files of other tools."""

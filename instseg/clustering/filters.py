@@ -1,0 +1,70 @@
+"""Which instances are left out once they are known: too large ones, those at the image's border, doubtful ones."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instseg.clustering.instances import Instances
+from instseg.settings import FilterSettings
+
+
+def kept_instances(instances: Instances, filters: FilterSettings, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Return which instances filters keep.
+
+    Parameters
+    ----------
+    instances : Instances
+        N of them, those of a whole image.
+    filters : FilterSettings
+    shape : (int, int)
+        Height and width of the image.
+
+    Returns
+    -------
+    (N,) bool
+
+    Examples
+    --------
+    >>> instances = Instances(
+    ...     label=np.array([1, 2, 3], np.int32),
+    ...     score=np.array([0.9, 0.2, 0.9]),
+    ...     area=np.array([4, 2, 90]),
+    ...     centroid=np.zeros((3, 2)),
+    ...     bbox=np.array([[0, 3, 2, 5], [4, 4, 5, 6], [3, 3, 13, 12]]),
+    ... )
+    >>> kept_instances(instances, FilterSettings(max_size=50), (20, 20)).tolist()
+    [True, True, False]
+    >>> kept_instances(instances, FilterSettings(exclude_border=True, min_score=0.5), (20, 20)).tolist()
+    [False, False, True]
+    """
+    kept = instances.score >= filters.min_score
+    if filters.max_size is not None:
+        kept &= instances.area <= filters.max_size
+    if filters.exclude_border:
+        top, left, bottom, right = instances.bbox.T
+        kept &= (top > 0) & (left > 0) & (bottom < shape[0]) & (right < shape[1])
+    return kept
+
+
+def filter_instances(
+    instances: Instances, filters: FilterSettings, shape: tuple[int, int], count: int
+) -> tuple[Instances, NDArray[np.int32]]:
+    """Leave instances out, and number the others anew, in their order.
+
+    Parameters
+    ----------
+    instances, filters, shape
+        As `kept_instances` takes them.
+    count : int
+        The largest label that there can be.
+
+    Returns
+    -------
+    instances : Instances
+        Those that are kept, with labels 1..M.
+    label_of : (count + 1,) int32
+        The new label of each, 0 for the background and what is left out.
+    """
+    kept = kept_instances(instances, filters, shape)
+    label_of = np.zeros(count + 1, np.int32)
+    label_of[instances.label[kept]] = np.arange(1, int(kept.sum()) + 1, dtype=np.int32)
+    return instances.relabelled(label_of[instances.label]), label_of
