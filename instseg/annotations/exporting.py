@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from instseg.annotations.labelled_folder import LabelledFolder
+from instseg.annotations.labelled_folder import LabelledFolder, image_name
 from instseg.annotations.output import OutputFolder, link_image, names_in_report
 from instseg.annotations.writers.coco import CocoPart, CocoWriter, coco_part, write_coco
 from instseg.annotations.writers.formats import ExportFormat, export_format
 from instseg.annotations.writers.writer import Writer
 from instseg.errors import InstsegError, UsageError, format_names, printable
-from instseg.io.atomic import StrPath, check_writable, write_errors
+from instseg.io.atomic import StrPath, check_writable, is_zarr, write_errors
+from instseg.io.container import shown_name
 from instseg.io.folders import Pair
 from instseg.io.tables import safe_cell, write_csv
 
@@ -206,7 +207,7 @@ def export_annotations(
             export.run(writer, link_images, copy)
             writer.finish()
             _write_report(place / REPORT, export.rows)
-    notes = tuple(_notes(found, chosen, export.rows))
+    notes = tuple(_notes(found, chosen, export.rows, with_images=link_images and not single))
     return ExportReport(
         format=chosen.name,
         images=tuple(export.rows),
@@ -231,12 +232,12 @@ class _Export:
     def run(self, writer: Writer, link_images: bool, copy: bool) -> None:
         """Write all images by a writer; an InstsegError is raised where none can be."""
         for pair in self._each():
-            path = writer.image_path(pair.image.name)
+            path = writer.image_path(image_name(pair))
             path.parent.mkdir(parents=True, exist_ok=True)
             with self._row(pair) as row:
                 image = self._found.read(pair)
                 changes = writer.write(image)
-                if link_images:
+                if link_images and not is_zarr(pair.image):
                     link_image(pair.image, path, copy=copy)
                 row.done(len(image.label), changes)
 
@@ -259,7 +260,7 @@ class _Export:
             raise InstsegError(f"no image of {self._found.folder} can be exported: {self.rows[0].reason}")
 
     def _row(self, pair: Pair) -> "_Row":
-        return _Row(self.rows, ExportedImage(pair.image.name, pair.labels.name, "failed"))
+        return _Row(self.rows, ExportedImage(image_name(pair), shown_name(pair.labels), "failed"))
 
 
 class _Row:
@@ -294,15 +295,23 @@ def _write_report(path: Path, rows: Sequence[ExportedImage]) -> None:
     write_csv(path, header, cells)
 
 
-def _notes(found: LabelledFolder, chosen: ExportFormat, rows: Sequence[ExportedImage]) -> Iterator[str]:
+def _notes(
+    found: LabelledFolder, chosen: ExportFormat, rows: Sequence[ExportedImage], *, with_images: bool
+) -> Iterator[str]:
     for files in found.unmatched:
-        names = format_names([printable(file.name) for file in files.files])
+        names = format_names([printable(shown_name(file)) for file in files.files])
         yield f"{files.what}, left out: {len(files.files)} ({names})"
     changes: Counter[str] = Counter()
     for row in rows:
         changes.update(row.changes)
     for what, count in changes.most_common():
         yield f"objects that {chosen.title} has {what}: {count}"
+    if with_images and (zarr := [shown_name(pair.image) for pair in found.pairs if is_zarr(pair.image)]):
+        names = format_names([printable(name) for name in zarr])
+        yield (
+            f"images that are Zarr, which other tools do not read, are not put beside the annotations: {len(zarr)} "
+            f"({names}); put pictures of the same names there"
+        )
     if found.class_names and not chosen.has_classes:
         yield f"{chosen.title} has no classes: those of the objects are left out"
     if found.has_scores and not chosen.has_scores:

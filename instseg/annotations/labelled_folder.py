@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instseg.annotations.output import UNCLASSIFIED
-from instseg.data.classes import ClassSource, find_classes, sort_class_names
+from instseg.data.classes import ClassSource, find_classes, instance_labels, sort_class_names, unquoted_cell
 from instseg.errors import InstsegError, format_names
+from instseg.io.container import ZARR_SUFFIX, shown_name
 from instseg.io.folders import LABELS, Pair, UnmatchedFiles, match_folder, match_folders
 from instseg.io.formats import read_header
 from instseg.io.image_names import stem_of
@@ -82,7 +83,7 @@ class LabelledFolder:
         self._known = _read_known(scores, folder, self.pairs)
         self.has_scores = any(known.scores for known in self._known.values())
         self.class_names: tuple[str, ...] = sort_class_names(self._names())
-        if self.class_names and UNCLASSIFIED not in self.class_names:
+        if self.class_names and UNCLASSIFIED not in self.class_names and any(map(self._lacks_class, self.pairs)):
             self.class_names = (*self.class_names, UNCLASSIFIED)
         self._number = {name: number for number, name in enumerate(self.class_names)}
 
@@ -94,34 +95,51 @@ class LabelledFolder:
         InstsegError
             If they cannot be read, or are of another size than the image.
         """
-        labels = read_labels(
-            pair.labels, connected_components=self._connected_components, ignore_label=self._ignore_label
-        )
+        labels = self._labels(pair)
         header = read_header(pair.image)
         if (header.height, header.width) != labels.shape:
             size = f"{labels.shape[0]} x {labels.shape[1]}"
             sizes = f"{header.height} x {header.width} pixels and {pair.labels} is {size}"
             raise InstsegError(f"{pair.image} is {sizes}, expected equal sizes; export the labels at the image's size")
-        if self._ignore_label is not None:
-            labels = np.where(labels == IGNORED, np.int32(0), labels)
-        label = np.unique(labels)
-        label = label[label > 0]
-        known = self._known.get(pair.name, _Known({}, {}))
+        label = np.array(instance_labels(labels), np.int32)
+        known = self._known_of(pair)
         return LabelledImage(
-            name=pair.image.name,
+            name=image_name(pair),
             labels=labels,
             label=label,
             score=np.array([known.scores.get(each, np.nan) for each in label.tolist()]) if self.has_scores else None,
-            class_number=self._class_numbers(pair, labels, label, known),
+            class_number=self._class_numbers(pair, labels, label),
             class_names=self.class_names,
         )
 
+    def _labels(self, pair: Pair) -> NDArray[np.int32]:
+        labels = read_labels(
+            pair.labels, connected_components=self._connected_components, ignore_label=self._ignore_label
+        )
+        return labels if self._ignore_label is None else np.where(labels == IGNORED, np.int32(0), labels)
+
+    def _known_of(self, pair: Pair) -> _Known:
+        return self._known.get(pair.name, _Known({}, {}))
+
+    def _classes_of(self, pair: Pair, labels: NDArray[np.int32]) -> Mapping[int, str]:
+        return self._known_of(pair).classes if self._classes is None else self._classes.names(pair, labels)
+
+    def _lacks_class(self, pair: Pair) -> bool:
+        """Return whether an object of an image has no class: files of other tools name all classes first."""
+        try:
+            labels = self._labels(pair)
+            names = self._classes_of(pair, labels)
+        except InstsegError:
+            # The image is not written, and `read` says why.
+            return False
+        return any(label not in names for label in instance_labels(labels))
+
     def _class_numbers(
-        self, pair: Pair, labels: NDArray[np.int32], label: NDArray[np.integer], known: _Known
+        self, pair: Pair, labels: NDArray[np.int32], label: NDArray[np.integer]
     ) -> NDArray[np.integer] | None:
         if not self.class_names:
             return None
-        names: Mapping[int, str] = known.classes if self._classes is None else self._classes.names(pair, labels)
+        names = self._classes_of(pair, labels)
         return np.array([self._number[names.get(each, UNCLASSIFIED)] for each in label.tolist()], np.int64)
 
     def _names(self) -> Iterator[str]:
@@ -134,6 +152,11 @@ class LabelledFolder:
                 yield from names.values()
         else:
             yield from _values(self._classes)
+
+
+def image_name(pair: Pair) -> str:
+    """Return the name of an image's file; one in a Zarr group of many gets that of its results."""
+    return pair.image.name if shown_name(pair.image) == pair.image.name else f"{pair.name}{ZARR_SUFFIX}"
 
 
 def _values(classes: ClassSource) -> Iterator[str]:
@@ -157,7 +180,9 @@ def _match(folder: Path, images: Path | None) -> tuple[list[Pair], list[Unmatche
 
 
 def _said(unmatched: Sequence[UnmatchedFiles]) -> str:
-    parts = [f"{len(one.files)} {one.what}: {format_names([file.name for file in one.files])}" for one in unmatched]
+    parts = [
+        f"{len(one.files)} {one.what}: {format_names([shown_name(file) for file in one.files])}" for one in unmatched
+    ]
     return "; ".join(parts) or "no file of either"
 
 
@@ -199,12 +224,14 @@ def _read_table(path: Path, known: dict[str, _Known], name: str | None) -> None:
                 needed = "image, label and score" if name is None else "label (or id) and score"
                 raise InstsegError(f"cannot read {path}: it has the columns {', '.join(columns)}, expected {needed}")
             for row in rows:
-                image = name or stem_of(Path(row["image"]))
+                if name is None and not row["image"]:
+                    raise InstsegError(f"cannot read {path}: line {rows.line_num} names no image; fill it in")
+                image = name or stem_of(Path(unquoted_cell(row["image"])))
                 of_image = known.setdefault(image, _Known({}, {}))
                 label = int(row[number])
                 if score := row.get("score"):
                     of_image.scores[label] = float(score)
                 if of_class := row.get("class"):
-                    of_image.classes[label] = of_class
+                    of_image.classes[label] = unquoted_cell(of_class)
     except (OSError, ValueError, TypeError, csv.Error) as error:
         raise InstsegError(f"cannot read {path}: {error}; save it as CSV in UTF-8") from error

@@ -90,5 +90,6 @@ def _print(report: "ExportReport", out: Path) -> None:
         terminal.print_error(f"{len(report.failed)} images could not be exported")
     images_text = "1 image" if report.exported == 1 else f"{report.exported} images"
     objects_text = "1 object" if report.objects == 1 else f"{report.objects} objects"
-    classes_text = f" of {len(report.class_names)} classes" if report.class_names else ""
+    count = len(report.class_names)
+    classes_text = f" of {count} {'class' if count == 1 else 'classes'}" if count else ""
     terminal.print_result(f"wrote {images_text} with {objects_text}{classes_text} to {out}")

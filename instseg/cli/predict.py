@@ -228,6 +228,8 @@ def _report(result: "PredictResult", single: bool, files: int) -> "list[ImageSum
             raise image.error or InstsegError(f"{image.path} could not be segmented")
         terminal.print_result(f"{result.images[0].labels}: {summaries[0].instances} instances")
         _print_notes(result)
+        if result.stopped is not None:
+            raise result.stopped
         return summaries
     terminal.print_result(f"{len(summaries)} images, {sum(summary.instances for summary in summaries)} instances")
     _print_notes(result)

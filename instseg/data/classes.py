@@ -17,9 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instseg.errors import InstsegError, format_names, printable
+from instseg.io.container import ZARR_SUFFIX
 from instseg.io.folders import Pair, find_images
 from instseg.io.image_names import SUFFIXES, stem_of
 from instseg.io.label_images import read_class_image
+from instseg.io.tables import safe_cell
 from instseg.labels.regions import IGNORED
 
 FOLDER, TABLE = "classes", "classes.csv"
@@ -244,13 +246,25 @@ def _rows(path: Path, rows: Any) -> Iterator[tuple[int, list[str]]]:
                 "put text that holds a comma in quotes"
             )
         if any(fields):
-            yield rows.line_num, [fields[place] if place < len(fields) else "" for place in places]
+            yield rows.line_num, [unquoted_cell(fields[place]) if place < len(fields) else "" for place in places]
+
+
+def unquoted_cell(cell: str) -> str:
+    """Return a name without the apostrophe that `instseg.io.tables.safe_cell` puts before what looks like a formula.
+
+    Examples
+    --------
+    >>> unquoted_cell("'=1+1"), unquoted_cell("'a'")
+    ('=1+1', "'a'")
+    """
+    plain = cell.removeprefix("'")
+    return plain if safe_cell(plain) == cell else cell
 
 
 def _stem(image: str) -> str:
     """Return the name of a pair by that of its image, with or without the suffix of a file."""
     path = Path(image)
-    return stem_of(path) if path.suffix.lower() in SUFFIXES else unicodedata.normalize("NFC", image)
+    return stem_of(path) if path.suffix.lower() in (*SUFFIXES, ZARR_SUFFIX) else unicodedata.normalize("NFC", image)
 
 
 def sort_class_names(names: Iterable[str]) -> tuple[str, ...]:

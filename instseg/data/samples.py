@@ -13,7 +13,8 @@ from instseg.data.classes import ClassNames, ClassSource, InstanceClasses
 from instseg.data.label_statistics import label_statistics
 from instseg.data.survey import FolderSurvey
 from instseg.errors import InstsegError
-from instseg.io.folders import Pair
+from instseg.io.container import shown_name
+from instseg.io.folders import LABELS, Pair
 from instseg.io.formats import read_header
 from instseg.io.image_file import ImageFileError
 from instseg.io.images import read_image
@@ -167,7 +168,8 @@ class SampleReader:
 
     def is_in_folder(self, pair: Pair) -> bool:
         """Return whether a pair belongs to the data folder, and not to the one to validate on."""
-        return pair.labels.parent.parent == self.folder
+        # Labels in a Zarr group lie deeper than others.
+        return self.folder / LABELS in pair.labels.parents
 
 
 def _check_pixels(path: Path) -> None:
@@ -195,7 +197,8 @@ def common_channels(samples: Mapping[Pair, Sample]) -> int:
         by_channels.setdefault(sample.image.shape[2], []).append(pair)
     if len(by_channels) > 1:
         counts = "; ".join(
-            f"{len(pairs)} with {channels} (such as {pairs[0].image.name})" for channels, pairs in by_channels.items()
+            f"{len(pairs)} with {channels} (such as {shown_name(pairs[0].image)})"
+            for channels, pairs in by_channels.items()
         )
         raise InstsegError(
             f"the images differ in channels: {counts}; convert them to all gray or all RGB, or give `channels='gray'`"

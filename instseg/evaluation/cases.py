@@ -17,6 +17,7 @@ from instseg.inference.failures import as_instseg_error
 from instseg.inference.model import Model
 from instseg.inference.options import PredictOptions
 from instseg.inference.tiled import segment_many
+from instseg.io.container import shown_name
 from instseg.io.folders import Pair, find_images, read_pair
 from instseg.io.image_names import stem_of
 from instseg.io.images import read_image
@@ -290,6 +291,6 @@ def match_predictions(predictions: Sequence[Path], labels: Sequence[Path]) -> li
 def _by_stem(what: str, files: Sequence[Path]) -> dict[str, Path]:
     by_stem = {stem_of(file): file for file in files}
     if len(by_stem) < len(files):
-        doubled = [file.name for file in files if by_stem[stem_of(file)] != file]
+        doubled = [shown_name(file) for file in files if by_stem[stem_of(file)] != file]
         raise InstsegError(f"{len(doubled)} {what} share a name ({format_names(doubled)}); keep one file of each name")
     return by_stem

@@ -15,7 +15,7 @@ from instseg.evaluation.request import EvaluationRequest
 from instseg.evaluation.results import Evaluation, ImageResult, Labels, drop_small_truth, named_errors
 from instseg.inference.model import Model
 from instseg.labels.matching import drop_ignored
-from instseg.labels.regions import equivalent_diameter
+from instseg.labels.regions import dense_labels, equivalent_diameter
 from instseg.reports.charts import line_chart
 from instseg.reports.figures import ObjectTable, OutlineGroup, image_figure
 from instseg.reports.markup import Markup, count, number, tag
@@ -200,7 +200,7 @@ def _outlined(
         "true": outline_paths(wrong[stride // 2 :: stride, stride // 2 :: stride], budget.outline_bytes // 3),
     }
     scores, classes = _known(case)
-    areas = {"predicted": np.bincount(predicted.ravel()), "true": np.bincount(truth.ravel())}
+    areas = {"predicted": _areas(predicted), "true": _areas(truth)}
     columns = ["object", "kind", "area", "diameter"]
     columns += [name for name, known in (("score", scores), ("class", classes)) if known]
     groups, rows = [], []
@@ -210,11 +210,17 @@ def _outlined(
         paths = {label: path for label, path in traced[side].paths.items() if label in members}
         groups.append(OutlineGroup(name, paths, stride))
         for label in paths:
-            area = int(areas[side][label])
+            area = areas[side][label]
             row: list[Any] = [label, kind, area, round(float(equivalent_diameter(area)), 2)]
             row += [known.get(label) if side == "predicted" else None for known in (scores, classes) if known]
             rows.append(row)
     return groups, (columns, rows), traced["predicted"].left_out + traced["true"].left_out
+
+
+def _areas(labels: Labels) -> dict[int, int]:
+    """Return the number of pixels of each label, which may be of any size."""
+    ids, numbers = dense_labels(labels)
+    return dict(zip(ids.tolist(), np.bincount(numbers.ravel(), minlength=1)[1:].tolist(), strict=True))
 
 
 def _by_group(analysis: ErrorAnalysis) -> dict[str, NDArray[np.integer]]:

@@ -43,6 +43,8 @@ PARTS = ".coco"
 _READABLE = (*PICTURE_SUFFIXES, ".webp")
 _NOT_READABLE = "trainers of YOLO do not read such images: put pictures of them, of the names of the labels, into {}"
 _WAIT = 0.05
+# The first line of the file beside images/ and labels/, by which a later run knows that it may replace what is there.
+_PREDICTED = "# Objects that instseg predict has found.\n"
 
 
 class WrittenAnnotations(NamedTuple):
@@ -93,6 +95,8 @@ class AnnotationFiles:
         if self.yolo is not None:
             ensure_dir(self.yolo / LABELS)
             ensure_dir(self.yolo / IMAGES)
+            # Also of a run that is broken off, so that it can go on.
+            write_data_yaml(self.yolo / DATA_YAML, self.class_names, _PREDICTED)
 
     def of_image(self, name: str) -> list[Path]:
         """Return the files that an image gives."""
@@ -222,6 +226,23 @@ def _check(coco: Path | None, yolo: Path | None, folder: Path | None) -> None:
         check_folder_writable(yolo)
         if yolo.suffix and yolo.suffix.lower() in (".txt", ".yaml", ".yml", ".zip"):
             raise UsageError(f"{yolo} looks like a file, and a data set of YOLO is a folder; give a folder")
+        if (foreign := _foreign(yolo)) is not None:
+            raise InstsegError(f"{yolo} holds files that no prediction wrote, such as {foreign}; give another `yolo`")
+
+
+def _foreign(yolo: Path) -> Path | None:
+    """Return something in a data set of another making, such as images or annotations that would be replaced."""
+    data = yolo / DATA_YAML
+    try:
+        with data.open(encoding="utf-8", errors="replace") as file:
+            if file.readline() == _PREDICTED:
+                return None
+        return data
+    except FileNotFoundError:
+        folders = [folder for folder in (yolo / IMAGES, yolo / LABELS) if folder.is_dir()]
+        return next((path for folder in folders for path in folder.iterdir()), None)
+    except OSError:
+        return data
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,9 +286,9 @@ class AnnotationPlan:
                 count = write_coco(files.coco, files.class_names, self._parts())
             notes.append(f"wrote {'1 image' if count == 1 else f'{count} images'} to {files.coco}")
             if not files.keep_parts:
-                self._remove_parts()
+                self.remove_parts()
         if files.yolo is not None:
-            write_data_yaml(files.yolo / DATA_YAML, files.class_names)
+            write_data_yaml(files.yolo / DATA_YAML, files.class_names, _PREDICTED)
             total = sum(changes, Counter[str]())
             notes += [f"objects that YOLO has {what}: {count}" for what, count in total.most_common()]
         return notes
@@ -295,7 +316,8 @@ class AnnotationPlan:
                 plane = re.compile(rf"{re.escape(stem)}-\d{{4,}}")
                 yield from sorted(part.stem for part in self.files.parts.iterdir() if plane.fullmatch(part.stem))
 
-    def _remove_parts(self) -> None:
+    def remove_parts(self) -> None:
+        """Remove what the images have given, which no later run needs."""
         for path in (self.files.of_image(name)[0] for name in self._names()):
             with suppress(OSError):
                 path.unlink(missing_ok=True)

@@ -12,8 +12,8 @@ from instseg.clustering.instances import measure_instances
 from instseg.inference.embedder import Embedder
 from instseg.inference.options import Diameter, PercentileRange
 
-# Sizes are tried in steps of sqrt(2); a first search takes two at a time.
-_STEP, _STRIDE, _MOST_STEPS = math.sqrt(2), 2, 6
+# Sizes are tried in steps of sqrt(2), two of which are an octave.
+_STEP, _OCTAVE, _MOST_STEPS = math.sqrt(2), 2, 6
 # Height and width of the part of an image that sizes are tried on, in its pixels, and of what the network may see.
 _CROP, _LARGEST_SEEN, _SMALLEST_SEEN = 384, 2048, 32
 # How many times the confidence at a size a larger one needs, which costs more.
@@ -52,9 +52,10 @@ def estimate_magnification(embedder: Embedder, image: NDArray[Any], levels: Perc
     """Return how many times larger a network has to see an image for its objects to be surest.
 
     Confidence is the mean over the pixels of the instances of their scores: objects seen too large fall into uncertain
-    pieces, and too small ones into uncertain heaps. It is tried on a part of the image, as it is, then in steps of 2
-    smaller or else larger as long as it rises, and at last a factor of sqrt(2) to both sides. Costs as much as an
-    image of 1,100 x 1,100 pixels or less.
+    pieces, and too small ones into uncertain heaps. It is tried on a part of the image, as it is, then in steps of
+    sqrt(2) smaller or else larger as long as it rises, and at last at half and at twice the size, whence it goes on if
+    that is better: a search by octaves alone misses the best size, and one by small steps alone stops too early. Costs
+    about as much as an image of 1,000 x 1,000 pixels.
 
     Parameters
     ----------
@@ -85,15 +86,20 @@ def estimate_magnification(embedder: Embedder, image: NDArray[Any], levels: Perc
         margin = _MARGIN if steps > than else 1.0
         return confidence(steps) > max(margin * confidence(than), 0.0 if confidence(0) else _LEAST)
 
-    best = 0
-    for stride in (-_STRIDE, _STRIDE):
-        while is_better(best + stride, best):
-            best += stride
-        if best:
+    def climb(steps: int, directions: tuple[int, ...]) -> int:
+        begin = steps
+        for direction in directions:
+            while is_better(steps + direction, steps):
+                steps += direction
+            if steps != begin:
+                break
+        return steps
+
+    best = climb(0, (-1, 1))
+    for octave, direction in ((-_OCTAVE, -1), (_OCTAVE, 1)):
+        if is_better(best + octave, best):
+            best = climb(best + octave, (direction,))
             break
-    for step in (-1, 1):
-        if is_better(best + step, best):
-            return float(_STEP ** (best + step))
     return float(_STEP**best)
 
 

@@ -158,13 +158,20 @@ def _existing(outputs: OutputFolder, file: Path, planes: bool, making: Making, r
             # How many planes there are is not known without reading them.
             return None
         names = [plane_name(file, index) for index in range(first.planes)]
-    if not all(outputs.holds(name, _labels_of(outputs, name, records)) for name in names):
+    files = {name: _labels_of(outputs, name, records) for name in names}
+    if any(outputs.lacks_annotations(name, labels) for name, labels in files.items()):
+        # Somebody may have corrected the labels, and segmenting the image anew would lose that.
+        return _Existing(True, True, "what `coco` or `yolo` needs is missing or older than the labels")
+    if not all(outputs.holds(name, labels) for name, labels in files.items()):
         return None
     noted = [record for name in names if (record := _record(outputs, name, records)) is not None]
     if len(noted) < len(names):
         return _Existing(complete=True)
     if any(record.failed for record in noted):
         # What is there is of a run before the one that failed.
+        return _Existing(complete=False)
+    if outputs.wants("measure") and any(record.entry.get("measured") is None for record in noted):
+        # The table that is there is of labels before these.
         return _Existing(complete=False)
     return _Existing(True, True, _why_outdated(file, noted, making), noted[0].making.version)
 

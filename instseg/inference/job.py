@@ -267,8 +267,10 @@ def _making(request: PredictRequest, model: Path, config: TrainingConfig) -> Mak
         "replaced": [] if request.diameter is None else sorted(request.clustering),
         **FilterSettings(**request.filters).to_dict(),
         **TileSettings(**request.tiles).to_dict(),
-        "pixel_size": None if request.pixel_size is None else list(request.pixel_size),
     }
+    if request.extras.get("measure") is not None:
+        # Labels do not depend on it, and tables do.
+        settings["pixel_size"] = None if request.pixel_size is None else list(request.pixel_size)
     name = str(request.model)
     return Making(version=installed_version(), model=name, digest=model_digest(model), settings=settings)
 

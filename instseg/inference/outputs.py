@@ -245,11 +245,17 @@ class OutputFolder(OutputPaths):
         labels : str, optional
             The name of the file of the labels, where it is not that which `labels` returns.
         """
-        path = self.labels(name) if labels is None else self.folder / labels
+        path = self._labels_file(name, labels)
         whole = is_complete_zarr(path) if path.suffix == ".zarr" else _is_filled(path)
-        if whole and self.annotations is not None and not self.annotations.hold(name, path):
-            return False
         return whole and all(_is_filled(path) for path in self._paths(name) if path != self.labels(name))
+
+    def lacks_annotations(self, name: str, labels: str | None = None) -> bool:
+        """Return whether an image has labels, but not what annotations need of it, or that is older than the labels."""
+        path = self._labels_file(name, labels)
+        return self.annotations is not None and path.exists() and not self.annotations.hold(name, path)
+
+    def _labels_file(self, name: str, labels: str | None) -> Path:
+        return self.labels(name) if labels is None else self.folder / labels
 
     def labels(self, name: str) -> Path:
         """See `OutputPaths.labels`."""

@@ -18,7 +18,7 @@ from instseg.clustering.instances import Instances, median_diameter
 from instseg.io.atomic import atomic_write
 from instseg.io.json_text import read_json
 from instseg.io.source import ImageReader
-from instseg.labels.regions import equivalent_diameter
+from instseg.labels.regions import dense_labels, equivalent_diameter
 from instseg.reports.outlines import outline_paths
 from instseg.reports.pictures import Budget, Picture, Reducer, band_rows, encode, to_8bit
 from instseg.tiling.grid import Box
@@ -87,41 +87,51 @@ class ReportParts:
 
 
 class _Sweep:
-    """What is added up over the pixels of an image: those of each label, their positions and their intensities."""
+    """What is added up over the pixels of an image: those of each label, their positions and their intensities.
+
+    Attributes
+    ----------
+    label : (N,) integers
+        The labels that occur, ascending; they may be of any size.
+    """
 
     def __init__(self, channels: int, positions: bool) -> None:
-        self._sums = np.zeros((1 + channels + (2 if positions else 0), 1))
+        self.label: NDArray[np.integer] = np.zeros(0, np.int64)
+        self._sums = np.zeros((1 + channels + (2 if positions else 0), 0))
         self._channels, self._positions = channels, positions
 
     def add(self, top: int, labels: NDArray[np.integer], band: NDArray[Any]) -> None:
-        flat = labels.ravel()
-        count = max(self._sums.shape[1], int(flat.max(initial=0)) + 1)
-        sums = np.zeros((len(self._sums), count))
-        sums[:, : self._sums.shape[1]] = self._sums
-        sums[0] += np.bincount(flat, minlength=count)
+        ids, numbers = dense_labels(labels)
+        flat, count = numbers.ravel(), len(ids) + 1
+        of_band = np.zeros((len(self._sums), count))
+        of_band[0] = np.bincount(flat, minlength=count)
         pixels = band.reshape(len(flat), -1)
         for channel in range(self._channels):
-            sums[1 + channel] += np.bincount(flat, pixels[:, channel], count)
+            of_band[1 + channel] = np.bincount(flat, pixels[:, channel], count)
         if self._positions:
             rows, columns = np.nonzero(labels)
-            inside = labels[rows, columns]
-            sums[-2] += np.bincount(inside, rows + top, count)
-            sums[-1] += np.bincount(inside, columns, count)
-        self._sums = sums
+            inside = numbers[rows, columns]
+            of_band[-2] = np.bincount(inside, rows + top, count)
+            of_band[-1] = np.bincount(inside, columns, count)
+        label = np.union1d(self.label, ids)
+        sums = np.zeros((len(self._sums), len(label)))
+        sums[:, np.searchsorted(label, self.label)] = self._sums
+        sums[:, np.searchsorted(label, ids)] += of_band[:, 1:]
+        self.label, self._sums = label, sums
 
     def areas(self) -> NDArray[np.float64]:
-        """Return the number of pixels of each label 0..N."""
+        """Return the number of pixels (N,) of each label."""
         areas: NDArray[np.float64] = self._sums[0]
         return areas
 
-    def means(self, labels: NDArray[np.integer]) -> NDArray[np.float64]:
-        """Return the means (N, channels) of the pixels of labels (N,)."""
-        means: NDArray[np.float64] = self._sums[1 : 1 + self._channels, labels] / self._sums[0, labels]
+    def means(self) -> NDArray[np.float64]:
+        """Return the means (N, channels) of the pixels of each label."""
+        means: NDArray[np.float64] = self._sums[1 : 1 + self._channels] / self._sums[0]
         return means.T
 
-    def centroids(self, labels: NDArray[np.integer]) -> NDArray[np.float64]:
-        """Return row and column (N, 2) of the centroids of labels (N,)."""
-        centroids: NDArray[np.float64] = self._sums[-2:, labels] / self._sums[0, labels]
+    def centroids(self) -> NDArray[np.float64]:
+        """Return row and column (N, 2) of the centroid of each label."""
+        centroids: NDArray[np.float64] = self._sums[-2:] / self._sums[0]
         return centroids.T
 
 
@@ -156,12 +166,10 @@ def _part(image: ImageReader, strips: Strips, instances: Instances | None, budge
 
 def _numbers(sweep: _Sweep, instances: Instances | None, drawn: NDArray[np.int64], pixels: int) -> dict[str, Any]:
     """Return the numbers of the image and those of its objects; the rows are those of the labels that are drawn."""
-    label = _labels(sweep)
-    area = sweep.areas()[label]
-    means = sweep.means(label)
+    label, area, means = sweep.label, sweep.areas(), sweep.means()
     place = np.searchsorted(label, drawn)
     known = None if instances is None else np.searchsorted(instances.label, drawn)
-    centroid = sweep.centroids(drawn) if instances is None else instances.centroid[known]
+    centroid = sweep.centroids()[place] if instances is None else instances.centroid[known]
     names = ["mean intensity"] if means.shape[1] == 1 else [f"mean of channel {c + 1}" for c in range(means.shape[1])]
     columns: dict[str, list[Any]] = {
         "object": drawn.tolist(),
@@ -190,12 +198,6 @@ def _numbers(sweep: _Sweep, instances: Instances | None, drawn: NDArray[np.int64
         "covered": round(float(area.sum()) / pixels, 4),
         "score": round(float(np.median(instances.score)), 4) if instances is not None and len(label) else None,
     }
-
-
-def _labels(sweep: _Sweep) -> NDArray[np.int64]:
-    """Return the labels that occur, ascending."""
-    occurring = np.flatnonzero(sweep.areas())
-    return occurring[occurring > 0]
 
 
 def _rounded(values: NDArray[np.float64]) -> list[float]:

@@ -3,7 +3,8 @@
 These are `run.json`, `failed.csv` where images failed, and `summary.csv` where objects were measured.
 """
 
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,50 +89,67 @@ def run_job(executor: Executor, prepared: PreparedJob, progress: ProgressCallbac
             _write_failures(prepared, results)
         raise
     results.sort(key=lambda result: result.number)
+    return _finish(prepared, results, stopped)
+
+
+def no_images(prepared: PreparedJob) -> PredictResult:
+    """Return the result of a job that is done, as all of its images have their results; so none has failed.
+
+    Raises
+    ------
+    InstsegError
+        If something cannot be written that is of all images together.
+    """
+    result = _finish(prepared, [], None)
+    if result.stopped is not None:
+        raise result.stopped
+    return result
+
+
+def _finish(prepared: PreparedJob, results: list[FileResult], stopped: InstsegError | None) -> PredictResult:
+    """Write what is of all images together; what of it cannot be written costs nothing else."""
     failures = report = summary = None
     annotations: tuple[str, ...] = ()
-    try:
-        annotations = _write_annotations(prepared, results)
+    problems = [] if stopped is None else [stopped]
+    with _noted(problems):
         failures = _write_failures(prepared, results)
+    with _noted(problems):
+        annotations = _write_annotations(prepared, results)
+    with _noted(problems):
         summary = _write_summary(prepared)
+    with _noted(problems):
         report = _write_report(prepared, results, stopped)
-    except InstsegError as error:
-        stopped = stopped or error
     return PredictResult(
         images=tuple(results),
         skipped=prepared.skipped,
         notes=prepared.notes,
         failures=failures,
-        stopped=stopped,
+        stopped=problems[0] if problems else None,
         report=report,
         summary=summary,
         annotations=annotations,
     )
 
 
-def no_images(prepared: PreparedJob) -> PredictResult:
-    """Return the result of a job that is done, as all of its images have their results; so none has failed."""
-    _write_failures(prepared, [])
-    summary = _write_summary(prepared)
-    report = _write_report(prepared, [], None)
-    annotations = _write_annotations(prepared, [])
-    return PredictResult(
-        images=(),
-        skipped=prepared.skipped,
-        notes=prepared.notes,
-        report=report,
-        summary=summary,
-        annotations=annotations,
-    )
+@contextmanager
+def _noted(problems: list[InstsegError]) -> Iterator[None]:
+    try:
+        yield
+    except InstsegError as error:
+        problems.append(error)
 
 
 def _write_annotations(prepared: PreparedJob, results: list[FileResult]) -> tuple[str, ...]:
     """Write the files of annotations, in which images that have failed are not."""
     if (plan := prepared.annotations) is None:
         return ()
-    for result in results:
-        if result.error is not None:
-            plan.files.remove(result.name)
+    failed = [result for result in results if result.error is not None]
+    for result in failed:
+        plan.files.remove(result.name)
+    if failed and not plan.files.keep_parts:
+        # The one image has failed: a file of an earlier run stays, as the labels do.
+        plan.remove_parts()
+        return ()
     return tuple(plan.write(result.changes for result in results))
 
 

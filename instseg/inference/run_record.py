@@ -23,6 +23,7 @@ from instseg.io.atomic import atomic_write, write_errors
 from instseg.io.folders import is_report
 from instseg.io.json_text import parse_json, read_json
 from instseg.io.locks import acquire, release
+from instseg.preprocessing.level_choice import LevelChoice
 from instseg.settings import FilterSettings
 
 _FORMAT = 1
@@ -60,8 +61,8 @@ class Making:
             other = f"model={self.model}, now {now.model}"
             found.append(f"other weights of the model {now.model}" if self.model == now.model else other)
         # What only one of them knows is of another version.
-        # Versions without filters have left nothing out.
-        before = FilterSettings().to_dict() | dict(self.settings)
+        # Versions without filters have left nothing out, and those without a choice of levels have found them out.
+        before = FilterSettings().to_dict() | LevelChoice().to_dict() | dict(self.settings)
         changed = [name for name in now.settings if name in before and before[name] != now.settings[name]]
         return found + [f"{name}={_shown(before[name])}, now {_shown(now.settings[name])}" for name in changed]
 

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 from instseg.io.atomic import is_zarr
 
-_ZARR_SUFFIX = ".zarr"
+ZARR_SUFFIX = ".zarr"
+"""What the name of a Zarr group or array in a folder of images ends in."""
 
 
 class InnerPath(NamedTuple):
@@ -58,9 +59,27 @@ def result_stem(path: Path) -> str:
     >>> result_stem(Path("images/a.ome.tif")), result_stem(Path("https://host/plate.zarr/A/1/0"))
     ('a.ome', 'plate-A-1-0')
     """
+    file, inner = _holder(path)
+    return "-".join([file.stem, *inner.split("/")]) if inner else path.stem
+
+
+def shown_name(path: Path) -> str:
+    """Return the name by which messages tell a file from others of its folder; for a part of one, with that part.
+
+    Examples
+    --------
+    >>> shown_name(Path("images/a.png")), shown_name(Path("https://host/plate.zarr/A/1/0"))
+    ('a.png', 'plate.zarr/A/1/0')
+    """
+    file, inner = _holder(path)
+    return f"{file.name}/{inner}" if inner else path.name
+
+
+def _holder(path: Path) -> InnerPath:
+    """Return the file or the outermost Zarr group that a path leads into."""
     file, inner = split_inner(path)
     if not inner:
         for above in path.parents:
-            if above.suffix.lower() == _ZARR_SUFFIX and is_zarr(above):
+            if above.suffix.lower() == ZARR_SUFFIX and is_zarr(above):
                 file, inner = above, path.relative_to(above).as_posix()
-    return "-".join([file.stem, *inner.split("/")]) if inner else path.stem
+    return InnerPath(file, inner)

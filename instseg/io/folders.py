@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from instseg.errors import InstsegError, format_names
 from instseg.io.atomic import StrPath, is_zarr
-from instseg.io.container import located, split_inner
+from instseg.io.container import ZARR_SUFFIX, located, shown_name, split_inner
 from instseg.io.image_names import (
     PICTURE_SUFFIXES,
     SUFFIXES,
@@ -38,7 +38,6 @@ LABEL_ENDINGS = (
 )
 """What tools append to the name of an image for that of its labels."""
 
-_ZARR_SUFFIX = ".zarr"
 # What OME-TIFF has before the suffix of its name.
 _OME = ".ome"
 # Kinds of files that a note names before it says that there are more.
@@ -102,7 +101,8 @@ def is_report(path: Path) -> bool:
 def find_images(paths: Sequence[StrPath]) -> list[Path]:
     """List image files: those named, those in the folders named, those that a pattern matches.
 
-    Folders are not searched below their first level; hidden files are left
+    The images of Zarr groups are listed one by one, as `zarr_images` does; none
+    that has the name of a picture beside it. Folders are not searched below their first level; hidden files are left
     out, and so are files of unknown suffix, unless named one by one. A pattern
     (``*``, ``?``, ``[...]``) is tried where no file has that name. A link is a
     file of its own name, wherever it leads; one that leads nowhere is listed,
@@ -118,11 +118,11 @@ def find_images(paths: Sequence[StrPath]) -> list[Path]:
     InstsegError
         If a path does not exist, or holds or matches no image.
     """
-    return list(_search(paths, with_zarr=False).files)
+    return list(_search(paths, zarr_beside=False).files)
 
 
 def search_images(paths: Sequence[StrPath], *, results: Iterable[Path] = ()) -> FoundImages:
-    """Find images as `find_images` does, and Zarr images in folders, and count what is left out.
+    """Find images as `find_images` does, also Zarr beside pictures of the same name, and count what is left out.
 
     Parameters
     ----------
@@ -136,10 +136,10 @@ def search_images(paths: Sequence[StrPath], *, results: Iterable[Path] = ()) -> 
     InstsegError
         As `find_images` does.
     """
-    return _search(paths, with_zarr=True, results=frozenset(folder.resolve() for folder in results))
+    return _search(paths, zarr_beside=True, results=frozenset(folder.resolve() for folder in results))
 
 
-def _search(paths: Sequence[StrPath], with_zarr: bool, results: frozenset[Path] = frozenset()) -> FoundImages:
+def _search(paths: Sequence[StrPath], zarr_beside: bool, results: frozenset[Path] = frozenset()) -> FoundImages:
     if not paths:
         raise InstsegError("no images given; name files, folders or patterns")
     # A folder is one, by whatever links it is reached; a link to a file is a file of its own, as its name is another.
@@ -147,7 +147,7 @@ def _search(paths: Sequence[StrPath], with_zarr: bool, results: frozenset[Path] 
     files: dict[Path, Path] = {}
     others: dict[Path, Path] = {}
     for path in map(Path, paths):
-        images, rest = _expand(path, with_zarr)
+        images, rest = _expand(path, zarr_beside)
         for file in images:
             files.setdefault(resolved(file.parent) / file.name, file)
         for file in rest:
@@ -176,8 +176,8 @@ def find_pairs(folder: StrPath) -> list[Pair]:
 
     Suffixes may differ within a pair, and so may the way in which accents are written. Where stems differ, that of the
     labels may have one of `LABEL_ENDINGS` besides, the same in the whole folder, and that of either the `.ome` of
-    OME-TIFF: so ``a.ome.tif`` has its labels in ``a.tif`` or ``a_masks.png``. Hidden files and files of unknown suffix
-    are left out.
+    OME-TIFF: so ``a.ome.tif`` has its labels in ``a.tif`` or ``a_masks.png``. The images of a Zarr group are named like
+    the results of `predict`, such as ``plate-A-1-0``. Hidden files and files of unknown suffix are left out.
 
     Returns
     -------
@@ -193,7 +193,7 @@ def find_pairs(folder: StrPath) -> list[Pair]:
     pairs, mismatches = match_folder(folder)
     if mismatches:
         problems = [
-            f"{len(bad.files)} {bad.what} ({format_names([file.name for file in bad.files])}): {bad.advice}"
+            f"{len(bad.files)} {bad.what} ({format_names([shown_name(file) for file in bad.files])}): {bad.advice}"
             for bad in mismatches
         ]
         raise InstsegError(f"cannot use {folder}: {'; '.join(problems)}")
@@ -248,7 +248,7 @@ def read_pair(
 
     Returns
     -------
-    image : (H, W, C) uint8, uint16 or float32
+    image : (H, W, C) uint8, uint16, int16 or float32
     labels : (H, W) int32
         0 is background, `IGNORED` the pixels of `ignore_label`.
 
@@ -265,44 +265,50 @@ def read_pair(
     return image, labels
 
 
-def _expand(path: Path, with_zarr: bool) -> tuple[list[Path], list[Path]]:
+def _expand(path: Path, zarr_beside: bool) -> tuple[list[Path], list[Path]]:
     """Return the images that a path stands for, and what else is there; of a file it does not matter what it is."""
     path = located(path)
     if is_zarr(path):
-        return zarr_images(path) if with_zarr else [path], []
+        return zarr_images(path), []
     if is_file(split_inner(path).file) or leads_nowhere(path):
         return [path], []
     if path.is_dir():
-        images, others = _split(_entries(path), with_zarr)
+        images, others = _split(_entries(path), zarr_beside)
         if not images:
             raise InstsegError(f"the folder {path} holds no image; expected files named {_suffixes()}")
         return images, others
     if glob.has_magic(str(path)):
         # Not Path.glob, which raises on "**" inside a name and wants relative patterns.
         matches = [Path(match) for match in glob.glob(str(path))]  # noqa: PTH207
-        images, others = _split(matches, with_zarr)
+        images, others = _split(matches, zarr_beside)
         if not images:
             raise InstsegError(f"no image matches {path}; expected files named {_suffixes()}")
         return images, others
     raise InstsegError(f"there is no file or folder {path}; check the name")
 
 
-def _split(paths: Iterable[Path], with_zarr: bool) -> tuple[list[Path], list[Path]]:
-    """Tell images from other files and folders; what is hidden, and reports of our own, are neither."""
+def _split(paths: Iterable[Path], zarr_beside: bool) -> tuple[list[Path], list[Path]]:
+    """Tell images from other files and folders; what is hidden, and reports of our own, are neither.
+
+    `zarr_beside` is whether Zarr counts as images where pictures of the same names lie beside it.
+    """
     images: list[Path] = []
+    zarr: list[Path] = []
     others: list[Path] = []
     for path in paths:
         if path.name.startswith(".") or is_report(path):
             continue
-        if with_zarr and path.suffix.lower() == _ZARR_SUFFIX and is_zarr(path):
-            images += zarr_images(path)
+        if path.suffix.lower() == ZARR_SUFFIX and is_zarr(path):
+            zarr += zarr_images(path)
         else:
             (images if is_image(path) else others).append(path)
     pictures = {stem_of(path) for path in images if path.suffix.lower() in PICTURE_SUFFIXES}
     beside = {
         path for path in images if path.suffix.lower() not in PICTURE_SUFFIXES and belongs_to_picture(path, pictures)
     }
-    return [path for path in images if path not in beside], [*others, *sorted(beside)]
+    if not zarr_beside:
+        zarr = [path for path in zarr if stem_of(path) not in pictures]
+    return [*(path for path in images if path not in beside), *zarr], [*others, *sorted(beside)]
 
 
 def _subfolder(folder: Path, name: str) -> Path:
@@ -317,7 +323,7 @@ def _subfolder(folder: Path, name: str) -> Path:
 
 def _by_stem(folder: Path) -> dict[str, list[Path]]:
     stems = defaultdict(list)
-    for path in sorted(_split(_entries(folder), with_zarr=False)[0]):
+    for path in sorted(_split(_entries(folder), zarr_beside=False)[0]):
         stems[stem_of(path)].append(path)
     if not stems:
         raise InstsegError(f"the folder {folder} holds no image; expected files named {_suffixes()}")
@@ -367,7 +373,7 @@ def _doubled(files: dict[str, list[Path]]) -> tuple[Path, ...]:
 
 
 def _suffixes() -> str:
-    return ", ".join(f"*{suffix}" for suffix in SUFFIXES)
+    return ", ".join(f"*{suffix}" for suffix in (*SUFFIXES, ZARR_SUFFIX))
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -1,6 +1,7 @@
 """Image files: their formats, their headers, their pixels as they are stored.
 
-The format is recognised by the first bytes of a file, never by its name. What is read:
+The format is recognised by the first bytes of a file, or the metadata in a folder,
+never by its name. What is read:
 
 ========= ==========================================================================
 PNG       1 to 16 bit, gray, RGB, palette; by Pillow, except for 16-bit colours, which
@@ -14,6 +15,7 @@ JPEG 2000 8 to 16 bit, gray and RGB
 NumPy     an array of numbers in a .npy or a .npz
 HDF5      a dataset of numbers
 CZI       a scene; by pylibCZIrw
+Zarr      an image of OME-Zarr, or an array, or labels; by zarr
 ========= ==========================================================================
 
 All are read the way up that viewers show them: the orientation of EXIF and of
@@ -31,7 +33,7 @@ from numpy.typing import NDArray
 
 from instseg.io.animations import animation_header, decode_animation
 from instseg.io.atomic import StrPath
-from instseg.io.container import split_inner
+from instseg.io.container import located, split_inner
 from instseg.io.czi import open_czi
 from instseg.io.hdf5 import open_hdf5
 from instseg.io.image_file import ImageFileError, ImageHeader, decoder_errors, file_format, format_size
@@ -40,12 +42,13 @@ from instseg.io.numpy_files import open_npy, open_npz
 from instseg.io.png_jpeg_bmp import decode_picture, picture_header
 from instseg.io.stored_array import StoredArray
 from instseg.io.tiff_pages import open_tiff, tiff_header, tiff_images
+from instseg.io.zarr_array import open_zarr
 
 MAX_PIXELS = 500_000_000
 """Most pixels (height x width x planes) that are read; three times as many values, all channels counted."""
 
 
-ARRAY_FORMATS = ("NumPy", "HDF5", "CZI", "zip")
+ARRAY_FORMATS = ("NumPy", "HDF5", "CZI", "zip", "Zarr")
 """Formats whose files are made for arrays, and are read part by part."""
 
 
@@ -154,6 +157,8 @@ def open_stored_array(path: Path, kind: str) -> Iterator[StoredArray]:
         opened = open_npy(path)
     elif kind == "zip":
         opened = open_npz(path, place)
+    elif kind == "Zarr":
+        opened = open_zarr(located(path))
     elif kind == "CZI":
         opened = open_czi(path, place)
     else:

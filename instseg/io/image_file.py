@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instseg.errors import InstsegError
-from instseg.io.container import split_inner
+from instseg.io.atomic import is_zarr
+from instseg.io.container import located, split_inner
 
 ORIENTATION_TAG = 0x0112
 """EXIF's and TIFF's tag of the orientation, a number from 1 (as stored) to 8."""
@@ -85,6 +86,8 @@ class ImageHeader:
         Whether a gray TIFF of 2 bit or more calls its 0 white. `read_image` inverts it, `read_labels` does not.
     orientation : int
         How the stored pixels are turned or mirrored to be shown, as EXIF numbers it; 1 is not at all.
+    is_labels : bool
+        Whether the file says that it holds labels, as those of OME-Zarr do.
     """
 
     format: str
@@ -99,6 +102,7 @@ class ImageHeader:
     alpha: bool = False
     white_is_zero: bool = False
     orientation: int = 1
+    is_labels: bool = False
 
 
 @contextmanager
@@ -120,13 +124,15 @@ def decoder_errors(path: Path) -> Iterator[None]:
 
 
 def file_format(path: Path) -> str:
-    """Return the format of an image file by its first bytes: one of `FORMATS`, or 'zip' for an archive of any kind.
+    """Return the format of an image file: 'Zarr' for a folder of that kind, else one of `FORMATS` by its first bytes.
 
     Raises
     ------
     ImageFileError
         If the file is missing, empty, a folder or of another format, or the path leads into one that has no parts.
     """
+    if is_zarr(located(path)):
+        return "Zarr"
     named = path
     path, inner = split_inner(path)
     if path.is_dir():

@@ -73,6 +73,8 @@ def read_planes(path: StrPath) -> list[NDArray[Any]]:
     """
     path = Path(path)
     header = read_header(path)
+    if header.is_labels:
+        raise ImageFileError(path, "it holds labels, expected an image", "give the image")
     planes = decode(path, header)
     with decoder_errors(path):
         return [_as_image(path, plane.pixels, plane.header) for plane in planes]

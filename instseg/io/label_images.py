@@ -49,7 +49,7 @@ def read_labels(
     Parameters
     ----------
     path : path-like
-        PNG, TIFF or BMP of integers, one channel.
+        PNG, TIFF, BMP, Zarr or another array of integers, one channel.
     connected_components : bool
         Make every 8-connected component of equal nonzero pixels an instance, 1..M in raster order.
     ignore_label : int, optional

@@ -138,7 +138,7 @@ class _ZarrLabels(ZarrReader):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self.dtype = np.dtype(self._array.dtype).newbyteorder("=")
+        self.dtype = self._values.dtype.newbyteorder("=")
 
     def read(self, box: Box) -> NDArray[Any]:
         """Return a part (h, w, 1) of the labels."""

@@ -9,7 +9,7 @@ written.
 import itertools
 import math
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -62,6 +62,8 @@ class ZarrImage:
         As many as the array has, with one y, one x and at most one c.
     geometry : PixelGeometry or None
         The size and the position of the pixels, None where the metadata says nothing.
+    is_labels : bool
+        Whether the metadata says that it is an image of labels.
     """
 
     path: Path
@@ -69,6 +71,7 @@ class ZarrImage:
     layout: ArrayLayout
     axes: tuple[Axis, ...]
     geometry: PixelGeometry | None
+    is_labels: bool = False
 
 
 def find_image(path: Path, *, planes: bool = False, labels: bool = False) -> ZarrImage:
@@ -106,8 +109,9 @@ def _find_image(path: Path, planes: bool, labels: bool) -> ZarrImage:
             array = child(node, _dataset_path(node, image))
             if array is None or not array.is_array:
                 raise damaged(path, f"the array {_dataset_path(node, image)!r} is missing")
-            return _image(node.path, array, image, planes)
-        _refuse_other_groups(node)
+            found = _image(node.path, array, image, planes)
+            return replace(found, is_labels="image-label" in ome_attributes(node))
+        _refuse_other_groups(node, labels)
         node = _only_image(node)
     raise ImageFileError(path, "it is a group of groups of images", "give one image of them")
 
@@ -158,7 +162,7 @@ def child(node: ZarrNode, name: str) -> ZarrNode | None:
     return read_node(node.path / parts)
 
 
-def _refuse_other_groups(node: ZarrNode) -> None:
+def _refuse_other_groups(node: ZarrNode, labels: bool) -> None:
     """Refuse the groups of OME-NGFF that hold images, and are none."""
     path, ome = node.path, ome_attributes(node)
     if "plate" in ome:
@@ -167,6 +171,8 @@ def _refuse_other_groups(node: ZarrNode) -> None:
     if "well" in ome:
         what = "it is a well of fields, expected one image"
         raise ImageFileError(path, what, f"give a field, such as {path / '0'}; predict takes all of a well")
+    if "labels" in ome and labels:
+        raise ImageFileError(path, "it is a group of label images, expected one", "give one of them")
     if "labels" in ome:
         raise ImageFileError(path, "it holds labels, expected an image", "give the image")
 

@@ -4,31 +4,24 @@ Read are the finest level of OME-Zarr groups of versions 0.1 to 0.5, the only im
 plain Zarr arrays whose axes can be told. What the metadata says is found out by `instseg.io.ngff`.
 """
 
-import math
-import warnings
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from instseg.errors import InstsegError
 from instseg.io.atomic import StrPath
 from instseg.io.image_file import ImageFileError
 from instseg.io.images import to_image_values
 from instseg.io.ngff import ZarrImage, find_image
 from instseg.io.remote import reached
-from instseg.io.zarr_metadata import damaged
+from instseg.io.zarr_array import ZarrValues
 from instseg.tiling.grid import Box
 
 # Values of all channels in the smallest part of a large image that is read at once.
 _MAX_PART_VALUES, _PART_SIDE = 2**28, 512
 # Where values are that cannot be used.
 _WHERE = " in the part that was read"
-# Chunks that Zarr decodes at a time, and how many bytes these may have together.
-_CONCURRENCY, _CONCURRENT_BYTES = 10, 2**29
 
 
 class ZarrReader:
@@ -65,14 +58,15 @@ class ZarrReader:
             sizes = " and ".join(f"{size} along {name}" for name, size in several.items())
             advice = "predict takes every plane as an image by `planes=True`; or save them one by one"
             raise ImageFileError(reached(Path(path)), f"it has {sizes}, expected one plane", advice)
-        self._open(image, _open_array(image), (0,) * len(image.axes))
+        self._open(image, ZarrValues(image), (0,) * len(image.axes))
 
-    def _open(self, image: ZarrImage, array: Any, plane: tuple[int, ...]) -> None:
+    def _open(self, image: ZarrImage, values: ZarrValues, plane: tuple[int, ...]) -> None:
         """Take one plane of an image: `plane` has an index for each axis, those of y, x and c are of no meaning."""
         sizes = {axis.role: size for axis, size in zip(image.axes, image.layout.shape, strict=True)}
-        self._path, self._array, self._plane = image.path, array, plane
+        # What cannot be opened is refused here, and not when a part is read.
+        values.open()
+        self._path, self._values, self._plane = image.path, values, plane
         self._roles = [axis.role for axis in image.axes]
-        self._chunk_bytes = math.prod(image.layout.chunks) * image.layout.dtype.itemsize
         self.dtype, self.geometry = _image_dtype(image.layout.dtype), image.geometry
         self.shape = (sizes["y"], sizes["x"], sizes.get("c", 1))
         if min(self.shape[0], _PART_SIDE) * min(self.shape[1], _PART_SIDE) * self.shape[2] > _MAX_PART_VALUES:
@@ -80,9 +74,9 @@ class ZarrReader:
             raise ImageFileError(self._path, what, "save those that are needed")
 
     @classmethod
-    def _of_plane(cls, image: ZarrImage, array: Any, plane: tuple[int, ...]) -> "ZarrReader":
+    def _of_plane(cls, image: ZarrImage, values: ZarrValues, plane: tuple[int, ...]) -> "ZarrReader":
         reader = cls.__new__(cls)
-        reader._open(image, array, plane)
+        reader._open(image, values, plane)
         return reader
 
     def read(self, box: Box) -> NDArray[Any]:
@@ -103,22 +97,14 @@ class ZarrReader:
     def _stored(self, box: Box) -> NDArray[Any]:
         """Return a part (h, w, C) of what is stored, in its own type."""
         slices = {"y": slice(box.top, box.bottom), "x": slice(box.left, box.right), "c": slice(None)}
-        with _zarr_errors(self._path), self._concurrency():
-            indices = zip(self._roles, self._plane, strict=True)
-            part = np.asarray(self._array[tuple(slices.get(role, index) for role, index in indices)])
+        indices = zip(self._roles, self._plane, strict=True)
+        part = self._values[tuple(slices.get(role, index) for role, index in indices)]
         roles = [role for role in self._roles if role in slices]
         part, roles = (part, roles) if "c" in roles else (part[..., None], [*roles, "c"])
         return np.moveaxis(part, [roles.index(role) for role in "yxc"], [0, 1, 2])
 
     def close(self) -> None:
         """Nothing is held open."""
-
-    def _concurrency(self) -> AbstractContextManager[Any]:
-        """Let Zarr decode few chunks at a time where these are large."""
-        import zarr
-
-        most = _CONCURRENT_BYTES // self._chunk_bytes
-        return nullcontext() if most >= _CONCURRENCY else zarr.config.set({"async.concurrency": max(1, most)})
 
 
 def zarr_planes(path: StrPath) -> list[ZarrReader]:
@@ -139,33 +125,17 @@ def zarr_planes(path: StrPath) -> list[ZarrReader]:
         As `ZarrReader` does, several planes apart.
     """
     image = find_image(Path(path), planes=True)
-    array = _open_array(image)
+    values = ZarrValues(image)
     sizes = [
         1 if axis.role in ("y", "x", "c") else size for axis, size in zip(image.axes, image.layout.shape, strict=True)
     ]
-    return [ZarrReader._of_plane(image, array, plane) for plane in np.ndindex(*sizes)]
+    return [ZarrReader._of_plane(image, values, plane) for plane in np.ndindex(*sizes)]
 
 
 def _several(image: ZarrImage) -> dict[str, int]:
     """Return the names and the sizes of the axes along which an image has several planes."""
     axes = zip(image.axes, image.layout.shape, strict=True)
     return {axis.name: size for axis, size in axes if axis.role not in ("y", "x", "c") and size != 1}
-
-
-def _open_array(image: ZarrImage) -> Any:
-    # Zarr takes most of a second to import.
-    import zarr
-
-    from instseg.io.zarr_chunks import BoundedStore
-
-    node = image.node
-    with _zarr_errors(node.path), warnings.catch_warnings(action="ignore"):
-        array = zarr.open_array(BoundedStore(node.path, image.layout), mode="r", zarr_format=node.zarr_format)
-    if array.shape != image.layout.shape or np.dtype(array.dtype).newbyteorder("=") != image.layout.dtype.newbyteorder(
-        "="
-    ):
-        raise damaged(node.path, "its metadata changed while it was read")
-    return array
 
 
 def _image_dtype(stored: np.dtype[Any]) -> np.dtype[Any]:
@@ -175,13 +145,3 @@ def _image_dtype(stored: np.dtype[Any]) -> np.dtype[Any]:
     if stored.kind == "i" and stored.itemsize <= 2:
         return np.dtype(np.int16)
     return np.dtype(np.uint8 if stored.kind == "b" or stored == np.uint8 else np.uint16)
-
-
-@contextmanager
-def _zarr_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except InstsegError:
-        raise
-    except Exception as error:  # Stores, codecs and metadata raise exceptions of any type.
-        raise damaged(path, error) from error

@@ -1,4 +1,4 @@
-"""Arrays in files that are made for arrays (NumPy, HDF5): which axes are rows, columns, channels and planes."""
+"""Arrays in files that are made for arrays (NumPy, HDF5, Zarr): which axes are rows, columns, channels and planes."""
 
 import math
 from collections.abc import Iterator
@@ -32,6 +32,8 @@ class StoredArray:
         Of each axis 'y', 'x', 'c', or what else it is; '' where it has no name.
     geometry : PixelGeometry or None
         The size of the pixels, where the file says it.
+    is_labels : bool
+        Whether the file says that these are labels.
 
     Raises
     ------
@@ -44,6 +46,7 @@ class StoredArray:
     values: Any
     roles: tuple[str, ...]
     geometry: PixelGeometry | None = None
+    is_labels: bool = False
 
     def __post_init__(self) -> None:
         shape, dtype = self.values.shape, np.dtype(self.values.dtype)
@@ -82,6 +85,7 @@ class StoredArray:
             planes=math.prod(size for _, size in self._plane_axes()),
             plane_axes=" and ".join(role.upper() for role in along if role != NAMELESS),
             colour="rgb" if sizes.get("c") == 3 else "gray",
+            is_labels=self.is_labels,
         )
 
     def _plane_axes(self) -> list[tuple[str, int]]:

@@ -39,7 +39,9 @@ def object_statistics(objects: NDArray[np.intp], values: NDArray[Any], count: in
     middle = (ordered[begin + (area - 1) // 2] + ordered[begin + area // 2]) / 2
     total = np.add.reduceat(ordered, begin)
     mean = total / area
-    deviation = ordered - np.repeat(mean, area)
+    # Infinite values have no deviation, which is NaN.
+    with np.errstate(invalid="ignore"):
+        deviation = ordered - np.repeat(mean, area)
     variance = np.add.reduceat(np.square(deviation, out=deviation), begin) / area
     # Sorted last, NaN would be in the maximum alone.
     unknown = np.where(np.isnan(total), np.nan, 0.0)

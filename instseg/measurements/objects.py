@@ -55,8 +55,8 @@ def measure(labels: ArrayLike, image: ArrayLike | None = None, *, pixel_size: Pi
     Raises
     ------
     UsageError
-        If labels are no integers of two dimensions or negative, the image has another size, or the size of pixels is
-        not above 0.
+        If labels are no integers of two dimensions, negative or more than int64 holds, the image has another size, or
+        the size of pixels is not above 0.
 
     Examples
     --------
@@ -79,7 +79,7 @@ def measure(labels: ArrayLike, image: ArrayLike | None = None, *, pixel_size: Pi
             )
         if pixels.dtype.kind not in "biuf":
             raise UsageError(f"the image is {pixels.dtype}, expected numbers")
-        pixels = pixels.reshape(*values.shape, -1)
+        pixels = pixels[..., None] if pixels.ndim == 2 else pixels
         pixels = pixels.view(np.uint8) if pixels.dtype.kind == "b" else pixels
 
     def read(top: int, bottom: int) -> NDArray[Any]:

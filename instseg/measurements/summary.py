@@ -44,7 +44,8 @@ def summarise(
     (3, 600.0, 0.036, 15.0)
     """
     height, width = shape
-    pixels, count = height * width, len(areas)
+    # An image without pixels has no objects, and figures of 0.
+    pixels, count = max(height * width, 1), len(areas)
     figures: dict[str, Any] = dict.fromkeys(SUMMARY_COLUMNS)
     figures |= {"height": height, "width": width, "count": count, "density": count / pixels * _MEGAPIXEL}
     figures["foreground_share"] = int(areas.sum()) / pixels

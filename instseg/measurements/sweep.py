@@ -21,6 +21,7 @@ Strips = Callable[[int], Iterator[NDArray[np.integer]]]
 _MAX_PENDING_BYTES = 4 * 2**30
 # Labels up to this many times their number, or this, are found in a table.
 _TABLE_FACTOR, _TABLE_LABELS = 4, 1 << 24
+_LARGEST_LABEL = np.iinfo(np.int64).max
 
 
 class Objects(NamedTuple):
@@ -44,7 +45,8 @@ class Objects(NamedTuple):
         """Return the numbers 0..N-1 of labels, each of which occurs."""
         largest = int(self.labels[-1])
         if largest > max(_TABLE_FACTOR * len(self.labels), _TABLE_LABELS):
-            return np.searchsorted(self.labels, labels)
+            # Of other types both would become floats, and large numbers equal.
+            return np.searchsorted(self.labels, labels.astype(self.labels.dtype, copy=False))
         table = np.zeros(largest + 1, np.intp)
         table[self.labels] = np.arange(len(self.labels))
         numbers: NDArray[np.intp] = table[labels]
@@ -92,7 +94,7 @@ def find_objects(strips: Iterator[NDArray[np.integer]]) -> Objects:
     Raises
     ------
     UsageError
-        If labels are negative.
+        If labels are negative, or more than int64 holds.
     """
     nothing = np.zeros(0, np.int64)
     found: list[tuple[NDArray[np.integer], NDArray[np.int64], NDArray[np.int64]]]
@@ -101,6 +103,8 @@ def find_objects(strips: Iterator[NDArray[np.integer]]) -> Objects:
     for strip in strips:
         if strip.dtype.kind == "i" and strip.min(initial=0) < 0:
             raise UsageError(f"labels hold the negative value {strip.min()}, expected 0 for background and 1..N")
+        if strip.dtype == np.uint64 and strip.max(initial=0) > _LARGEST_LABEL:
+            raise UsageError(f"labels hold the value {strip.max()}, expected at most {_LARGEST_LABEL}")
         runs = _row_runs(strip, top)
         if len(runs.objects):
             found.append(_merged(runs.objects, runs.end - runs.begin, _boxes(runs)))

@@ -54,6 +54,12 @@ class LevelChoice:
                 low = high = math.nan
             in_order = low < high and math.isfinite(low) and math.isfinite(high)
             check_parameter(in_order, name, _shown(pair), "two numbers, LOW,HIGH, of which the first is the smaller")
+            if name == "levels":
+                # What the network is given.
+                with np.errstate(over="ignore"):
+                    singles = np.array((low, high)).astype(np.float32)
+                distinct = bool(np.isfinite(singles).all()) and singles[0] < singles[1]
+                check_parameter(distinct, name, _shown(pair), "two numbers that float32 holds and tells apart")
             object.__setattr__(self, name, (low, high))
         if self.levels is not None and self.percentiles is not None:
             raise UsageError("`levels` and `percentiles` exclude each other; give one of them")

@@ -5,13 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 
 from instseg.annotations.exporting import export_annotations
 from instseg.annotations.importing import import_annotations
 from instseg.annotations.writers.formats import EXPORT_FORMATS
 from instseg.errors import InstsegError, UsageError
-from instseg.io.images import write_picture
+from instseg.io.images import read_image, write_picture
 from instseg.io.label_images import read_labels, write_labels
+from instseg.io.zarr_labels import write_zarr_labels
 
 # A ring (2) with another object in its hole, parts that touch at a corner (5), a single pixel (7) and a corner (9) of
 # the image; 11 touches it, and has a hole that meets the outside at a corner.
@@ -89,6 +91,34 @@ def test_labels_and_classes_come_back(data, format):
         expected = dict(enumerate(NAMES.values(), start=1))
     assert classes == (expected if has_classes else {})
     assert imported.notes[0].startswith("out is ")
+
+
+def test_labels_that_are_zarr(data):
+    export_annotations(data(), "expected", format="coco")
+    expected = json.loads(Path("expected/annotations.json").read_text())
+    for path in sorted(Path("data/labels").iterdir()):
+        labels = read_labels(path)
+        path.unlink()
+        write_zarr_labels(path.with_suffix(".zarr"), labels.shape, iter([labels]))
+    report = export_annotations("data", "out", format="coco")
+    assert (report.exported, report.notes) == (2, ())
+    assert json.loads(Path("out/annotations.json").read_text()) == expected
+    # Images that are Zarr are no images for other tools.
+    zarr.save_array("data/images/a.zarr", read_image("data/images/a.png")[..., 0])
+    group = zarr.create_group("data/images/b.zarr", attributes={"ome": {"bioformats2raw.layout": 3}})
+    for number in "01":
+        group.create_array(number, data=np.ones((4, 3), np.uint8))
+        write_labels(f"data/labels/b-{number}.png", np.full((4, 3), 2))
+    Path("data/images/a.png").unlink()
+    Path("data/classes.csv").unlink()
+    report = export_annotations("data", "out", format="coco", overwrite=True)
+    assert [image.image for image in report.images] == ["a.zarr", "b-0.zarr", "b-1.zarr", "none.png"]
+    assert (report.objects, report.failed) == (8, ())
+    assert report.notes == (
+        "images that are Zarr, which other tools do not read, are not put beside the annotations: 3 (a.zarr, "
+        "b.zarr/0, b.zarr/1); put pictures of the same names there",
+    )
+    assert [path.name for path in Path("out/images").iterdir()] == ["none.png"]
 
 
 @pytest.mark.parametrize("format", ["yolo", "via"])
@@ -170,9 +200,23 @@ def test_class_images(data):
     for name, labels in (("a", LABELS), ("none", LABELS * 0)):
         write_picture(f"data/classes/{name}.png", np.where(labels > 5, 7, np.where(labels > 0, 3, 0)).astype(np.uint8))
     report = export_annotations("data", "out", format="yolo")
-    assert report.class_names == ("3", "7", "unclassified")
+    assert report.class_names == ("3", "7")
     assert [line[0] for line in Path("out/labels/a.txt").read_text().splitlines()] == list("000111")
     assert Path("out/labels/none.txt").read_text() == "\n"
+
+
+def test_names_that_look_like_formulas_come_back(data):
+    data(table="", **{"=a": SIMPLE})
+    rows = [f"{image},{label},=x\n" for image, label in (("'=a.png", 20), ("'=a", 3), *(("a", n) for n in NAMES))]
+    Path("data/classes.csv").write_text("image,label,class\n" + "".join(rows))
+    report = export_annotations("data", "out", format="png")
+    # Two objects of the image have no class.
+    assert report.class_names == ("=x", "unclassified")
+    written = Path("out/classes.csv").read_text().splitlines()
+    assert written[1:5] == ["'=a.png,3,'=x", "'=a.png,7,unclassified", "'=a.png,9,unclassified", "'=a.png,20,'=x"]
+    again = export_annotations("out", "again", format="png")
+    assert again.class_names == report.class_names
+    assert Path("again/classes.csv").read_text().splitlines() == written
 
 
 def test_images_are_linked_copied_or_left_out(data):
@@ -257,6 +301,7 @@ def beside(name, content):
         (lambda: Path("nothing").mkdir(), "nothing has no folders images/ and labels/"),
         (lambda: beside("scores.csv", b"a,b\n"), "expected image, label"),
         (lambda: beside("scores.csv", b"image,label\na,x\n"), "invalid literal"),
+        (lambda: beside("scores.csv", b"label,score,image\n1,0.5\n"), "line 2 names no image"),
         (lambda: beside("scores.csv", b"\xff\xfe"), "save it as CSV"),
         (lambda: beside("scores.csv", b""), "expected image, label"),
         (lambda: beside("classes.csv", b"x\n"), "no column image"),

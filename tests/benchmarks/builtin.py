@@ -4,9 +4,10 @@
 
 DATA holds `dsb2018/train` and `dsb2018/val` (`dsb2018.py` makes them). `nuclei` learns from both, and its card has the
 figures of the row nuclei-60 of `table.py`, as long a training that has not seen `val`: RESULTS is the folder of those.
-`shapes` learns from `train` and from images that `shapes.py` draws, `general` from these images and from all sets in
-DATA, as `general.py` parts them; its card has the figures on the images that it has not seen. Trainings go to RESULTS,
-too, and one that was stopped goes on. A model that the package has is replaced at the very end.
+`shapes` learns from `train` and from images that `shapes.py` draws; `general` begins with it, and learns from these
+images and from all sets in DATA, as `general.py` parts them; its card has the figures on the images that it has not
+seen. Trainings go to RESULTS, too, and one that was stopped goes on. A model that the package has is replaced at the
+very end.
 """
 
 import argparse
@@ -25,7 +26,7 @@ _NUCLEI = "of the 2018 Data Science Bowl (BBBC038v1, corrected masks)"
 _OPTIONS = {
     "nuclei": ("--iterations", "12500", "--network", "large", "--validation-every", "2000"),
     "shapes": ("--iterations", "8000", "--validation-every", "2000"),
-    "general": (*general.OPTIONS, "--iterations", str(general.ITERATIONS)),
+    "general": ("--from", general.BEGINNING, *general.OPTIONS, "--iterations", str(general.ITERATIONS)),
 }
 _TABLE = "python tests/benchmarks/table.py DATA RESULTS --rows nuclei-60"
 _SHAPES = "python tests/benchmarks/builtin.py DATA RESULTS --models shapes"
@@ -146,7 +147,8 @@ def describe_general(options: argparse.Namespace, model: Path) -> dict:
         "limits": [
             "fluorescence nuclei: nuclei is better",
             "nuclei inside of cells that have outlines, too: it takes what stands out most",
-            "colour: it sees the mean of all channels; where one channel shows the objects, choose it (--channels)",
+            "images of two channels, or of four and more: it sees their mean; where one shows the objects, choose it "
+            "(--channels)",
             "sizes that it guesses wrongly: tell the typical diameter (--diameter)",
             "diagnosis: it is a tool of research, and nobody has checked it for more",
         ],

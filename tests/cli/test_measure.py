@@ -97,6 +97,10 @@ def test_predict_measures_a_folder_and_sums_it_up(run, refused, files, make_data
     assert read_csv("out/summary.csv") == rows
     error = refused(run(*options, "--skip-existing", "--pixel-size", 1))
     assert "made otherwise (pixel_size=null, now [1.0, 1.0])" in error
+    # Labels do not depend on it.
+    assert run(*options, "--overwrite", "--pixel-size", 1).exit_code == 0
+    assert run(*options[:-2], "--skip-existing").stdout == "0 images, 0 instances\n"
+    assert run(*options, "--overwrite").exit_code == 0
     parquet = run(*options, "--overwrite", "--measure-format", "parquet", "--shard", "2/3")
     assert parquet.exit_code == 0
     assert "tables/1.parquet" in files()

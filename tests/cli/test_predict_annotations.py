@@ -9,6 +9,7 @@ import pytest
 import tifffile
 
 from instseg.annotations.importing import import_annotations
+from instseg.errors import InstsegError
 from instseg.inference.annotation_files import folder_annotations
 from instseg.inference.outputs import OutputFolder
 from instseg.io.label_images import read_labels
@@ -69,6 +70,7 @@ def test_a_data_set_of_yolo(predict):
     lines = [len(Path(f"yolo/labels/{name}.txt").read_text().split("\n")[:-1]) for name in "abc"]
     assert lines == [int(read_labels(f"out/{name}.png").max()) for name in "abc"]
     assert Path("yolo/images/a.png").samefile("in/a.png")
+    assert Path("yolo/data.yaml").read_text().startswith("# Objects that instseg predict has found.\n")
     assert all("objects that YOLO has with" in line for line in done.stderr.splitlines() if "YOLO" in line)
     # Again, over what is there.
     predict("--yolo", "yolo", "--overwrite")
@@ -80,7 +82,6 @@ def test_what_was_skipped_is_in_the_files(predict, make_image):
     before = coco()
     Path("out/b.png").unlink()
     Path("all.json").unlink()
-    Path("yolo/data.yaml").unlink()
     done = predict("--coco", "all.json", "--yolo", "yolo", "--skip-existing")
     assert (done.stdout.split(",")[0], coco() == before) == ("1 images", True)
     assert Path("yolo/data.yaml").exists()
@@ -92,14 +93,19 @@ def test_what_was_skipped_is_in_the_files(predict, make_image):
     assert areas() == labelled_areas("0", "a", "b", "c")
 
 
-def test_what_has_not_been_written_is_made_anew(predict):
+def test_labels_are_not_replaced_for_annotations_unless_that_is_asked_for(run, predict, model, refused):
     predict()
-    # Nothing is known of the scores.
-    assert predict("--coco", "all.json", "--skip-existing").stdout.startswith("3 images")
+    before = Path("out/a.png").read_bytes()
+    again = ("predict", model, "in", "--out-dir", "out", "--coco", "all.json", "--skip-existing")
+    reason = "what --coco or --yolo needs is missing or older than the labels"
+    # Somebody may have corrected the labels since.
+    error = refused(run(*again))
+    assert f"out holds results of 3 of the images that were made otherwise ({reason}); add --overwrite" in error
+    assert Path("out/a.png").read_bytes() == before
+    assert run(*again, "--overwrite").stdout.startswith("3 images")
     predict("--overwrite", "--min-size", 40)
-    # What the folder holds for COCO is older than its labels.
-    again = predict("--coco", "all.json", "--skip-existing", "--min-size", 40)
-    assert again.stdout.startswith("3 images")
+    assert reason in refused(run(*again, "--min-size", 40))
+    assert run(*again, "--min-size", 40, "--overwrite").stdout.startswith("3 images")
     assert areas() == labelled_areas("a", "b", "c")
 
 
@@ -110,6 +116,49 @@ def test_an_image_that_fails_is_not_in_the_file(run, predict, model, write_bad_i
     assert (failed.exit_code, sorted(areas())) == (1, ["a.png", "c.png"])
     again = run("predict", model, "in", "--out-dir", "out", "--coco", "all.json", "--skip-existing", "--overwrite")
     assert (again.exit_code, sorted(areas())) == (1, ["a.png", "c.png"])
+
+
+def test_a_data_set_of_somebody_else_stays(run, predict, model, make_image, refused):
+    Path("mine/images").mkdir(parents=True)
+    make_image("mine/images/a.png", seed=7)
+    own = Path("mine/images/a.png").read_bytes()
+    for options in (("--out", "a.png"), ("--out-dir", "out", "--overwrite")):
+        error = refused(run("predict", model, "in/a.png", *options, "--yolo", "mine"))
+        assert error == "mine holds files that no prediction wrote, such as mine/images/a.png; give another --yolo"
+    Path("mine/data.yaml").write_text("names: [cat]\n")
+    assert "such as mine/data.yaml" in refused(run("predict", model, "in/a.png", "--out", "a.png", "--yolo", "mine"))
+    assert Path("mine/images/a.png").read_bytes() == own
+    assert sorted(path.name for path in Path("mine").rglob("*.*")) == ["a.png", "data.yaml"]
+
+
+def test_an_image_that_fails_alone_replaces_nothing(run, predict, model, write_bad_image):
+    options = ("--out", "labels.png", "--coco", "a.json", "--yolo", "yolo")
+    assert run("predict", model, "in/a.png", *options).exit_code == 0
+    before = Path("a.json").read_text()
+    write_bad_image("cut", Path("in/b.png"))
+    assert run("predict", model, "in/b.png", *options).exit_code == 1
+    assert Path("a.json").read_text() == before
+    assert not [path for path in Path().iterdir() if path.name.startswith(".")]
+
+
+def test_what_cannot_be_written_costs_nothing_else(run, predict, model, write_bad_image):
+    predict("--coco", "all.json")
+    Path("out/.coco/a.jsonl").write_text("{")
+    write_bad_image("cut", Path("in/b.png"))
+    options = ("--out-dir", "out", "--coco", "all.json", "--report", "report.html", "--skip-existing", "--overwrite")
+    failed = run("predict", model, "in", *options)
+    assert (failed.exit_code, "a.jsonl: it is damaged; remove it" in failed.stderr) == (1, True)
+    assert "in/b.png" in Path("out/failed.csv").read_text()
+    assert Path("report.html").exists()
+
+
+def test_a_page_of_one_image_that_cannot_be_written_is_told(run, predict, model, refused, monkeypatch):
+    def full(path, *_):
+        raise InstsegError(f"cannot write {path}: the disc is full")
+
+    monkeypatch.setattr("instseg.inference.report.write_prediction_page", full)
+    result = run("predict", model, "in/a.png", "--out", "a.png", "--report", "report.html")
+    assert (result.exit_code, "report.html: the disc is full" in result.stderr) == (1, True)
 
 
 def test_runs_side_by_side_end_with_all_images(predict):

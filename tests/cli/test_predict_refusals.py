@@ -86,7 +86,7 @@ def test_predict_refuses_images_that_are_not_there(run, refused):
     Path("empty").mkdir()
     kinds = (
         "expected files named *.png, *.tif, *.tiff, *.jpg, *.jpeg, *.bmp, *.webp, *.gif, *.jp2, *.j2k, *.jpx, *.npy, "
-        "*.npz, *.h5, *.hdf5, *.czi, *.svs, *.ndpi, *.scn"
+        "*.npz, *.h5, *.hdf5, *.czi, *.svs, *.ndpi, *.scn, *.zarr"
     )
     for name, message in (
         ("none.png", "there is no file or folder none.png; check the name"),

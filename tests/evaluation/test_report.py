@@ -54,6 +54,16 @@ def tables(page):
     return [json.loads(data)["rows"] for data in re.findall(r'<script type="application/json">(.*?)</script>', text)]
 
 
+def test_labels_of_any_size():
+    truth, predicted = (np.where(labels == 2, 2**31 - 1, labels).astype(np.int32) for labels in (TRUTH, PREDICTED))
+    case = Case(name="a", image=None, truth=truth, predicted=predicted, instances=None)
+    figure = MistakesFigure(case, evaluate_image("a", truth, predicted), (truth, predicted), budget_for(1))
+    (data,) = re.findall(r'<script type="application/json">(.*?)</script>', figure.markup(large=False))
+    rows = [row[:3] for row in json.loads(data)["rows"]]
+    assert [2**31 - 1, "false alarm", 64] in rows
+    assert [2**31 - 1, "missed", 64] in rows
+
+
 def test_images_are_shown_with_their_mistakes_the_worst_first(folders):
     evaluation = evaluate(**folders, images="images", report="report.html")
     worst, right = tables("report.html")

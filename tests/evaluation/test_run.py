@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+import zarr
 
 import instseg
 from instseg.data.discs import draw_discs
@@ -15,6 +16,7 @@ from instseg.evaluation.cases import match_predictions
 from instseg.evaluation.run import evaluate
 from instseg.io.images import read_image, write_picture
 from instseg.io.label_images import read_labels, write_labels
+from instseg.io.zarr_labels import write_zarr_labels
 from instseg.labels.regions import connected_components
 from instseg.settings import DiscSettings
 
@@ -89,6 +91,24 @@ def test_an_opened_model_a_path_and_its_predictions_give_the_same(tiny_model, da
     # Settings of the clustering and of the tiles are taken.
     assert evaluate(opened, data=data, min_size=4000).pooled.tp[0] == 0
     assert len(evaluate(opened, data=data, tile=48, overlap=8).images) == 3
+
+
+def test_zarr_is_compared_as_files_of_other_kinds_are(tiny_model, data, tmp_path):
+    opened, folder = instseg.load(tiny_model), tmp_path / "data"
+    for name in ("images", "labels", "pred"):
+        (folder / name).mkdir(parents=True)
+    for path in sorted((data / "images").iterdir()):
+        image, labels = read_image(path), read_labels(data / "labels" / path.name)
+        zarr.save_array(folder / f"images/{path.stem}.zarr", image[..., 0])
+        write_zarr_labels(folder / f"labels/{path.stem}.zarr", labels.shape, iter([labels]))
+        found = opened.predict(image)
+        write_zarr_labels(folder / f"pred/{path.stem}.zarr", found.shape, iter([found]))
+    of_model = evaluate(opened, data=data).to_dict()
+    assert evaluate(opened, data=folder).to_dict() == of_model
+    arguments = {"images": folder / "images", "picture": tmp_path / "worst.png"}
+    of_folders = evaluate(pred=folder / "pred", labels=folder / "labels", **arguments).to_dict()
+    assert of_folders == evaluate(pred=folder / "pred", labels=data / "labels").to_dict()
+    assert of_folders["images"] == of_model["images"]
 
 
 def test_an_image_that_cannot_be_segmented_is_named(tiny_model, data, tmp_path):

@@ -58,7 +58,10 @@ def image(path: Path) -> Iterator[Call]:
 
 
 def zarr(path: Path) -> Iterator[Call]:
-    """An OME-Zarr image."""
+    """An OME-Zarr image, as an image and as labels."""
+    yield "read_header", lambda: read_header(path)
+    yield "read_image", lambda: read_image(path)
+    yield "read_labels", lambda: read_labels(path)
     yield "open_image", lambda: _read(open_image(path))
     yield "read_geometry", lambda: read_geometry(path)
     if hasattr(source, "open_planes"):

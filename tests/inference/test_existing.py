@@ -36,8 +36,8 @@ def note(files, making=MAKING, **fields):
             record.add(FileResult(number=1, path=file, name=file.stem, **values))
 
 
-def remaining(files, making=MAKING, planes=False, overwrite=False):
-    outputs = OutputFolder(Path("out"), making.settings["format"], {}, files, shared=True)
+def remaining(files, making=MAKING, planes=False, overwrite=False, extras=None):
+    outputs = OutputFolder(Path("out"), making.settings["format"], extras or {}, files, shared=True)
     return without_results(outputs, files, planes, making, read_records(Path("out")), overwrite)
 
 
@@ -141,3 +141,13 @@ def test_results_are_counted_that_a_run_would_replace(images):
     check_no_results(outputs, images, False, {})
     with pytest.raises(InstsegError, match="out holds results of 1 of the images; add `skip_existing=True`"):
         check_no_results(outputs, images, True, {})
+
+
+def test_a_table_of_earlier_labels_is_none_of_these(images):
+    Path("tables").mkdir()
+    for file in images:
+        Path(f"tables/{file.stem}.csv").write_text("label")
+    note(images[:1])
+    note(images[1:], figures={"count": 0})
+    assert remaining(images).files == ()
+    assert remaining(images, extras={"measure": Path("tables")}).files == (images[0],)

@@ -243,6 +243,15 @@ def test_labels_that_workers_have_written(tmp_path):
     assert parts.read("a")["objects"] == len(np.unique(labels)) - 1
 
 
+def test_labels_of_any_size(tmp_path):
+    labels = np.zeros((12, 20), np.int32)
+    labels[2:5, 3:9], labels[6:9, 3:9] = 2**31 - 1, 7
+    image = np.arange(240, dtype=np.uint8).reshape(12, 20)
+    part = disc_part(tmp_path, image, labels, None)
+    assert [row[:2] for row in part["rows"]] == [[7, 18], [2**31 - 1, 18]]
+    assert part["rows"][1][-3:] == [3.0, 5.5, pytest.approx(image[labels == 2**31 - 1].mean(), rel=1e-4)]
+
+
 # The page of many images.
 
 

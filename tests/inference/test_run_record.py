@@ -12,6 +12,7 @@ from instseg.inference.batch import FileResult, FileState
 from instseg.inference.failures import UnexpectedError
 from instseg.inference.results import ImageSummary
 from instseg.inference.run_record import Making, RunRecord, read_records, report_name
+from instseg.preprocessing.level_choice import LevelChoice
 from instseg.settings import FilterSettings
 
 MAKING = Making(version="1.0", model="nuclei", digest="ab", settings={"format": "png", "min_size": 10, "tile": None})
@@ -196,3 +197,6 @@ def test_records_of_versions_without_filters_have_left_nothing_out():
     assert before.differences(now) == []
     filtered = Making(version="0.2", model="nuclei", digest="a", settings={"min_size": 10, **unfiltered, "max_size": 9})
     assert before.differences(filtered) == ["max_size=null, now 9"]
+    chosen = LevelChoice(levels=(1, 9)).to_dict()
+    levels = Making(version="0.2", model="nuclei", digest="a", settings={"min_size": 10, **unfiltered, **chosen})
+    assert before.differences(levels) == ["levels=null, now [1.0, 9.0]"]

@@ -5,7 +5,16 @@ import numpy as np
 import pytest
 
 from instseg.errors import InstsegError
-from instseg.io.folders import Pair, find_images, find_pairs, is_report, match_folder, read_pair, search_images
+from instseg.io.folders import (
+    Pair,
+    find_images,
+    find_pairs,
+    is_report,
+    match_folder,
+    match_folders,
+    read_pair,
+    search_images,
+)
 from instseg.io.images import write_picture
 from instseg.io.label_images import write_labels
 
@@ -91,8 +100,14 @@ def test_zarr_images_in_a_folder(folder):
     assert found.files == (Path("in/a.png"), Path("in/b.zarr"))
     assert found.notes == ("1 sub-folder is not searched: c.zarr",)
     assert search_images([Path("in/*.zarr")]).files == (Path("in/b.zarr"),)
-    # What else reads folders reads files.
-    assert find_images([Path("in")]) == [Path("in/a.png")]
+    assert find_images([Path("in")]) == [Path("in/a.png"), Path("in/b.zarr")]
+    # In a data folder a picture of the same name is the image; to predict, both are.
+    folder("in/a.zarr/zarr.json", "out/a.png", "out/b.tif")
+    assert find_images([Path("in")]) == [Path("in/a.png"), Path("in/b.zarr")]
+    assert search_images([Path("in")]).files == (Path("in/a.png"), Path("in/a.zarr"), Path("in/b.zarr"))
+    pairs, unmatched = match_folders(Path("in"), Path("out"))
+    assert [pair.image for pair in pairs] == [Path("in/a.png"), Path("in/b.zarr")]
+    assert unmatched == []
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,12 @@ import zarr
 from ome_zarr_models.v04.hcs import HCS as Hcs04
 from ome_zarr_models.v05.hcs import HCS as Hcs05
 
-from instseg.io.folders import find_images, search_images
+from instseg.errors import InstsegError
+from instseg.io.folders import find_images, find_pairs, read_pair, search_images
+from instseg.io.label_images import write_labels
 from instseg.io.omezarr import ZarrReader
 from instseg.io.zarr_images import zarr_images
+from instseg.io.zarr_labels import write_zarr_labels
 
 VERSIONS = ["0.4", "0.5"]
 
@@ -102,7 +105,7 @@ def test_all_images_of_bioformats2raw_are_found(version):
     assert zarr_images(Path("one.zarr")) == [Path("one.zarr")]
 
 
-def test_predict_takes_plates_apart_and_training_does_not():
+def test_plates_are_taken_apart_in_folders_and_patterns():
     path = plate("plates/a.zarr", "0.4")
     image("plates/b.zarr", "0.4")
     expected = [path / name for name in ALL]
@@ -110,7 +113,35 @@ def test_predict_takes_plates_apart_and_training_does_not():
         found = search_images([Path("plates") / name for name in given])
         assert list(found.files) == [*expected, Path("plates/b.zarr")]
         assert found.notes == ()
-    assert find_images([path]) == [path]
+        assert find_images([Path("plates") / name for name in given]) == list(found.files)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_images_of_a_plate_have_labels_of_the_names_of_results(version):
+    path = plate("data/images/plate.ome.zarr", version, wells=("A/1",))
+    image("data/images/single.zarr", version)
+    Path("data/labels").mkdir()
+    for name in ("plate.ome-A-1-0", "plate.ome-A-1-1", "single"):
+        write_labels(f"data/labels/{name}.png", np.eye(3, dtype=np.int32))
+    assert [(pair.name, pair.image, pair.labels.name) for pair in find_pairs("data")] == [
+        ("plate.ome-A-1-0", path / "A/1/0", "plate.ome-A-1-0.png"),
+        ("plate.ome-A-1-1", path / "A/1/1", "plate.ome-A-1-1.png"),
+        ("single", Path("data/images/single.zarr"), "single.png"),
+    ]
+    # Messages say which field it is.
+    Path("data/labels/plate.ome-A-1-1.png").unlink()
+    with pytest.raises(InstsegError, match=r"1 images without labels \(plate.ome.zarr/A/1/1\): add their labels"):
+        find_pairs("data")
+
+
+def test_labels_in_an_image_are_taken_by_a_link():
+    image("data/images/a.zarr", "0.5")
+    group("data/images/a.zarr/labels", "0.5", {"labels": ["cells"]})
+    write_zarr_labels("data/images/a.zarr/labels/cells", (12, 10), iter([np.full((12, 10), 7, np.int32)]))
+    Path("data/labels").mkdir()
+    Path("data/labels/a.zarr").symlink_to("../images/a.zarr/labels/cells")
+    (pair,) = find_pairs("data")
+    assert (pair.name, read_pair(pair)[1].max()) == ("a", 7)
 
 
 @pytest.mark.parametrize(

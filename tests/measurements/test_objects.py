@@ -131,6 +131,7 @@ def test_labels_without_objects_have_all_columns():
     assert all(len(values) == 0 for values in found.values())
     assert list(found) == column_names(3, (1, 1))
     assert list(measure(np.zeros((0, 5), np.int32))) == column_names()
+    assert list(measure(np.zeros((0, 5), np.int32), np.zeros((0, 5)))) == column_names(1)
 
 
 def test_large_labels_and_few_of_them():
@@ -141,11 +142,21 @@ def test_large_labels_and_few_of_them():
     assert found["intensity_mean"].tolist() == [10, 0]
 
 
+def test_labels_that_floats_do_not_tell_apart():
+    labels = np.zeros((6, 9), np.uint64)
+    labels[1:3, 1:3], labels[1:5, 4:8] = 2**60 + 1, 2**60 + 2
+    found, small = measure(labels), measure(labels % np.uint64(2**60))
+    assert found["label"].tolist() == [2**60 + 1, 2**60 + 2]
+    assert found["perimeter"].tolist() == small["perimeter"].tolist() == [4, 12]
+
+
 def test_values_that_are_no_numbers_are_not_hidden():
     labels = np.array([[1, 1, 2, 2]])
     found = measure(labels, np.array([[1, np.nan, 3, 4]], np.float32))
     for name in ("mean", "median", "std", "min", "max", "sum"):
         assert np.isnan(found[f"intensity_{name}"]).tolist() == [True, False]
+    found = measure(labels, np.array([[1, np.inf, 3, 4]]))
+    assert (found["intensity_max"].tolist(), np.isnan(found["intensity_std"]).tolist()) == ([np.inf, 4], [True, False])
 
 
 @pytest.mark.parametrize(
@@ -154,6 +165,7 @@ def test_values_that_are_no_numbers_are_not_hidden():
         (np.zeros((2, 2)), None, None, "labels are float64 of shape"),
         (np.zeros((2, 2, 2), int), None, None, "of shape \\(2, 2, 2\\)"),
         (np.full((2, 2), -3), None, None, "negative value -3"),
+        (np.full((2, 2), 2**63, np.uint64), None, None, "the value 9223372036854775808, expected at most"),
         (np.zeros((2, 2), int), np.zeros((3, 2)), None, "the image has shape \\(3, 2\\), expected \\(2, 2\\)"),
         (np.zeros((2, 2), int), np.zeros((2, 2), str), None, "expected numbers"),
         (np.zeros((2, 2), int), None, (0, 1), "pixel_size is 0,1, expected a number of micrometres above 0"),

@@ -25,3 +25,5 @@ def test_nothing_to_take_a_median_of():
     assert (figures["count"], figures["density"], figures["foreground_share"]) == (0, 0.0, 0.0)
     assert figures["median_area"] is figures["median_area_um2"] is None
     assert summarise(np.array([3]), (2, 2))["density_per_mm2"] is None
+    empty = summarise(np.zeros(0, int), (0, 5), (1.0, 1.0))
+    assert (empty["density"], empty["foreground_share"], empty["density_per_mm2"]) == (0, 0, 0)

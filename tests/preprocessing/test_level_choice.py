@@ -119,6 +119,8 @@ def test_an_estimate_from_all_parts_is_near_the_levels(choice):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"levels": (1e39, 1e40)}, "levels is 1e\\+39,1e\\+40, expected two numbers that float32 holds"),
+        ({"levels": (100_000_000, 100_000_001)}, "that float32 holds and tells apart"),
         ({"levels": (5, 5)}, "levels is 5,5, expected two numbers, LOW,HIGH, of which the first is the smaller"),
         ({"levels": (float("nan"), 5)}, "levels is nan,5, expected two numbers"),
         ({"levels": (0, float("inf"))}, "levels is 0,inf, expected two numbers"),

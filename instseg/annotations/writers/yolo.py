@@ -43,8 +43,15 @@ def yolo_text(image: LabelledImage) -> tuple[str, Counter[str]]:
     return "\n".join(lines) + "\n", without_zeros(changes)
 
 
-def write_data_yaml(path: Path, class_names: Sequence[str]) -> None:
+def write_data_yaml(path: Path, class_names: Sequence[str], heading: str = "") -> None:
     """Write the file that names the classes, beside images/ and labels/.
+
+    Parameters
+    ----------
+    path : Path
+    class_names : sequence of str
+    heading : str
+        Comments before everything else, a line each.
 
     Raises
     ------
@@ -52,7 +59,7 @@ def write_data_yaml(path: Path, class_names: Sequence[str]) -> None:
         If it cannot be written.
     """
     names = [f"  {number}: {json.dumps(name, ensure_ascii=False)}" for number, name in _numbered(class_names)]
-    text = "# Give `val` other images than `train` before you train.\ntrain: images\nval: images\nnames:\n"
+    text = heading + "# Give `val` other images than `train` before you train.\ntrain: images\nval: images\nnames:\n"
     with atomic_write(path) as temporary:
         temporary.write_text(text + "\n".join(names) + "\n", encoding="utf-8")
 
