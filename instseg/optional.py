@@ -10,6 +10,7 @@ _PURPOSES = {
     "dask": "A cluster of workers needs",
     "imagej": "ImageJ ROIs need",
     "czi": "CZI needs",
+    "nd2": "ND2 needs",
     "remote": "Images on servers need",
     "parquet": "Parquet tables need",
 }
@@ -18,6 +19,7 @@ _PACKAGES = {
     "dask": ("dask", "distributed", "cryptography"),
     "imagej": ("roifile",),
     "czi": ("pylibCZIrw",),
+    "nd2": ("nd2",),
     "remote": ("fsspec", "aiohttp", "s3fs"),
     "parquet": ("pyarrow",),
 }
@@ -28,7 +30,7 @@ def require_extra(name: str) -> None:
 
     Parameters
     ----------
-    name : {'onnx', 'dask', 'imagej', 'czi', 'remote', 'parquet'}
+    name : {'onnx', 'dask', 'imagej', 'czi', 'nd2', 'remote', 'parquet'}
         The extra, as the installation names it.
 
     Raises

@@ -15,6 +15,7 @@ JPEG 2000 8 to 16 bit, gray and RGB
 NumPy     an array of numbers in a .npy or a .npz
 HDF5      a dataset of numbers
 CZI       a scene; by pylibCZIrw
+ND2       a position of the stage; by nd2
 Zarr      an image of OME-Zarr, or an array, or labels; by zarr
 ========= ==========================================================================
 
@@ -38,6 +39,7 @@ from instseg.io.czi import open_czi
 from instseg.io.hdf5 import open_hdf5
 from instseg.io.image_file import ImageFileError, ImageHeader, decoder_errors, file_format, format_size
 from instseg.io.jpeg2000 import decode_jpeg2000, jpeg2000_header
+from instseg.io.nd2_file import open_nd2
 from instseg.io.numpy_files import open_npy, open_npz
 from instseg.io.png_jpeg_bmp import decode_picture, picture_header
 from instseg.io.stored_array import StoredArray
@@ -48,7 +50,7 @@ MAX_PIXELS = 500_000_000
 """Most pixels (height x width x planes) that are read; three times as many values, all channels counted."""
 
 
-ARRAY_FORMATS = ("NumPy", "HDF5", "CZI", "zip", "Zarr")
+ARRAY_FORMATS = ("NumPy", "HDF5", "CZI", "ND2", "zip", "Zarr")
 """Formats whose files are made for arrays, and are read part by part."""
 
 
@@ -161,6 +163,8 @@ def open_stored_array(path: Path, kind: str) -> Iterator[StoredArray]:
         opened = open_zarr(located(path))
     elif kind == "CZI":
         opened = open_czi(path, place)
+    elif kind == "ND2":
+        opened = open_nd2(path, place)
     else:
         opened = open_hdf5(path, place)
     with opened as stored:

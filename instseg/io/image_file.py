@@ -49,11 +49,12 @@ FORMATS: dict[str, tuple[bytes, ...]] = {
     "NumPy": (b"\x93NUMPY",),
     "HDF5": (b"\x89HDF\r\n\x1a\n",),
     "CZI": (b"ZISRAWFILE",),
+    "ND2": (b"\xda\xce\xbe\n",),
     "zip": (b"PK\x03\x04", b"PK\x05\x06"),
 }
 """The formats of image files, and what they begin with. Of zip archives those with arrays of NumPy are read."""
 
-CONTAINERS = ("HDF5", "CZI", "zip")
+CONTAINERS = ("HDF5", "CZI", "ND2", "zip")
 """Formats of which a path may name a part, as `file.h5:/volume`."""
 
 

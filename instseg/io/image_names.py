@@ -9,7 +9,7 @@ from instseg.io.container import result_stem
 PICTURE_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
 SUFFIXES = (
     *PICTURE_SUFFIXES,
-    *(".webp", ".gif", ".jp2", ".j2k", ".jpx", ".npy", ".npz", ".h5", ".hdf5", ".czi", ".svs", ".ndpi", ".scn"),
+    *(".webp", ".gif", ".jp2", ".j2k", ".jpx", ".npy", ".npz", ".h5", ".hdf5", ".czi", ".nd2", ".svs", ".ndpi", ".scn"),
 )
 """Names of files that a folder is searched for, in upper or lower case.
 

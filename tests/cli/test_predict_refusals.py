@@ -86,7 +86,7 @@ def test_predict_refuses_images_that_are_not_there(run, refused):
     Path("empty").mkdir()
     kinds = (
         "expected files named *.png, *.tif, *.tiff, *.jpg, *.jpeg, *.bmp, *.webp, *.gif, *.jp2, *.j2k, *.jpx, *.npy, "
-        "*.npz, *.h5, *.hdf5, *.czi, *.svs, *.ndpi, *.scn, *.zarr"
+        "*.npz, *.h5, *.hdf5, *.czi, *.nd2, *.svs, *.ndpi, *.scn, *.zarr"
     )
     for name, message in (
         ("none.png", "there is no file or folder none.png; check the name"),
@@ -101,7 +101,7 @@ BAD_IMAGES = {
     "cmyk": "its colours are SEPARATED, expected gray or RGB; convert it to RGB",
     "cut": "it is damaged or cut off (",
     "renamed": "its content is none that is known (PNG, TIFF, JPEG, BMP, GIF, WebP, JPEG 2000, NumPy, "
-    "HDF5, CZI); convert it to PNG or TIFF",
+    "HDF5, CZI, ND2); convert it to PNG or TIFF",
     "nan": "it has values that are NaN, infinite",
     "empty": "the file is empty; copy or export it again",
     "huge": "it claims 25000 x 40000 pixels, more than the 500,000,000 pixels that are read; cut it into tiles",

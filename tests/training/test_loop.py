@@ -503,7 +503,7 @@ def test_a_training_killed_while_it_saves_leaves_the_model_before(
         capture_output=True,
         text=True,
         timeout=120,
-        env={**os.environ, "TMPDIR": str(temporary)},
+        env={**os.environ, "TMPDIR": str(temporary), "PYTHONDONTWRITEBYTECODE": "1"},
     )
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     # Sources of AutoGraph, which only processes that end by themselves remove.
