@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instseg.annotations.output import UNCLASSIFIED
-from instseg.data.classes import ClassSource, find_classes, instance_labels, sort_class_names, unquoted_cell
+from instseg.data.classes import ClassSource, find_classes, instance_labels, sort_class_names
 from instseg.errors import InstsegError, format_names
 from instseg.io.container import ZARR_SUFFIX, shown_name
 from instseg.io.folders import LABELS, Pair, UnmatchedFiles, match_folder, match_folders
@@ -17,6 +17,7 @@ from instseg.io.formats import read_header
 from instseg.io.image_names import stem_of
 from instseg.io.label_images import read_class_image, read_labels
 from instseg.io.labelled_image import LabelledImage
+from instseg.io.tables import unquoted_cell
 from instseg.labels.regions import IGNORED
 
 SCORES = "scores"

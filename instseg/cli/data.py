@@ -131,7 +131,10 @@ def _print(report: "DataReport") -> None:
     errors = sum(problem.severity == "error" for problem in report.problems)
     warnings = len(report.problems) - errors
     verdict = "training cannot use this folder" if errors else "training can use this folder"
-    console.print(f"{_count(errors, 'error')}, {_count(warnings, 'warning')}: {verdict}", highlight=False)
+    console.print(
+        f"{terminal.count_text(errors, 'error')}, {terminal.count_text(warnings, 'warning')}: {verdict}",
+        highlight=False,
+    )
 
 
 def _summary(report: "DataReport") -> "Table":
@@ -186,7 +189,3 @@ def _problems(problems: "tuple[Problem, ...]") -> "Table":
 
 def _kinds(counts: dict[str, int]) -> str:
     return ", ".join(f"{kind} ({number})" for kind, number in counts.items()) or "-"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -88,8 +88,8 @@ def _print(report: "ExportReport", out: Path) -> None:
         terminal.print_error(f"{printable(image.image)}: {image.reason}")
     if len(report.failed) > _MAX_MESSAGES:
         terminal.print_error(f"{len(report.failed)} images could not be exported")
-    images_text = "1 image" if report.exported == 1 else f"{report.exported} images"
-    objects_text = "1 object" if report.objects == 1 else f"{report.objects} objects"
+    images_text = terminal.count_text(report.exported, "image")
+    objects_text = terminal.count_text(report.objects, "object")
     count = len(report.class_names)
     classes_text = f" of {count} {'class' if count == 1 else 'classes'}" if count else ""
     terminal.print_result(f"wrote {images_text} with {objects_text}{classes_text} to {out}")

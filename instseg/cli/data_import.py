@@ -80,7 +80,7 @@ def _print(report: "ImportReport", out: Path) -> None:
 
     for note in report.notes:
         terminal.print_note(note)
-    images_text = "1 image" if report.imported == 1 else f"{report.imported} images"
-    instances_text = "1 instance" if report.instances == 1 else f"{report.instances} instances"
+    images_text = terminal.count_text(report.imported, "image")
+    instances_text = terminal.count_text(report.instances, "instance")
     classes_text = f" of {len(report.classes)} classes" if report.classes else ""
     terminal.print_result(f"wrote {images_text} with {instances_text}{classes_text} to {out}; see {out / REPORT}")

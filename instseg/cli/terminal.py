@@ -116,6 +116,11 @@ def _named(text: str) -> str:
     return with_addresses(text)
 
 
+def count_text(number: int, noun: str) -> str:
+    """Return a number of things in words, such as '1 image' or '3 images'."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def print_result(message: str) -> None:
     """Write a line to stdout."""
     print(printable(_named(message)), flush=True)

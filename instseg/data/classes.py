@@ -21,7 +21,7 @@ from instseg.io.container import ZARR_SUFFIX
 from instseg.io.folders import Pair, find_images
 from instseg.io.image_names import SUFFIXES, stem_of
 from instseg.io.label_images import read_class_image
-from instseg.io.tables import safe_cell
+from instseg.io.tables import unquoted_cell
 from instseg.labels.regions import IGNORED
 
 FOLDER, TABLE = "classes", "classes.csv"
@@ -247,18 +247,6 @@ def _rows(path: Path, rows: Any) -> Iterator[tuple[int, list[str]]]:
             )
         if any(fields):
             yield rows.line_num, [unquoted_cell(fields[place]) if place < len(fields) else "" for place in places]
-
-
-def unquoted_cell(cell: str) -> str:
-    """Return a name without the apostrophe that `instseg.io.tables.safe_cell` puts before what looks like a formula.
-
-    Examples
-    --------
-    >>> unquoted_cell("'=1+1"), unquoted_cell("'a'")
-    ('=1+1', "'a'")
-    """
-    plain = cell.removeprefix("'")
-    return plain if safe_cell(plain) == cell else cell
 
 
 def _stem(image: str) -> str:

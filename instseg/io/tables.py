@@ -135,6 +135,18 @@ def safe_cell(text: str) -> str:
     return ("'" if text.lstrip().startswith(_FORMULA) or text.startswith(("\t", "\r")) else "") + printable(text)
 
 
+def unquoted_cell(cell: str) -> str:
+    """Return a name without the apostrophe that `safe_cell` puts before what looks like a formula.
+
+    Examples
+    --------
+    >>> unquoted_cell("'=1+1"), unquoted_cell("'a'")
+    ('=1+1', "'a'")
+    """
+    plain = cell.removeprefix("'")
+    return plain if safe_cell(plain) == cell else cell
+
+
 def _cell(value: Any) -> Any:
     return value if value is None or isinstance(value, int | float | np.number) else safe_cell(str(value))
 
