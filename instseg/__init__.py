@@ -26,10 +26,13 @@ if TYPE_CHECKING:
     from instseg.inference.model import Model, load
     from instseg.inference.run import PredictResult
     from instseg.inference.segmentation import Segmentation
+    from instseg.inference.track_files import TrackResult, track_files
     from instseg.io.images import read_image
     from instseg.io.label_images import read_labels, write_labels
     from instseg.measurements.objects import measure
     from instseg.settings import ClusterSettings, FilterSettings, TileSettings
+    from instseg.tracking.linking import track
+    from instseg.tracking.tracks import Tracks
     from instseg.training.api import TrainingResult, train
 
     __version__: str
@@ -49,6 +52,8 @@ _HOMES = {
     "PredictResult": "inference.run",
     "Segmentation": "inference.segmentation",
     "TileSettings": "settings",
+    "TrackResult": "inference.track_files",
+    "Tracks": "tracking.tracks",
     "TrainingResult": "training.api",
     "UsageError": "errors",
     "check_data": "data.check",
@@ -60,6 +65,8 @@ _HOMES = {
     "predict_files": "api",
     "read_image": "io.images",
     "read_labels": "io.label_images",
+    "track": "tracking.linking",
+    "track_files": "inference.track_files",
     "train": "training.api",
     "write_labels": "io.label_images",
 }
@@ -78,6 +85,8 @@ __all__ = [
     "PredictResult",
     "Segmentation",
     "TileSettings",
+    "TrackResult",
+    "Tracks",
     "TrainingResult",
     "UsageError",
     "__version__",
@@ -90,6 +99,8 @@ __all__ = [
     "predict_files",
     "read_image",
     "read_labels",
+    "track",
+    "track_files",
     "train",
     "write_labels",
 ]

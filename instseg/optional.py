@@ -13,6 +13,7 @@ _PURPOSES = {
     "nd2": "ND2 needs",
     "remote": "Images on servers need",
     "parquet": "Parquet tables need",
+    "label": "The page for labelling needs",
 }
 _PACKAGES = {
     "onnx": ("onnx", "tf2onnx", "onnxruntime"),
@@ -22,6 +23,7 @@ _PACKAGES = {
     "nd2": ("nd2",),
     "remote": ("fsspec", "aiohttp", "s3fs"),
     "parquet": ("pyarrow",),
+    "label": ("starlette", "uvicorn"),
 }
 
 
@@ -30,7 +32,7 @@ def require_extra(name: str) -> None:
 
     Parameters
     ----------
-    name : {'onnx', 'dask', 'imagej', 'czi', 'nd2', 'remote', 'parquet'}
+    name : {'onnx', 'dask', 'imagej', 'czi', 'nd2', 'remote', 'parquet', 'label'}
         The extra, as the installation names it.
 
     Raises

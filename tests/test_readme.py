@@ -179,7 +179,7 @@ def test_the_table_of_packages_names_all_of_them():
 
 
 def test_the_table_of_the_loss_is_that_of_its_options():
-    text = README.read_text(encoding="utf-8")
+    text = (ROOT / "instseg" / "loss" / "README.md").read_text(encoding="utf-8")
     table = text[text.index("| parameter | default |") :].split("\n\n")[0]
     documented = {}
     for names, default in re.findall(r"^\| (`.*?) \| (.*?) \|", table, re.MULTILINE):

@@ -301,6 +301,11 @@ def _notes(
     for files in found.unmatched:
         names = format_names([printable(shown_name(file)) for file in files.files])
         yield f"{files.what}, left out: {len(files.files)} ({names})"
+    if partly := [printable(pair.name) for pair in found.pairs if pair.ignored is not None]:
+        yield (
+            f"images labelled in parts: {len(partly)} ({format_names(partly)}); what is not labelled yet has no object "
+            "there, which other tools take for background"
+        )
     changes: Counter[str] = Counter()
     for row in rows:
         changes.update(row.changes)

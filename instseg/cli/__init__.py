@@ -8,7 +8,20 @@ from typing import Annotated
 import typer
 
 import instseg
-from instseg.cli import cluster, data, evaluate, export, measure, models, predict, signals, terminal, train
+from instseg.cli import (
+    cluster,
+    data,
+    evaluate,
+    export,
+    label,
+    measure,
+    models,
+    predict,
+    signals,
+    terminal,
+    track,
+    train,
+)
 from instseg.cli.command import TRACEBACK, Command, Group
 
 app = typer.Typer(
@@ -42,7 +55,9 @@ app.add_typer(data.app, name="data")
 app.command("train", cls=Command)(train.train)
 app.command("predict", cls=Command)(predict.predict)
 app.command("cluster", cls=Command)(cluster.cluster)
+app.command("label", cls=Command)(label.label)
 app.command("measure", cls=Command)(measure.measure)
+app.command("track", cls=Command)(track.track)
 app.command("evaluate", cls=Command)(evaluate.evaluate)
 app.command("models", cls=Command)(models.models)
 app.command("export", cls=Command)(export.export)

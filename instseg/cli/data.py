@@ -12,7 +12,7 @@ from instseg.cli.data_export import export
 from instseg.cli.data_import import import_
 from instseg.cli.model import Channels, check_channels, find_model, load_model
 from instseg.cli.options import Overrides, settings_options, terminal_text
-from instseg.errors import printable
+from instseg.errors import UsageError, printable
 from instseg.settings import DiscSettings, TrainSettings
 
 if TYPE_CHECKING:
@@ -33,7 +33,16 @@ app.command("export", cls=Command)(export)
 @app.command(cls=Command)
 @settings_options(discs=DiscSettings)
 def generate(
-    count: Annotated[int, typer.Option(min=1, max=10_000, help="Images to draw.")] = 3,
+    count: Annotated[int | None, typer.Option(min=1, max=10_000, help="Images to draw.", show_default="3")] = None,
+    frames: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=10_000,
+            help="Draw so many frames of discs that move and divide, and list their tracks in man_track.txt.",
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder to write to: images/, labels/ and preview.png.")] = Path("discs"),
     seed: Annotated[int, typer.Option(min=0, help="Image I depends on this and I only.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace images that an earlier run made.")] = False,
@@ -47,6 +56,19 @@ def generate(
     settings = DiscSettings(**discs)
     from instseg.data.generate import PREVIEW, generate_discs
 
+    if frames is not None:
+        if count is not None:
+            raise UsageError("`count` and `frames` exclude each other; give the one or the other")
+        from instseg.data.generate_frames import generate_frames
+
+        with terminal.progress_bar("Drawing") as progress:
+            tracks = generate_frames(
+                out, frames=frames, seed=seed, overwrite=overwrite, settings=settings, progress=progress
+            )
+        number, of = terminal.count_text(frames, "frame"), terminal.count_text(tracks, "track")
+        terminal.print_result(f"wrote {number} with {of} to {out}; see {out / PREVIEW}")
+        return
+    count = 3 if count is None else count
     with terminal.progress_bar("Drawing") as progress:
         drawn = generate_discs(out, count=count, seed=seed, overwrite=overwrite, settings=settings, progress=progress)
     noun = "image" if count == 1 else "images"
@@ -129,7 +151,7 @@ def _print(report: "DataReport") -> None:
     if report.problems:
         console.print(_problems(report.problems))
     errors = sum(problem.severity == "error" for problem in report.problems)
-    warnings = len(report.problems) - errors
+    warnings = sum(problem.severity == "warning" for problem in report.problems)
     verdict = "training cannot use this folder" if errors else "training can use this folder"
     console.print(
         f"{terminal.count_text(errors, 'error')}, {terminal.count_text(warnings, 'warning')}: {verdict}",
@@ -156,6 +178,9 @@ def _summary(report: "DataReport") -> "Table":
         "diameters in pixels": f"median {diameters['50']:g}, 90 % within {diameters['5']:g} to {diameters['95']:g}",
         **({"shown in training": f"{report.scale:.2g} times as large"} if report.scale != 1 else {}),
         "foreground": f"{report.foreground:.1%} of all pixels",
+        **({"not labelled yet": f"{report.unlabelled} images, left out"} if report.unlabelled else {}),
+        **({"labelled in parts": f"{report.partly} images"} if report.partly else {}),
+        **({"pixels that take no part": f"{report.ignored:.1%}"} if report.ignored else {}),
         **({"classes": escape(_kinds(report.classes))} if report.classes else {}),
         "instances in pieces": str(report.disconnected),
         "images without instances": str(report.empty),
@@ -177,7 +202,7 @@ def _problems(problems: "tuple[Problem, ...]") -> "Table":
     for problem in problems:
         names = "\n".join(escape(printable(name)) for name in problem.files)
         more = problem.count - len(problem.files)
-        colour = "red" if problem.severity == "error" else "yellow"
+        colour = {"error": "red", "warning": "yellow", "note": "cyan"}[problem.severity]
         table.add_row(
             f"[{colour}]{problem.severity}[/]",
             names + (f"\nand {more} more" if more else ""),

@@ -7,6 +7,7 @@ import typer
 
 from instseg.cli import terminal
 from instseg.cli.evaluate_tables import print_tables
+from instseg.cli.evaluate_tracks import evaluate_tracks
 from instseg.cli.model import (
     Diameter,
     ModelChannels,
@@ -34,6 +35,10 @@ def evaluate(
     labels: Annotated[Path | None, typer.Option(metavar="DIR", help="True label images for --pred.")] = None,
     images: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Images for --pred, to draw --picture and --report on.")
+    ] = None,
+    tracks: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Compare these tracks (maskNNN.tif, res_track.txt) with those of --labels."),
     ] = None,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a table with a row per image.")] = None,
     picture: Annotated[
@@ -65,6 +70,10 @@ def evaluate(
 
     AP is TP / (TP + FP + FN). Mean AP is the mean over IoU 0.50, 0.55, ... 0.90.
     """
+    if tracks is not None:
+        others = {"model": model, "data": data, "pred": pred, "images": images, "csv": csv, "picture": picture}
+        evaluate_tracks(tracks, labels, others | {"report": report, **clustering, **tiles}, as_json)
+        return
     terminal.check_threads(threads)
     from instseg.evaluation.request import EvaluationRequest
     from instseg.evaluation.run import run_evaluation

@@ -15,6 +15,9 @@ _STRONG_PLAIN_SHARE = 0.25
 # Share of strongly augmented patches that show noise and no object.
 _NOISE_SHARE = 0.03
 
+# Pixels that are tried to find one of an object; and where most of an image takes no part, one that does.
+_TRIED, _TRIED_OF_IGNORED = 64, 4096
+
 
 def augment(rng: np.random.Generator, image: Image, labels: Labels) -> tuple[Image, Labels]:
     """Flip and rotate a patch, and change its intensities, sharpness and noise.
@@ -206,12 +209,14 @@ def random_crop_window(
 ) -> tuple[float, float, float]:
     """Choose where to cut a patch: for most patches around a pixel of an object, so that few are empty.
 
+    Of an image that is mostly ignored, all patches are cut around a pixel that is not, as others would teach nothing.
+
     Parameters
     ----------
     rng : numpy.random.Generator
         Source of all random numbers.
     labels : (H, W) int32
-        0 is background.
+        0 is background, `IGNORED` takes no part.
     patch_size : int
         Side of the patch after zooming, in pixels.
     zoom : float
@@ -229,16 +234,27 @@ def random_crop_window(
     side = patch_size / zoom
     free = np.maximum(np.array(labels.shape) - side, 0.0)
     corner = rng.uniform(0, 1, 2) * free
-    if rng.random() < foreground_share:
-        # A few random pixels, as a list of all foreground pixels of a large image would take time at each step.
-        tried = rng.integers(0, labels.size, 64)
-        hits = tried[labels.ravel()[tried] > 0]
-        if len(hits):
-            centre = np.array(np.unravel_index(hits[0], labels.shape)) + rng.uniform(-0.4, 0.4, 2) * side
-            corner = np.clip(centre - side / 2, 0, free)
+    lowest = 1 if rng.random() < foreground_share else 0
+    # A few random pixels, as a list of all foreground pixels of a large image would take time at each step.
+    tried = rng.integers(0, labels.size, _TRIED) if lowest else np.zeros(0, np.int64)
+    hits = tried[labels.ravel()[tried] >= lowest]
+    if not len(hits) and _is_mostly_ignored(labels):
+        tried = rng.integers(0, labels.size, _TRIED_OF_IGNORED)
+        known = tried[labels.ravel()[tried] >= 0]
+        hits = known[labels.ravel()[known] >= lowest]
+        hits = hits if len(hits) else known
+    if len(hits):
+        centre = np.array(np.unravel_index(hits[0], labels.shape)) + rng.uniform(-0.4, 0.4, 2) * side
+        corner = np.clip(centre - side / 2, 0, free)
     if zoom == 1:
         corner = np.rint(corner)
     return float(corner[0]), float(corner[1]), side
+
+
+def _is_mostly_ignored(labels: Labels) -> bool:
+    """Return whether half of an image or more takes no part, as a grid of its pixels tells."""
+    step = max(1, int((labels.size / _TRIED_OF_IGNORED) ** 0.5))
+    return bool((labels[::step, ::step] < 0).mean() >= 0.5)
 
 
 def crop_and_resize(

@@ -56,6 +56,11 @@ class DataReport:
         Number of images without instances, of a single value, and smaller than a training patch at `scale`.
     scale : float
         At how many times their size training will show the images, for the network to see these objects well.
+    unlabelled, partly : int
+        In a folder that `instseg label` works on, number of images that are left out, as they are not labelled yet, and
+        of those that are labelled in parts.
+    ignored : float
+        Share of the pixels that take no part, 0..1: those of `ignore_label`, and those that are not labelled yet.
     problems : tuple of Problem
         Errors first.
     """
@@ -77,6 +82,9 @@ class DataReport:
     constant: int
     small: int
     scale: float
+    unlabelled: int
+    partly: int
+    ignored: float
     problems: tuple[Problem, ...]
 
     @property
@@ -105,7 +113,7 @@ def check_data(
     Parameters
     ----------
     data : path-like
-        A folder that holds `images/` and `labels/`.
+        A folder that holds `images/` and `labels/`, or images beside `labels/`.
     connected_components : bool
         Whether labels are binary masks, of which each connected component is an instance.
     channels : str, optional
@@ -145,9 +153,7 @@ def check_data(
     pairs, mismatches = match_folder(folder)
     check = _FolderCheck(folder, connected_components, channels, ignore_label or None)
     check.find_classes([pair.name for pair in pairs])
-    for mismatch in mismatches:
-        for path in mismatch.files:
-            check.survey.add("error", mismatch.what, mismatch.advice, path)
+    check.survey.inspect_unmatched(mismatches)
     for done, pair in enumerate(pairs, start=1):
         check.inspect(pair)
         if progress is not None:
@@ -183,7 +189,7 @@ class _FolderCheck:
     def inspect(self, pair: Pair) -> None:
         """Read a pair."""
         image = self._read(pair.image, self._reader.read_image)
-        read = self._read(pair.labels, self._read_labels)
+        read = self._read(pair.labels, lambda path: self._read_labels(pair))
         if image is None or read is None:
             return
         labels, statistics = read
@@ -193,12 +199,12 @@ class _FolderCheck:
             self.survey.add("error", what, "export the labels at the image's size", pair.image)
             return
         self.survey.inspect_image(pair.image, image)
-        self.survey.inspect_labels(pair.labels, statistics)
+        self.survey.inspect_labels(pair, statistics)
         self._inspect_classes(pair, labels)
 
-    def _read_labels(self, path: Path) -> tuple[NDArray[np.int32], LabelStatistics]:
-        values = self._reader.read_values(path)
-        labels = to_instances(path, values, connected_components=self._reader.connected_components)
+    def _read_labels(self, pair: Pair) -> tuple[NDArray[np.int32], LabelStatistics]:
+        values = self._reader.read_values(pair)
+        labels = to_instances(pair.labels, values, connected_components=self._reader.connected_components)
         return labels, label_statistics(values, connected_components=self._reader.connected_components)
 
     def _read(self, path: Path, read: Callable[[Path], _Read]) -> _Read | None:
@@ -243,7 +249,8 @@ class _FolderCheck:
         survey.conclude(diameters, scale, patch_size, validated_apart=False)
         classes = self._sorted_classes()
         shapes = list(survey.shapes.values())
-        pixels = sum(height * width for height, width in shapes) - survey.ignored
+        every = sum(height * width for height, width in shapes)
+        pixels = every - survey.ignored
         sizes = Counter(f"{height} x {width}" for height, width in shapes)
         heights, widths = zip(*shapes, strict=True) if shapes else ((0,), (0,))
         counts = [len(of_image) for of_image in survey.areas.values()] or [0]
@@ -270,6 +277,9 @@ class _FolderCheck:
             constant=survey.constant,
             small=len(survey.small(scale, patch_size)),
             scale=round(scale, 4),
+            unlabelled=survey.unlabelled,
+            partly=len(survey.partly),
+            ignored=round(survey.ignored / max(1, every), 4),
             problems=survey.problems.merged(self._folder),
         )
 

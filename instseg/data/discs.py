@@ -45,7 +45,43 @@ def draw_discs(
     centres = rng.uniform(0, size, (count, 2))
     squared_radii = rng.uniform(50, 135, count)
     grays = rng.uniform(35_000, 45_000, count)
-    image = np.full((size, size), rng.uniform(4_000, 12_000) / _WHITE, np.float32)
+    ground = float(rng.uniform(4_000, 12_000))
+    image, labels = paint_discs(rng, settings, ground, centres, squared_radii, grays)
+    return image, dense_labels(labels)[1]
+
+
+def paint_discs(
+    rng: np.random.Generator,
+    settings: DiscSettings,
+    ground: float,
+    centres: NDArray[np.float64],
+    squared_radii: NDArray[np.float64],
+    grays: NDArray[np.float64],
+) -> tuple[NDArray[np.uint16], NDArray[np.int32]]:
+    """Draw N discs with noise as `draw_discs` does; later ones cover earlier ones.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        For the noise.
+    settings : DiscSettings
+        Size and noise.
+    ground : float
+        Intensity of the ground, of 65,535.
+    centres : (N, 2) float64
+        Row and column; discs may lie partly or wholly outside.
+    squared_radii, grays : (N,) float64
+        In squared pixels, and intensities of 65,535.
+
+    Returns
+    -------
+    image : (size, size) uint16
+        Stretched to 0..65,535.
+    labels : (size, size) int32
+        0 is background; the disc of number I has the label I + 1, unless others cover it.
+    """
+    size = settings.size
+    image = np.full((size, size), ground / _WHITE, np.float32)
     labels = np.zeros((size, size), np.int32)
     # Each disc is drawn in its own window, so that the time is that of its pixels, and not of the whole image.
     for index, ((row, column), squared_radius, gray) in enumerate(
@@ -53,7 +89,7 @@ def draw_discs(
     ):
         radius = squared_radius**0.5
         top, left = max(int(row - radius), 0), max(int(column - radius), 0)
-        window = np.s_[top : int(row + radius) + 2, left : int(column + radius) + 2]
+        window = np.s_[top : max(int(row + radius) + 2, 0), left : max(int(column + radius) + 2, 0)]
         height, width = labels[window].shape
         rows = np.arange(top, top + height)[:, None] - row
         columns = np.arange(left, left + width)[None, :] - column
@@ -64,7 +100,7 @@ def draw_discs(
         noise = rng.standard_normal((size, size), np.float32)
         image *= np.float32(1 - settings.noise)
         image += np.float32(settings.noise) * noise
-    return _stretch(image), dense_labels(labels)[1]
+    return _stretch(image), labels
 
 
 def _stretch(image: NDArray[np.float32]) -> NDArray[np.uint16]:

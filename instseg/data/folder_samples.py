@@ -12,7 +12,7 @@ from instseg.data.memory import MemorySamples
 from instseg.data.rng import SPLIT, generator
 from instseg.data.samples import SampleReader
 from instseg.data.survey import FolderSurvey
-from instseg.io.folders import Pair
+from instseg.io.folders import Pair, match_folder
 from instseg.io.formats import read_header
 from instseg.settings import LevelsRule
 
@@ -69,6 +69,7 @@ def open_samples(
     classes = find_classes(folder, connected_components=read.connected_components)
     reader = SampleReader(folder, classes=classes, **read._asdict())
     survey = FolderSurvey(folder)
+    survey.inspect_unmatched(match_folder(folder)[1])
     pairs = list(dict.fromkeys([*training_pairs, *validation_pairs]))
     survey.inspect_class_source(classes, [pair.name for pair in pairs if reader.is_in_folder(pair)])
     if estimate_bytes(pairs) > max_bytes:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from instseg.data.discs import draw_discs
 from instseg.errors import InstsegError, check_parameter
 from instseg.io.atomic import ensure_dir
+from instseg.io.ctc import TRUE_TABLE
 from instseg.io.folders import IMAGES, LABELS
 from instseg.io.images import write_picture
 from instseg.io.label_images import write_labels
@@ -79,13 +80,13 @@ def generate_discs(
     check_parameter(1 <= count <= MAX_COUNT, "count", count, f"1 to {MAX_COUNT} images")
     check_parameter(seed >= 0, "seed", seed, "0 or a number above 0")
     settings, out = settings or DiscSettings(), Path(out)
-    _clear(out, overwrite)
+    clear_generated(out, overwrite)
     images, labels = ensure_dir(out / IMAGES), ensure_dir(out / LABELS)
     discs = 0
     for index in range(count):
         image, drawn = draw_discs(np.random.default_rng([seed, index]), settings)
         if index == 0:
-            _write_preview(out / PREVIEW, image, drawn)
+            write_preview(out / PREVIEW, image, drawn)
         # Labels first: a run that is interrupted leaves no image without them.
         write_labels(labels / f"{index:04}.png", drawn)
         write_picture(images / f"{index:04}.png", image)
@@ -94,23 +95,29 @@ def generate_discs(
     return discs
 
 
-def _clear(out: Path, overwrite: bool) -> None:
-    """Remove what an earlier run wrote, so that nothing of it mixes with this one, and nothing else."""
+def clear_generated(out: Path, overwrite: bool) -> None:
+    """Remove what an earlier run wrote, so that nothing of it mixes with this one, and nothing else.
+
+    Raises
+    ------
+    InstsegError
+        If there is something and `overwrite` is False, or something that no run wrote.
+    """
     folders = [folder for folder in (out / IMAGES, out / LABELS) if folder.is_dir()]
     present = [path for folder in folders for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
     foreign = [path for path in present if not (_GENERATED.fullmatch(path.name) and path.is_file())]
-    preview = out / PREVIEW
+    others = [out / PREVIEW, out / TRUE_TABLE]
     if foreign:
         raise InstsegError(f"{out} holds files that generate did not write, such as {foreign[0]}; give another `out`")
-    if (present or preview.exists()) and not overwrite:
+    if (present or any(path.exists() for path in others)) and not overwrite:
         raise InstsegError(f"{out} holds images already; add `overwrite=True` to replace them or give another `out`")
     try:
-        for path in present:
-            path.unlink()
-        preview.unlink(missing_ok=True)
+        for path in [*present, *others]:
+            path.unlink(missing_ok=True)
     except OSError as error:
         raise InstsegError(f"cannot replace {error.filename}: {error.strerror}; check the permissions") from error
 
 
-def _write_preview(path: Path, image: NDArray[np.uint16], labels: NDArray[np.int32]) -> None:
+def write_preview(path: Path, image: NDArray[np.uint16], labels: NDArray[np.int32]) -> None:
+    """Write an image (H, W) beside its labels as a picture."""
     write_picture(path, hstack(to_rgb8(image), label2rgb(labels)))

@@ -13,7 +13,7 @@ from instseg.data.datasets import MAX_BYTES, TrainingData, suggest_scale
 from instseg.data.folder_samples import OpenedFolder, ReadOptions, count_pixels, estimate_bytes, open_samples
 from instseg.data.label_statistics import Diameters, label_statistics, measure_diameters
 from instseg.data.patches import MixedPatches, SamplePatches
-from instseg.data.problems import Problem, ProblemList
+from instseg.data.problems import Problem, ProblemList, by_severity
 from instseg.data.rng import SPLIT, generator
 from instseg.data.samples import Sample, SampleReader, Scale, rescaled
 from instseg.errors import InstsegError
@@ -379,7 +379,7 @@ def _problems(
         scale = sizes.of_folder(folder.diameters.typical)
         survey.conclude(folder.diameters, scale, settings.patch_size, validated_apart=True)
         problems.extend(survey.problems.merged(folder.path.parent))
-    return tuple(sorted(problems, key=lambda problem: problem.severity))
+    return by_severity(problems)
 
 
 def _clip(scale: float) -> float:

@@ -1,12 +1,14 @@
 """Problems of a data folder, gathered file by file: what is wrong, what to do, and in which files."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Severity = Literal["error", "warning"]
+Severity = Literal["error", "warning", "note"]
+
+_ORDER: tuple[Severity, ...] = ("error", "warning", "note")
 
 # A problem names so many of its files.
 _NAMED = 5
@@ -16,11 +18,11 @@ _NAMED_IN_LINE = 2
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A problem that prevents training ('error') or may make its result worse ('warning').
+    """A problem that prevents training ('error') or may make its result worse ('warning'), or what is good to know.
 
     Attributes
     ----------
-    severity : {'error', 'warning'}
+    severity : {'error', 'warning', 'note'}
     what, advice : str
         What is wrong, with the numbers of the first file, and what to do. Parameters are in backticks.
     count : int
@@ -64,7 +66,7 @@ class ProblemList:
             self.add(severity, f"the images differ in their {name} ({counted})", advice, path)
 
     def merged(self, folder: Path) -> tuple[Problem, ...]:
-        """Return the problems, errors first; files in the folder are named relative to it."""
+        """Return the problems, errors first and notes last; files in the folder are named relative to it."""
         problems = []
         for (severity, _), occurrences in self._found.items():
             what, advice, _ = occurrences[0]
@@ -72,7 +74,12 @@ class ProblemList:
                 what += " (in the first; the numbers differ)"
             files = [_name(path, folder) for _, _, path in occurrences if path is not None]
             problems.append(Problem(severity, what, advice, len(files), tuple(files[:_NAMED])))
-        return tuple(sorted(problems, key=lambda problem: problem.severity))
+        return by_severity(problems)
+
+
+def by_severity(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """Return problems in the order of their severity, errors first."""
+    return tuple(sorted(problems, key=lambda problem: _ORDER.index(problem.severity)))
 
 
 def _name(path: Path, folder: Path) -> str:

@@ -18,7 +18,8 @@ from instseg.io.folders import LABELS, Pair
 from instseg.io.formats import read_header
 from instseg.io.image_file import ImageFileError
 from instseg.io.images import read_image
-from instseg.io.label_images import read_label_values, to_instances
+from instseg.io.label_images import to_instances
+from instseg.io.pairs import read_pair_values
 from instseg.preprocessing.channels import select_channels
 from instseg.preprocessing.levels import image_levels
 from instseg.settings import LevelsRule
@@ -123,7 +124,7 @@ class SampleReader:
             If a file cannot be read or is too large, the sizes differ, or the image lacks a channel.
         """
         image = self.read_image(pair.image)
-        values = self.read_values(pair.labels)
+        values = self.read_values(pair)
         labels = to_instances(pair.labels, values, connected_components=self.connected_components)
         if image.shape[:2] != labels.shape:
             sizes = f"{_size(image)} pixels and {pair.labels} is {_size(labels)}"
@@ -131,7 +132,7 @@ class SampleReader:
         if survey is not None:
             survey.inspect_image(pair.image, image)
             statistics = label_statistics(values, connected_components=self.connected_components)
-            survey.inspect_labels(pair.labels, statistics)
+            survey.inspect_labels(pair, statistics)
         return make_sample(image, labels, self.levels)
 
     def read_image(self, path: Path) -> NDArray[Any]:
@@ -145,10 +146,10 @@ class SampleReader:
         except InstsegError as error:
             raise InstsegError(f"{path}: {error}; choose others, or leave the image out") from error
 
-    def read_values(self, path: Path) -> NDArray[np.int32]:
+    def read_values(self, pair: Pair) -> NDArray[np.int32]:
         """Read the values (H, W) of a label image, of which `to_instances` makes instances; errors as `read`."""
-        _check_pixels(path)
-        return read_label_values(path, ignore_label=self.ignore_label)
+        _check_pixels(pair.labels)
+        return read_pair_values(pair, ignore_label=self.ignore_label)
 
     def class_names(
         self, pair: Pair, labels: NDArray[np.int32], survey: FolderSurvey | None = None

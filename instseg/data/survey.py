@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from instseg.data.classes import ClassNames, ClassSource
 from instseg.data.label_statistics import Diameters, LabelStatistics, crumb_limit
 from instseg.data.problems import ProblemList, Severity
-from instseg.io.folders import Pair
+from instseg.io.folders import Pair, UnmatchedFiles
 
 # Of an image that is no single value, a sparse grid shows that already.
 _GRID = 61
@@ -42,6 +42,10 @@ class FolderSurvey:
         Number of instances of each class.
     ignored : int
         Number of pixels that take no part.
+    partly : dict of Path to int
+        By label image of those that are labelled in parts, how many pixels are not.
+    unlabelled : int
+        Number of images that are left out, as nobody has labelled them yet.
     disconnected, empty, constant : int
         Number of instances in several pieces, of label images without instances, and of images of one value.
     """
@@ -55,6 +59,8 @@ class FolderSurvey:
     digests: dict[Path, bytes] = field(default_factory=dict)
     classes: Counter[str] = field(default_factory=Counter)
     ignored: int = 0
+    partly: dict[Path, int] = field(default_factory=dict)
+    unlabelled: int = 0
     disconnected: int = 0
     empty: int = 0
     constant: int = 0
@@ -74,8 +80,18 @@ class FolderSurvey:
             self.constant += 1
             self.add("warning", "the image has one value only", "remove it if nothing was recorded", path)
 
-    def inspect_labels(self, path: Path, statistics: LabelStatistics) -> None:
-        """Take what a label image holds."""
+    def inspect_unmatched(self, mismatches: Iterable[UnmatchedFiles]) -> None:
+        """Take the files that belong to no pair."""
+        for mismatch in mismatches:
+            self.unlabelled += len(mismatch.files) if mismatch.expected else 0
+            for path in mismatch.files:
+                self.add("note" if mismatch.expected else "error", mismatch.what, mismatch.advice, path)
+
+    def inspect_labels(self, pair: Pair, statistics: LabelStatistics) -> None:
+        """Take what the label image of a pair holds."""
+        path = pair.labels
+        if pair.ignored is not None:
+            self.partly[path] = statistics.ignored
         self.areas[path] = statistics.areas
         self.ignored += statistics.ignored
         if not len(statistics.ids):
@@ -130,6 +146,7 @@ class FolderSurvey:
             Whether there is another folder to validate on.
         """
         self._add_crumbs()
+        self._add_partly()
         for path in self.small(scale, patch_size):
             shown = "" if scale == 1 else f", shown at {scale:.2g} times its size,"
             what = f"the image{shown} is smaller than a training patch of {patch_size} pixels"
@@ -150,6 +167,15 @@ class FolderSurvey:
                 f"{patch_size // 2}"
             )
             self.add("warning", what, "give a larger `patch_size`")
+
+    def partly_share(self) -> float:
+        """Return the share of all pixels that are not labelled yet in images that are labelled in parts, 0..1."""
+        return sum(self.partly.values()) / max(1, sum(height * width for height, width in self.shapes.values()))
+
+    def _add_partly(self) -> None:
+        what = f"labelled in parts; {self.partly_share():.1%} of all pixels are not, and take no part"
+        for path in self.partly:
+            self.add("note", what, "nothing has to be done", path)
 
     def _add_crumbs(self) -> None:
         limit = self.crumbs()

@@ -18,10 +18,11 @@ from instseg.inference.model import Model
 from instseg.inference.options import PredictOptions
 from instseg.inference.tiled import segment_many
 from instseg.io.container import shown_name
-from instseg.io.folders import Pair, find_images, read_pair
+from instseg.io.folders import Pair, find_images
 from instseg.io.image_names import stem_of
 from instseg.io.images import read_image
 from instseg.io.label_images import read_labels
+from instseg.io.pairs import read_pair
 from instseg.io.source import ArrayReader, ImageReader, whole_box
 from instseg.labels.regions import connected_components as count_components
 

@@ -15,7 +15,8 @@ from instseg.evaluation.tables import write_results
 from instseg.inference.model import Model, load
 from instseg.inference.options import Diameter, PredictOptions, ProgressCallback, no_progress
 from instseg.io.atomic import StrPath, check_writable
-from instseg.io.folders import find_images, find_pairs
+from instseg.io.container import shown_name
+from instseg.io.folders import find_images, find_pairs, match_folder
 from instseg.io.images import write_picture
 from instseg.labels.matching import drop_ignored
 from instseg.labels.regions import IGNORED
@@ -55,7 +56,7 @@ def evaluate(
     model : Model, path-like or str, optional
         A model that `instseg.load` opened, a model directory, or the name of a model in the package.
     data : path-like, optional
-        For `model`: a folder with images/ and labels/.
+        For `model`: a folder with images/ and labels/, or images beside labels/.
     pred, labels : path-like, optional
         Folders of predicted and of true label images, in the place of `model` and `data`.
     images : path-like, optional
@@ -220,6 +221,8 @@ def run_evaluation(
         raise InstsegError(
             f"all pixels of the labels have the value {request.ignore_label} of `ignore_label`, so that there is "
             "nothing to compare; give another value, or leave it out"
+            if request.ignore_label is not None
+            else f"nothing in the images of {request.data} is labelled yet, so that there is nothing to compare"
         )
     evaluation = Evaluation(images=tuple(results), notes=tuple(seen.notes(results)))
     if request.csv is not None:
@@ -269,19 +272,21 @@ class _Oddities:
 
     def __init__(self, request: EvaluationRequest) -> None:
         self._ignore_label = request.ignore_label
+        self._data = request.data
         # A value that the training ignored, and that is the number of an instance here.
         self._forgotten = None if request.connected_components else _ignored_in_training(request)
         self._has_forgotten = False
         self._masks: list[str] = []
         self._nothing_left: list[str] = []
-        self._ignored = False
+        self._ignored, self._pixels = 0, 0
 
     def counts(self, case: Case) -> bool:
         """Take a case, and return whether it has a pixel that counts."""
         if case.looks_like_mask:
             self._masks.append(case.name)
         ignored = case.truth == IGNORED
-        self._ignored = self._ignored or bool(ignored.any())
+        self._ignored += int(ignored.sum())
+        self._pixels += ignored.size
         if self._forgotten is not None and not self._has_forgotten:
             self._has_forgotten = bool((case.truth == self._forgotten).any())
         if not ignored.size or not ignored.all():
@@ -299,6 +304,7 @@ class _Oddities:
         if self._nothing_left:
             images = _count(self._nothing_left, "image is ignored", "images are ignored")
             yield f"{images} as a whole, and not in the figures"
+        yield from self._left_out()
         if self._ignore_label is not None and not self._ignored:
             yield f"no label has the value {self._ignore_label} of `ignore_label`: nothing is ignored"
         if self._has_forgotten:
@@ -311,6 +317,16 @@ class _Oddities:
                 "there is no true instance: mean AP over the images is the share of images in which nothing was "
                 "predicted, and says nothing of instances"
             )
+
+    def _left_out(self) -> Generator[str]:
+        """Say what is not labelled yet in a folder that is being labelled."""
+        pairs, mismatches = ([], []) if self._data is None else match_folder(self._data)
+        for left_out in mismatches:
+            names = [shown_name(path) for path in left_out.files]
+            yield f"{_count(names, 'image is not labelled yet', 'images are not labelled yet')}, and left out"
+        if partly := [pair.name for pair in pairs if pair.ignored is not None]:
+            images = _count(partly, "image is labelled in parts", "images are labelled in parts")
+            yield f"{images}: {self._ignored / self._pixels:.1%} of all pixels do not count"
 
 
 def _ignored_in_training(request: EvaluationRequest) -> int | None:

@@ -6,12 +6,8 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from instseg.errors import InstsegError, format_names
 from instseg.io.atomic import StrPath, is_zarr
@@ -25,12 +21,13 @@ from instseg.io.image_names import (
     leads_nowhere,
     stem_of,
 )
-from instseg.io.images import read_image
-from instseg.io.label_images import read_labels
 from instseg.io.zarr_images import zarr_images
 
 IMAGES, LABELS = "images", "labels"
-"""The two subfolders of a data folder."""
+"""The two subfolders of a data folder; images may also lie beside `labels/` in the folder itself."""
+
+IGNORED_REGIONS, LABELLING = "ignored", ".labelling"
+"""Where `instseg label` marks what nobody has labelled in an image, and what it keeps of the work on a folder."""
 
 LABEL_ENDINGS = (
     *("_cp_masks", "_masks", "_mask", "_labels", "_label", "_lbl", "_instances", "_instance"),
@@ -38,6 +35,7 @@ LABEL_ENDINGS = (
 )
 """What tools append to the name of an image for that of its labels."""
 
+_UNLABELLED = "images without labels"
 # What OME-TIFF has before the suffix of its name.
 _OME = ".ome"
 # Kinds of files that a note names before it says that there are more.
@@ -54,11 +52,14 @@ class Pair:
     name : str
         The stem of the image, as `stem_of` returns it.
     image, labels : Path
+    ignored : Path or None
+        An image that marks what is not labelled yet; None where all of the image is.
     """
 
     name: str
     image: Path
     labels: Path
+    ignored: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +71,14 @@ class UnmatchedFiles:
     what, advice : str
         What is wrong and what to do, without the files.
     files : tuple of Path
+    expected : bool
+        Whether they are left out without being a mistake: images of a folder in work that are not labelled yet.
     """
 
     what: str
     advice: str
     files: tuple[Path, ...]
+    expected: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,12 +176,13 @@ def _notes(others: Iterable[Path]) -> Iterator[str]:
 
 
 def find_pairs(folder: StrPath) -> list[Pair]:
-    """List the pairs of a data folder, ``folder/images`` and ``folder/labels``, by the stems of their names.
+    """List the pairs of a data folder, of `image_folder` and ``folder/labels``, by the stems of their names.
 
     Suffixes may differ within a pair, and so may the way in which accents are written. Where stems differ, that of the
     labels may have one of `LABEL_ENDINGS` besides, the same in the whole folder, and that of either the `.ome` of
     OME-TIFF: so ``a.ome.tif`` has its labels in ``a.tif`` or ``a_masks.png``. The images of a Zarr group are named like
-    the results of `predict`, such as ``plate-A-1-0``. Hidden files and files of unknown suffix are left out.
+    the results of `predict`, such as ``plate-A-1-0``. Hidden files and files of unknown suffix are left out, and so are
+    images without labels where ``folder/.labelling`` says that labelling goes on.
 
     Returns
     -------
@@ -191,13 +196,20 @@ def find_pairs(folder: StrPath) -> list[Pair]:
         if two files of one folder have the same stem: all in one message.
     """
     pairs, mismatches = match_folder(folder)
-    if mismatches:
-        problems = [
-            f"{len(bad.files)} {bad.what} ({format_names([shown_name(file) for file in bad.files])}): {bad.advice}"
-            for bad in mismatches
-        ]
+    problems = [
+        f"{len(bad.files)} {bad.what} ({format_names([shown_name(file) for file in bad.files])}): {bad.advice}"
+        for bad in mismatches
+        if not bad.expected or not pairs
+    ]
+    if problems:
         raise InstsegError(f"cannot use {folder}: {'; '.join(problems)}")
     return pairs
+
+
+def image_folder(folder: Path) -> Path:
+    """Return where the images of a data folder are: in ``folder/images`` if there is such a folder, else in itself."""
+    inside = folder / IMAGES
+    return inside if inside.is_dir() else folder
 
 
 def match_folder(folder: StrPath) -> tuple[list[Pair], list[UnmatchedFiles]]:
@@ -208,13 +220,24 @@ def match_folder(folder: StrPath) -> tuple[list[Pair], list[UnmatchedFiles]]:
     pairs : list of Pair
         Sorted by name; files that `mismatches` holds are in none.
     mismatches : list of UnmatchedFiles
+        In a folder in work, images without labels are `expected`.
 
     Raises
     ------
     InstsegError
         If a folder is missing or holds no image.
     """
-    return match_folders(*(_subfolder(Path(folder), name) for name in (IMAGES, LABELS)))
+    folder = Path(folder)
+    pairs, mismatches = match_folders(_images_of(folder), _subfolder(folder, LABELS))
+    if (folder / LABELLING).is_dir():
+        yet = UnmatchedFiles(
+            "images not labelled yet", "label them with `instseg label`, or go on without them", (), True
+        )
+        mismatches = [replace(yet, files=bad.files) if bad.what == _UNLABELLED else bad for bad in mismatches]
+    if (folder / IGNORED_REGIONS).is_dir():
+        regions = {stem_of(path): path for path in sorted((folder / IGNORED_REGIONS).glob("*.png"))}
+        pairs = [replace(pair, ignored=regions.get(pair.name)) for pair in pairs]
+    return pairs, mismatches
 
 
 def match_folders(image_folder: Path, label_folder: Path) -> tuple[list[Pair], list[UnmatchedFiles]]:
@@ -233,36 +256,12 @@ def match_folders(image_folder: Path, label_folder: Path) -> tuple[list[Pair], l
     pairs.sort(key=lambda pair: pair.name)
     rename = "keep one file of each name"
     candidates = (
-        UnmatchedFiles("images without labels", "add their labels or remove them", _without(images, labels)),
+        UnmatchedFiles(_UNLABELLED, "add their labels or remove them", _without(images, labels)),
         UnmatchedFiles("labels without an image", "add their images or remove them", _without(labels, images)),
         UnmatchedFiles("images that share a name", rename, _doubled(images)),
         UnmatchedFiles("labels that share a name", rename, _doubled(labels)),
     )
     return pairs, [mismatch for mismatch in candidates if mismatch.files]
-
-
-def read_pair(
-    pair: Pair, *, connected_components: bool = False, ignore_label: int | None = None, planes_as_channels: bool = False
-) -> tuple[NDArray[Any], NDArray[np.int32]]:
-    """Read an image and its labels; the options are those of `read_labels` and `read_image`.
-
-    Returns
-    -------
-    image : (H, W, C) uint8, uint16, int16 or float32
-    labels : (H, W) int32
-        0 is background, `IGNORED` the pixels of `ignore_label`.
-
-    Raises
-    ------
-    InstsegError
-        If one of them cannot be read or their sizes differ.
-    """
-    image = read_image(pair.image, planes_as_channels=planes_as_channels)
-    labels = read_labels(pair.labels, connected_components=connected_components, ignore_label=ignore_label)
-    if image.shape[:2] != labels.shape:
-        sizes = f"{_size(image.shape)} pixels and {pair.labels} is {_size(labels.shape)}"
-        raise InstsegError(f"{pair.image} is {sizes}, expected equal sizes; export the labels at the image's size")
-    return image, labels
 
 
 def _expand(path: Path, zarr_beside: bool) -> tuple[list[Path], list[Path]]:
@@ -309,6 +308,13 @@ def _split(paths: Iterable[Path], zarr_beside: bool) -> tuple[list[Path], list[P
     if not zarr_beside:
         zarr = [path for path in zarr if stem_of(path) not in pictures]
     return [*(path for path in images if path not in beside), *zarr], [*others, *sorted(beside)]
+
+
+def _images_of(folder: Path) -> Path:
+    """Return where the images of a data folder are: in itself only where what else makes a data folder is there."""
+    if image_folder(folder) == folder and any((folder / name).is_dir() for name in (LABELS, LABELLING)):
+        return folder
+    return _subfolder(folder, IMAGES)
 
 
 def _subfolder(folder: Path, name: str) -> Path:
@@ -374,7 +380,3 @@ def _doubled(files: dict[str, list[Path]]) -> tuple[Path, ...]:
 
 def _suffixes() -> str:
     return ", ".join(f"*{suffix}" for suffix in (*SUFFIXES, ZARR_SUFFIX))
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return f"{shape[0]} x {shape[1]}"

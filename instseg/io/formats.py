@@ -143,6 +143,23 @@ def decode(path: Path, header: ImageHeader) -> list[Plane]:
         return [Plane(decode_picture(path, header), header)]
 
 
+def iterate_planes(path: Path, header: ImageHeader) -> Iterator[NDArray[Any]]:
+    """Read the pixels (H, W, C) of one plane after the other, so that a long stack need not fit into memory.
+
+    Parameters and errors are those of `decode`. Files whose format has no separate planes are read at once.
+    """
+    with decoder_errors(path):
+        if header.format == "TIFF":
+            with open_tiff(path) as tiff:
+                for image in tiff_images(path, tiff):
+                    yield from image.read_planes()
+        elif (kind := file_format(path)) in ARRAY_FORMATS:
+            with open_stored_array(path, kind) as stored:
+                yield from (np.asarray(plane) for plane in stored.planes())
+        else:
+            yield from (plane.pixels for plane in decode(path, header))
+
+
 @contextmanager
 def open_stored_array(path: Path, kind: str) -> Iterator[StoredArray]:
     """Open the array of a file that is made for arrays.

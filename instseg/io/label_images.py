@@ -1,7 +1,9 @@
 """Label images: one number for each instance, read from image files and written as PNG or TIFF."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -9,7 +11,7 @@ from numpy.typing import NDArray
 
 from instseg.errors import InstsegError, UsageError
 from instseg.io.atomic import StrPath, atomic_write
-from instseg.io.formats import decode, read_header
+from instseg.io.formats import decode, iterate_planes, read_header
 from instseg.io.image_file import ImageFileError, ImageHeader
 from instseg.io.images import describe_stack, white_and_black, write_png
 from instseg.io.pixel_size import PixelGeometry, tiff_tags
@@ -85,6 +87,22 @@ def read_label_values(path: StrPath, *, ignore_label: int | None = None) -> NDAr
     if ignored is not None:
         labels[ignored] = IGNORED
     return labels
+
+
+def read_label_planes(path: StrPath, *, connected_components: bool = False) -> Iterator[NDArray[np.int32]]:
+    """Read the planes of a stack of labels in the file's order, one at a time where the format allows that.
+
+    Parameters, values and errors are those of `read_labels`, with which a single image gives the same.
+    """
+    path = Path(path)
+    header = read_header(path, max_pixels=None)
+    _require_label_header(path, replace(header, planes=1))
+    for plane in iterate_planes(path, header):
+        values = _integers(path, header, plane)
+        if values.max() > _MAX_INT32:
+            values = relabel_sequential(values)
+        labels = np.ascontiguousarray(values, np.int32)
+        yield to_instances(path, labels, connected_components=connected_components)
 
 
 def to_instances(
@@ -255,10 +273,14 @@ def _read_integers(path: Path) -> NDArray[np.integer]:
     """Read an image (H, W) of integers, none below 0."""
     header = read_header(path)
     _require_label_header(path, header)
-    labels = decode(path, header)[0].pixels
-    if labels.shape[-1] != 1:
+    return _integers(path, header, decode(path, header)[0].pixels)
+
+
+def _integers(path: Path, header: ImageHeader, pixels: NDArray[Any]) -> NDArray[np.integer]:
+    """Return the integers (H, W) of a decoded plane, none below 0."""
+    if pixels.shape[-1] != 1:
         raise ImageFileError(path, "it has transparency, expected labels", "save it without an alpha channel")
-    labels = labels[..., 0]
+    labels = pixels[..., 0]
     if labels.dtype == bool:
         labels = white_and_black(labels)
     elif header.format == "PNG" and header.bits in (2, 4):
@@ -268,7 +290,8 @@ def _read_integers(path: Path) -> NDArray[np.integer]:
         raise ImageFileError(
             path, f"it holds the negative value {labels.min()}", "make labels 0 for background and 1..N"
         )
-    return labels
+    whole: NDArray[np.integer] = labels
+    return whole
 
 
 def _refuse_mask(path: Path, labels: NDArray[np.integer]) -> None:

@@ -211,6 +211,10 @@ def _image_of_series(path: Path, series: Any, undescribed: bool) -> TiffImage:
         for one in series._pages:
             require_whole_page(one)
             guard_decoder(one.keyframe)
+        if page.axes == "YX" and len(series._pages) == planes > 1:
+            # A page is a plane, and a long stack does not have to fit into memory.
+            yield from (_shown(np.asarray(one.asarray())[..., None], page) for one in series._pages)
+            return
         pixels = np.asarray(series.asarray()).reshape(shape)
         pixels, names = (pixels, axes) if channel in axes else (pixels[..., None], axes + channel)
         pixels = np.moveaxis(pixels, [names.index(axis) for axis in ("Y", "X", channel)], (-3, -2, -1))

@@ -1,12 +1,13 @@
 """Part the sets of labelled images for the model of whatever people have, train it, and measure it kind by kind.
 
     python tests/benchmarks/general.py DATA RESULTS [--name NAME] [--leave-out SET ...] [--iterations N]
-        [--only-score] [--picture FILE] [--speed]
+        [--only-score] [--specialists MINUTES] [--picture FILE] [--speed]
 
 DATA holds `SET/train/images` and `SET/train/labels` for each set. A share of each is kept for validation, images of one
 patient, animal, movie or specimen on one side; RESULTS/data has links to both parts, and RESULTS/NAME the model, which
 goes on where it was stopped. Sets that are left out are unseen kinds: all of their images are scored. Scores are those
-of `instseg evaluate` without options: AP at IoU 0.5 and its mean over 0.50 to 0.90, also in RESULTS/NAME.json. The
+of `instseg evaluate` without options: AP at IoU 0.5 and its mean over 0.50 to 0.90, also in RESULTS/NAME.json. With
+`--specialists` a model of each set alone, trained for so many minutes, is scored beside, on the same images. The
 picture shows parts of images that were kept back, of sets whose licences allow it. The speed is that of the model of
 the package on U2OS nuclei side by side, the median of five, with the diameter estimated and told.
 """
@@ -20,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import shapes
-from table import INSTSEG, call, evaluate, link
+from table import INSTSEG, SELDOM, call, evaluate, link
 
 OPTIONS = ("--channels", "rgb", "--augmentation", "strong", "--validation-every", "4000")
 BEGINNING = "shapes"
@@ -115,6 +116,9 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=ITERATIONS)
     parser.add_argument("--only-score", action="store_true", help="do not train")
     parser.add_argument(
+        "--specialists", type=float, metavar="MINUTES", help="train a model of each set, and score these beside"
+    )
+    parser.add_argument(
         "--picture", type=Path, metavar="FILE", help="draw what the model of the package finds, instead"
     )
     parser.add_argument("--speed", action="store_true", help="time the model of the package, instead")
@@ -127,7 +131,10 @@ def main() -> None:
         return
     if not options.only_score:
         train(options.data, options.results, options.name, options.leave_out, options.iterations)
-    print_scores(measure(options.data, options.results, options.name, options.leave_out))
+    found = measure(options.data, options.results, options.name, options.leave_out)
+    print_scores(found)
+    if options.specialists is not None:
+        print_specialists(found, options)
 
 
 def sets(data: Path) -> list[str]:
@@ -213,6 +220,25 @@ def print_scores(found: dict[str, dict[str, float]]) -> None:
         if rows:
             means = [sum(row[key] for row in rows.values()) / len(rows) for key in ("AP50", "mean AP")]
             print(f"{'mean':26} {kind:7} {len(rows):4} kinds   {means[0]:.3f}  {means[1]:.3f}")
+
+
+def print_specialists(found: dict[str, dict[str, float]], options: argparse.Namespace) -> None:
+    """Train a model of each set alone, and print its AP at IoU 0.5 beside that of the model of all."""
+    for one, row in found.items():
+        if row["unseen"]:
+            continue
+        training, validation = part(options.data, options.results, one)
+        minutes = f"{options.specialists:g}"
+        model = options.results / "specialists" / f"{one}-{minutes}"
+        command = [*INSTSEG, "train", str(model), "--data", str(training), "--minutes", minutes, *SELDOM]
+        call([*command, "--resume"] if (model / "instseg.json").exists() else command)
+        target = model.parent / f"{model.name}.json"
+        evaluate(str(model), validation, target)
+        figures = json.loads(target.read_text(encoding="utf-8"))
+        alone = dict(zip(figures["thresholds"], figures["per_image"]["ap"], strict=True))[0.5]
+        print(
+            f"{one:26} alone {alone:.3f}, of all {row['AP50']:.3f}, difference {row['AP50'] - alone:+.3f}", flush=True
+        )
 
 
 def picture(data: Path, target: Path) -> None:

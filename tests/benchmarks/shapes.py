@@ -1,12 +1,15 @@
 """Draw images of random shapes in random looks, to learn from what outlines are before any real image is seen.
 
-    python tests/benchmarks/shapes.py OUT [--count 1000] [--seed 0] [--picture FILE]
+    python tests/benchmarks/shapes.py OUT [--count 1000] [--seed 0] [--varied] [--picture FILE]
 
 Writes OUT/images and OUT/labels, 8-bit and 384 x 384, and on request a picture of the first few. Drawn by chance, and
 the same in all of an image, are how large objects are, whether round, spindles, stars or the cells of a tissue, how
 they bend and wobble, touch or keep apart; and what makes them visible: their gray, a dome, a rim, a halo around them,
 relief as by light from one side, grain, a spot inside. What has no label lies about, too: specks, rings, filaments,
 bands, blots out of focus. Nothing imitates any particular set of images.
+
+With `--varied` sizes differ much more within an image, objects are packed as grains and pebbles are, and there are
+further looks: inclusions, stripes of each object's own direction, light from one side with shadows.
 """
 
 import argparse
@@ -30,19 +33,20 @@ def main() -> None:
     parser.add_argument("out", type=Path, metavar="OUT")
     parser.add_argument("--count", type=int, default=1000, help="images")
     parser.add_argument("--seed", type=int, default=0, help="image I depends on this and I only")
+    parser.add_argument("--varied", action="store_true", help="draw more kinds of objects and looks")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw parts of the first few")
     options = parser.parse_args()
-    write(options.out, options.count, options.seed)
+    write(options.out, options.count, options.seed, varied=options.varied)
     if options.picture is not None:
         picture(options.out, options.picture)
 
 
-def write(out: Path, count: int, seed: int) -> None:
+def write(out: Path, count: int, seed: int, *, varied: bool = False) -> None:
     """Write images and labels that are not there yet."""
     for part in ("images", "labels"):
         (out / part).mkdir(parents=True, exist_ok=True)
     with multiprocessing.Pool() as pool:
-        list(pool.imap_unordered(functools.partial(_write_one, out, seed), range(count), chunksize=8))
+        list(pool.imap_unordered(functools.partial(_write_one, out, seed, varied), range(count), chunksize=8))
 
 
 def picture(folder: Path, target: Path) -> None:
@@ -60,36 +64,49 @@ def picture(folder: Path, target: Path) -> None:
     write_picture(target, np.hstack(columns))
 
 
-def _write_one(out: Path, seed: int, number: int) -> None:
+def _write_one(out: Path, seed: int, varied: bool, number: int) -> None:
     name = f"shapes-{number:04}.png"
     if (out / "labels" / name).exists():
         return
-    image, labels = draw(np.random.default_rng([seed, number]))
+    image, labels = draw(np.random.default_rng([seed, number]), varied)
     Image.fromarray(image).save(out / "images" / name)
     Image.fromarray(labels.astype(np.uint16)).save(out / "labels" / name)
 
 
-def draw(rng):
+def draw(rng, varied=False):
     """Return an image (384, 384) uint8 and its labels, int32."""
     diameter = log_uniform(rng, *_DIAMETERS)
-    labels = tissue(rng, diameter) if rng.random() < 0.15 else bodies(rng, diameter)
+    kind = rng.random()
+    if kind < 0.15:
+        labels = tissue(rng, diameter)
+    elif varied and kind < 0.4:
+        labels = grains(rng, diameter)
+    else:
+        labels = bodies(rng, diameter, packed=varied and kind < 0.65)
     labels = in_one_piece(labels)
-    return render(rng, labels, diameter), labels
+    return render(rng, labels, diameter, varied), labels
 
 
-def bodies(rng, diameter):
-    """Draw single bodies: discs in a row along arms that bend and taper, with an outline that wobbles."""
+def bodies(rng, diameter, *, packed=False):
+    """Draw single bodies: discs in a row along arms that bend and taper, with an outline that wobbles.
+
+    Those that are packed are round, differ much in size, and the small ones fill what the large ones leave.
+    """
     labels = np.zeros((SIZE, SIZE), np.int32)
     count = int(rng.uniform(0.15, 0.75) * SIZE**2 / (np.pi / 4 * diameter**2))
     usual_arms = rng.choice([0, 1, 2, 3], p=[0.35, 0.2, 0.3, 0.15])
     length, bend, spread = rng.uniform(0.3, 2.2), rng.uniform(0, 1.2), rng.uniform(0.05, 0.25)
-    apart, aligned, direction = rng.random() < 0.5, rng.random() < 0.3, rng.uniform(0, 2 * np.pi)
+    sizes = np.zeros(0)
+    if packed:
+        usual_arms, count, spread = 0, 2 * count, rng.uniform(0.25, 0.6)
+        sizes = np.sort(diameter * np.exp(rng.normal(0, spread, count)))[::-1]
+    apart, aligned, direction = packed or rng.random() < 0.5, rng.random() < 0.3, rng.uniform(0, 2 * np.pi)
     wobble = rng.uniform(0, 0.2) * noise(rng, max(diameter / rng.uniform(1.5, 4), 2.0))
     rows, columns = np.mgrid[:SIZE, :SIZE].astype(np.float32)
     number = 0
-    for _ in range(count):
-        own = diameter * np.exp(rng.normal(0, spread))
-        arms = usual_arms if rng.random() < 0.7 else rng.integers(0, 4)
+    for index in range(count):
+        own = sizes[index] if packed else diameter * np.exp(rng.normal(0, spread))
+        arms = usual_arms if packed or rng.random() < 0.7 else rng.integers(0, 4)
         angle = rng.normal(direction, 0.15) if aligned else rng.uniform(0, 2 * np.pi)
         discs = body(rng, own, arms, length, bend, angle)
         radius = discs[0, 2]
@@ -151,6 +168,26 @@ def tissue(rng, diameter):
     return np.where(left_out[labels], 0, labels).astype(np.int32)
 
 
+def grains(rng, diameter):
+    """Draw grains that lie side by side with gaps: large and small ones, angular or rounded."""
+    points = rng.uniform(-0.1 * SIZE, 1.1 * SIZE, (int((1.2 * SIZE) ** 2 / diameter**2), 2))
+    reach = np.exp(rng.normal(0, rng.uniform(0.1, 0.45), len(points)))
+    warp, neighbours = rng.uniform(0, 0.15) * diameter, 8
+    places = np.stack([np.mgrid[:SIZE, :SIZE][axis] + warp * noise(rng, diameter) for axis in (0, 1)], -1)
+    distance, near = KDTree(points).query(places.reshape(-1, 2), neighbours)
+    # Cells of a diagram in which distances are divided by how far a point reaches.
+    scaled = distance / reach[near]
+    order = np.argsort(scaled, axis=1)[:, :2]
+    first, second = np.take_along_axis(scaled, order, 1).T
+    owner = np.take_along_axis(near, order[:, :1], 1)[:, 0].reshape(SIZE, SIZE)
+    clearance = ((second - first) / (second + first)).reshape(SIZE, SIZE).astype(np.float32)
+    if rng.random() < 0.6:
+        clearance = ndimage.gaussian_filter(clearance, rng.uniform(0.05, 0.2) * diameter)
+    left_out = rng.random(len(points)) < rng.uniform(0, 0.4)
+    shown = (clearance > rng.uniform(0.03, 0.2)) & ~left_out[owner]
+    return np.where(shown, owner + 1, 0).astype(np.int32)
+
+
 def in_one_piece(labels):
     """Keep the largest piece of each object, if it is not too small, and number what is left."""
     found = np.zeros_like(labels)
@@ -166,7 +203,7 @@ def in_one_piece(labels):
     return found
 
 
-def render(rng, labels, diameter):
+def render(rng, labels, diameter, varied=False):
     """Make labels visible."""
     inner, outer = distances(labels)
     inside = (labels > 0).astype(np.float32)
@@ -206,6 +243,8 @@ def render(rng, labels, diameter):
         # Some look otherwise than the others, as cells that divide or die.
         other = rng.uniform(0.5, 1.5) * sign() * np.exp(-(((inner - rng.uniform(0, 4)) / rng.uniform(1, 6)) ** 2))
         image += other * (each(0, 1) > rng.uniform(0.7, 0.95))
+    if varied:
+        image += further_looks(rng, labels, diameter, each)
     ground = clutter(rng, diameter)
     if rng.random() < 0.7:
         ground += rng.uniform(0, 0.25) * texture(rng)
@@ -216,6 +255,31 @@ def render(rng, labels, diameter):
     image += rng.uniform(0, 0.35) * (image.std() + 1e-3) * rng.standard_normal(image.shape)
     low, high = np.percentile(image, [0.05, 99.95])
     return (np.clip((image - low) / (high - low + 1e-6), 0, 1) * 255).astype(np.uint8)
+
+
+def further_looks(rng, labels, diameter, each):
+    """Draw what is inside of objects or comes from the light: inclusions, stripes, a lit and a dark side, shadows."""
+    inside = labels > 0
+    rows, columns = np.mgrid[:SIZE, :SIZE].astype(np.float32)
+    image = np.zeros((SIZE, SIZE), np.float32)
+    if rng.random() < 0.3:
+        blobs = noise(rng, max(diameter * rng.uniform(0.08, 0.35), 1.6)) > rng.uniform(0.7, 1.8)
+        image += rng.uniform(-0.9, 0.9) * ndimage.gaussian_filter(blobs.astype(np.float32), 0.6) * each(0.5, 1.5)
+    if rng.random() < 0.2:
+        angle, period = each(0, np.pi), rng.uniform(2.5, 8)
+        along = rows * np.sin(angle) + columns * np.cos(angle) + rng.uniform(0, 2) * noise(rng, diameter)
+        image += rng.uniform(0.1, 0.5) * np.sin(2 * np.pi * along / period) * inside
+    if rng.random() < 0.35:
+        light = rng.uniform(0, 2 * np.pi)
+        middles = np.array(ndimage.center_of_mass(inside, labels, np.arange(1, labels.max() + 1))).reshape(-1, 2)
+        middle = np.vstack([np.zeros((1, 2)), middles]).astype(np.float32)[labels]
+        towards = (rows - middle[..., 0]) * np.sin(light) + (columns - middle[..., 1]) * np.cos(light)
+        image += rng.uniform(0.2, 0.9) * np.tanh(2 * towards / diameter) * inside
+        if rng.random() < 0.5:
+            steps = -np.array([np.sin(light), np.cos(light)]) * rng.uniform(0.05, 0.3) * diameter
+            shadow = ndimage.gaussian_filter(ndimage.shift(inside.astype(np.float32), steps, order=1), 1.5)
+            image -= rng.uniform(0.2, 0.8) * shadow * ~inside
+    return image
 
 
 def clutter(rng, diameter):

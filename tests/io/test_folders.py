@@ -12,11 +12,11 @@ from instseg.io.folders import (
     is_report,
     match_folder,
     match_folders,
-    read_pair,
     search_images,
 )
 from instseg.io.images import write_picture
 from instseg.io.label_images import write_labels
+from instseg.io.pairs import read_pair
 
 GRAY = np.arange(20, dtype=np.uint8).reshape(4, 5)
 

@@ -10,9 +10,10 @@ from ome_zarr_models.v04.hcs import HCS as Hcs04
 from ome_zarr_models.v05.hcs import HCS as Hcs05
 
 from instseg.errors import InstsegError
-from instseg.io.folders import find_images, find_pairs, read_pair, search_images
+from instseg.io.folders import find_images, find_pairs, search_images
 from instseg.io.label_images import write_labels
 from instseg.io.omezarr import ZarrReader
+from instseg.io.pairs import read_pair
 from instseg.io.zarr_images import zarr_images
 from instseg.io.zarr_labels import write_zarr_labels
 
