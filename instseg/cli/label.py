@@ -81,7 +81,7 @@ def _serve(
     if not is_loopback(host):
         hosts |= {_shown_host(host), host}
         if _is_any(host):
-            hosts |= _addresses()
+            hosts |= _names()
         terminal.print_note(
             "Warning: other machines can reach this server, and what they send and get is not encrypted: who reads the "
             "address on its way can change the labels; ssh -L is safer"
@@ -95,7 +95,7 @@ def _serve(
         if wants_browser and _has_display():
             _open_browser(address)
 
-    server = Server(make_app(sitting, token, hosts), listening, started)
+    server = Server(make_app(sitting, token, hosts, any_address=_is_any(host)), listening, started)
     try:
         server.run()
     except KeyboardInterrupt:
@@ -136,14 +136,14 @@ def _is_any(host: str) -> bool:
     return host in ("0.0.0.0", "::", "")
 
 
-def _addresses() -> set[str]:
-    """Return the names and addresses of this machine that it knows of."""
+def _names() -> set[str]:
+    """Return the names of this machine that it knows of."""
     names = {socket.gethostname(), socket.getfqdn()}
     try:
-        _, aliases, addresses = socket.gethostbyname_ex(socket.gethostname())
+        _, aliases, _ = socket.gethostbyname_ex(socket.gethostname())
     except OSError:
         return names
-    return {*names, *aliases, *addresses}
+    return {*names, *aliases}
 
 
 def _has_display() -> bool:

@@ -14,6 +14,9 @@ from instseg.tiling.grid import Box
 MAX_POINTS = 10_000
 """Most points of a line or an outline."""
 
+MAX_DELETED = 200_000
+"""Most instances that are deleted by their numbers."""
+
 MAX_RADIUS = 500.0
 """Largest radius of a brush, in pixels."""
 
@@ -42,8 +45,12 @@ class Action:
     outside : (M, 2) float64
         Of clicks outside.
     reach, radius : float
+    anyway : bool
+        Whether an addition is meant even if it looks like the rim of another instance.
     instance : int or None
         The instance that it is about: `replace` of an addition, else `id`.
+    instances : tuple of int
+        Those that are deleted by their numbers, not by where they are.
     class_number : int
     box : Box or None
     """
@@ -53,7 +60,9 @@ class Action:
     outside: NDArray[np.float64] = field(default_factory=_no_points)
     reach: float = 1.0
     radius: float = 1.0
+    anyway: bool = False
     instance: int | None = None
+    instances: tuple[int, ...] = ()
     class_number: int = 0
     box: Box | None = None
 
@@ -84,12 +93,28 @@ def _add(content: Mapping[str, Any]) -> dict[str, Any]:
         "points": _points(content, "inside", 1),
         "outside": _points(content, "outside", 0) if content.get("outside") else _no_points(),
         "reach": reach,
+        "anyway": content.get("anyway") is True,
         "instance": _instance(content, "replace"),
     }
 
 
 def _point(content: Mapping[str, Any]) -> dict[str, Any]:
     return {"points": _points({"point": [content.get("point")]}, "point", 1)}
+
+
+def _delete(content: Mapping[str, Any]) -> dict[str, Any]:
+    if "line" in content:
+        return _line(content)
+    if "ids" not in content:
+        return _point(content)
+    ids = content["ids"]
+    if not isinstance(ids, list | tuple) or not 1 <= len(ids) <= MAX_DELETED:
+        expected = f"a list of 1 to {MAX_DELETED} numbers of objects"
+        raise UsageError(f"ids is {str(ids)[:50]!r}, expected {expected}", parameter="ids")
+    instances = tuple(_instance({"ids": value}, "ids") for value in ids)
+    if None in instances:
+        raise UsageError("ids holds null, expected numbers of objects", parameter="ids")
+    return {"instances": instances}
 
 
 def _line(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,7 +156,7 @@ def _nothing(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _PARSERS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
-    **{"add": _add, "delete": _point, "join": _line, "split": _line, "paint": _brush, "erase": _brush},
+    **{"add": _add, "delete": _delete, "join": _line, "split": _line, "paint": _brush, "erase": _brush},
     **{"polygon": _polygon, "fill_holes": _point, "class": _class, "confirm": _point, "accept_box": _box},
     **dict.fromkeys(("accept", "reopen", "undo", "redo"), _nothing),
 }

@@ -99,8 +99,8 @@ class ClassList:
     def set_image(self, image: str, classes: Mapping[int, int]) -> None:
         """Note the number of the class of each label of an image, 0 where a label has none, and write the table.
 
-        A class without a name gets its number as name. Where any label of the folder has a class, those without are of the class 'unclassified', as training wants one
-        for each; where none has, there is no table.
+        A class without a name gets its number as name. Where any label of the folder has a class, those without are of
+        the class 'unclassified', as training wants one for each; where none has, there is no table.
 
         Raises
         ------

@@ -231,7 +231,7 @@ class Document:
 
     def _add(self, action: Action) -> Outcome:
         labels, boxes = self._state.labels, self._state.table.boxes
-        region = tools.select_region(labels, action, self.embeddings)
+        region = tools.select_region(labels, boxes, action, self.embeddings)
         if action.instance is None or action.instance not in boxes:
             return self._do(change_of(self._state, "add", tools.put_new(labels, region, self._state.next_label)))
         if self._history.last_addition() != action.instance:
@@ -328,7 +328,7 @@ class Document:
         selected = change.selected if change.selected in self._state.table.boxes else None
         return replace(self.outcome(), boxes=tuple(boxes), selected=selected)
 
-    def set_prediction(self, labels: NDArray[np.integer]) -> Outcome:
+    def set_prediction(self, labels: NDArray[np.integer], classes: Mapping[int, int] | None = None) -> Outcome:
         """Put the instances that a model has found in the place of all unconfirmed ones.
 
         Those that lie for more than a quarter on confirmed instances or in boxes that were accepted are dropped, the
@@ -339,6 +339,8 @@ class Document:
         ----------
         labels : (H, W) integers
             0 is background. They get other numbers, which no instance has had before.
+        classes : mapping of int to int, optional
+            The class of each of them that has one.
 
         Raises
         ------
@@ -351,9 +353,10 @@ class Document:
         with self._writing:
             if self._state.accepted:
                 return replace(self.outcome(), message="the image is accepted, so that its objects stay as they are")
-            after = merge_prediction(self._state, labels.astype(np.int32, copy=False))
-            edit = Edit(Box(0, 0, *self.shape), after, (), None)
-            change = change_of(self._state, "predict", edit)
+            after, numbers = merge_prediction(self._state, labels.astype(np.int32, copy=False))
+            change = change_of(self._state, "predict", Edit(Box(0, 0, *self.shape), after, (), None))
+            found = {numbers[label]: (0, number) for label, number in (classes or {}).items() if label in numbers}
+            change = replace(change, classes=change.classes | found)
             # Even one that finds nothing is noted, as the image has been looked at.
             self._history.push(change, by_model=True)
             with self._lock:

@@ -4,12 +4,13 @@ An edit looks at the boxes that it needs and returns what one box holds afterwar
 Coordinates are those of `instseg.labelling.strokes`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from instseg.labelling.instance_table import enclosing
 from instseg.labelling.strokes import brush_pixels, line_pixels
 from instseg.labels.rasterise import Region, fill_polygon
 from instseg.tiling.grid import Box
@@ -127,18 +128,38 @@ def replace_instance(labels: NDArray[np.int32], region: Region, instance: int, b
     return Edit(outer, after, (instance,), instance)
 
 
-def delete(labels: NDArray[np.int32], boxes: Boxes, point: NDArray[np.float64]) -> Edit:
-    """Remove the instance at a point.
+def delete(labels: NDArray[np.int32], boxes: Boxes, line: NDArray[np.float64]) -> Edit:
+    """Remove all instances under a line, or the one at its only point.
 
     Raises
     ------
     NoEffectError
-        If there is none.
+        If there are none.
     """
-    instance = require_instance(labels, point, "delete")
-    after = view(labels, boxes[instance]).copy()
-    after[after == instance] = 0
-    return Edit(boxes[instance], after, (), None)
+    met = instances_under(labels, line)
+    if not len(met):
+        where = "at this place" if len(line) == 1 else "under this line"
+        raise NoEffectError(f"there is no object {where} to delete")
+    return remove(labels, boxes, np.unique(met).tolist())
+
+
+def remove(labels: NDArray[np.int32], boxes: Boxes, instances: Iterable[int]) -> Edit:
+    """Remove instances; those that do not exist any more do not count.
+
+    Raises
+    ------
+    NoEffectError
+        If none of them exists.
+    """
+    present = [instance for instance in instances if instance in boxes]
+    if not present:
+        raise NoEffectError("none of these objects is there any more")
+    box = enclosing([boxes[instance] for instance in present])
+    after = view(labels, box).copy()
+    for instance in present:
+        part = after[boxes[instance].slices_in(box)]
+        part[part == instance] = 0
+    return Edit(box, after, (), None)
 
 
 def join(labels: NDArray[np.int32], boxes: Boxes, line: NDArray[np.float64]) -> Edit:
@@ -152,12 +173,7 @@ def join(labels: NDArray[np.int32], boxes: Boxes, line: NDArray[np.float64]) -> 
     met = list(dict.fromkeys(instances_under(labels, line).tolist()))
     if len(met) < 2:
         raise NoEffectError("a line that joins has to cross two objects or more")
-    box = Box(
-        min(boxes[instance].top for instance in met),
-        min(boxes[instance].left for instance in met),
-        max(boxes[instance].bottom for instance in met),
-        max(boxes[instance].right for instance in met),
-    )
+    box = enclosing([boxes[instance] for instance in met])
     after = view(labels, box).copy()
     for instance in met[1:]:
         part = after[boxes[instance].slices_in(box)]

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from instseg.errors import InstsegError
 from instseg.io.atomic import StrPath, ensure_dir, is_zarr, write_errors
 from instseg.io.container import located
-from instseg.io.folders import IGNORED_REGIONS, LABELLING, LABELS, find_images, image_folder, match_folders
+from instseg.io.folders import IGNORED_REGIONS, IMAGES, LABELLING, LABELS, find_images, image_folder, match_folders
 from instseg.io.formats import read_header
 from instseg.io.image_names import stem_of
 from instseg.io.locks import file_lock
@@ -100,6 +100,8 @@ class LabelFolder:
         files = find_images([image_folder(self.path)])
         self.work, self.model = ensure_dir(self.path / LABELLING), self.path / "model"
         self.notes: list[str] = []
+        if self.path.resolve().name == IMAGES and (outer := self.path.resolve().parent / LABELS).is_dir():
+            self.notes.append(f"the labels in {outer} are of another folder: give {outer.parent} to go on with them")
         self._planes_as_channels = planes_as_channels
         self._exit = contextlib.ExitStack()
         busy = f"{self.path} is being labelled by another process; end that one, or open its page"

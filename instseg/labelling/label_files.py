@@ -15,7 +15,7 @@ from instseg.io.atomic import ensure_dir, write_errors
 from instseg.io.images import write_picture
 from instseg.io.label_images import MAX_PNG_LABEL, STRIP_ROWS, write_labels, write_labels_streamed
 from instseg.io.label_strips import open_labels
-from instseg.io.pairs import UNKNOWN
+from instseg.io.pairs import UNKNOWN, read_ignored
 from instseg.io.pixel_size import PixelGeometry
 from instseg.io.source import STREAMING_PIXELS
 from instseg.labelling.document import Document
@@ -33,7 +33,7 @@ class ChangedMeanwhileError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What a file of labels was when it was written.
+    """What a file of labels was when it was written, or all files of a Zarr group together.
 
     Attributes
     ----------
@@ -49,18 +49,26 @@ class Stamp:
 
     @classmethod
     def of(cls, path: Path) -> "Stamp":
-        """Return the stamp of a file."""
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        status = path.stat()
-        return cls(status.st_size, status.st_mtime_ns, digest)
+        """Return the stamp of a file, or of a folder with all that is in it."""
+        digest = hashlib.sha256()
+        for part in _files_of(path):
+            with part.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        return cls(*_size_and_time(path), digest.hexdigest())
 
     def fits(self, path: Path) -> bool:
         """Return whether a file is as it was."""
-        status = path.stat()
-        if (status.st_size, status.st_mtime_ns) == (self.size, self.mtime):
-            return True
-        return status.st_size == self.size and Stamp.of(path).digest == self.digest
+        size, time = _size_and_time(path)
+        return size == self.size and (time == self.mtime or Stamp.of(path).digest == self.digest)
+
+
+def _files_of(path: Path) -> list[Path]:
+    return sorted(part for part in path.rglob("*") if part.is_file()) if path.is_dir() else [path]
+
+
+def _size_and_time(path: Path) -> tuple[int, int]:
+    states = [part.stat() for part in _files_of(path)]
+    return sum(state.st_size for state in states), max((state.st_mtime_ns for state in states), default=0)
 
 
 def read_existing(path: Path, array: NDArray[np.int32]) -> None:
@@ -138,15 +146,21 @@ def write_files(
         return None
     target = _target(document, labels)
     ensure_dir(labels.parent)
-    partly = document.state == "partly"
-    if partly:
+    unknown = _unknown(document) if document.state == "partly" else None
+    if unknown is not None:
         ensure_dir(ignored.parent)
-        _write_ignored(document, ignored)
+        # Until labels are there, what was not known before is not known yet, and what is not known now no longer is.
+        before = _ignored_before(ignored, document.shape)
+        either = unknown if before is None else np.maximum(unknown, before)
+        if before is None or not np.array_equal(either, before):
+            write_picture(ignored, either)
     _write_labels(document, target, geometry)
     if target != labels:
         move_away(labels, work)
-    if not partly:
+    if unknown is None:
         _remove(ignored)
+    elif not np.array_equal(either, unknown):
+        write_picture(ignored, unknown)
     return target
 
 
@@ -195,11 +209,20 @@ def _numbered(labels: NDArray[np.int32], ids: NDArray[np.int32], numbers: NDArra
     return table[labels]
 
 
-def _write_ignored(document: Document, path: Path) -> None:
+def _unknown(document: Document) -> NDArray[np.uint8]:
+    """Return the image (H, W) of what is not known."""
     unknown = np.empty(document.shape, np.uint8)
     for box in _strip_boxes(document.shape):
         unknown[box.top : box.bottom] = np.where(document.known(box), 0, UNKNOWN)
-    write_picture(path, unknown)
+    return unknown
+
+
+def _ignored_before(path: Path, shape: tuple[int, int]) -> NDArray[np.uint8] | None:
+    """Return the image (H, W) of what was not known when it was written; None where there is none of this size."""
+    with contextlib.suppress(InstsegError):
+        if path.exists() and (before := read_ignored(path)).shape == shape:
+            return np.where(before, np.uint8(UNKNOWN), np.uint8(0))
+    return None
 
 
 def move_away(path: Path, work: Path) -> None:

@@ -12,6 +12,7 @@ The work is done in steps of a tile. Before each the thread looks what is the mo
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Collection, Generator, Sequence
 from typing import Any, NamedTuple
 
@@ -27,6 +28,8 @@ from instseg.labelling.segmenting import Prediction, Predictions, segment_steps
 from instseg.tiling.grid import Box
 
 _LOGGER = logging.getLogger("instseg")
+# Seconds until an image is segmented again whose instances could not be kept.
+_AGAIN = 30.0
 
 
 class LoadedModel(NamedTuple):
@@ -89,6 +92,7 @@ class NetworkWorker:
         self._order: list[int] = []
         self._failures: dict[int, InstsegError] = {}
         self._disc_error: InstsegError | None = None
+        self._disc_tried = 0.0
         self._step: _Step | None = None
         self._closed = self._paused = False
         self._thread = threading.Thread(target=self._run, name="network", daemon=True)
@@ -148,7 +152,7 @@ class NetworkWorker:
 
     @property
     def disc_error(self) -> InstsegError | None:
-        """Why predictions cannot be kept; then no more are made until another model comes."""
+        """Why predictions cannot be kept; it is tried again now and then."""
         return self._disc_error
 
     def failure(self, image: int) -> InstsegError | None:
@@ -208,7 +212,7 @@ class NetworkWorker:
             step = None
             with self._changed:
                 while not self._closed and self._load is None and (step := self._next_step()) is None:
-                    self._changed.wait()
+                    self._changed.wait(None if self._disc_error is None else _AGAIN)
                 if self._closed:
                     return
                 load = self._load
@@ -264,7 +268,8 @@ class NetworkWorker:
         return None
 
     def _wants_instances(self, predictions: Predictions, image: int) -> bool:
-        if self._disc_error is not None or image in self._too_large:
+        is_in_vain = self._disc_error is not None and time.monotonic() < self._disc_tried + _AGAIN
+        if is_in_vain or image in self._too_large:
             return False
         return not predictions.has(self._names[image])
 
@@ -325,8 +330,9 @@ class NetworkWorker:
             try:
                 prediction = predictions.write(self._names[step.image], segmentation, traits)
             except InstsegError as error:
-                self._disc_error = error
+                self._disc_error, self._disc_tried = error, time.monotonic()
                 return
+            self._disc_error = None
             if predictions is self._predictions and self._load is None:
                 self._on_predicted(step.image, prediction)
 

@@ -1,14 +1,17 @@
 """From an action to the edit of labels that it stands for, with the embeddings that it needs."""
 
+import contextlib
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from instseg.clustering.embeddings import Embeddings
+from instseg.errors import InstsegError
 from instseg.labelling import edits
 from instseg.labelling.actions import Action
 from instseg.labelling.edits import Boxes, Edit, NoEffectError, instance_at, view
+from instseg.labelling.rims import rim_of
 from instseg.labelling.selection import select
 from instseg.labelling.splitting import instance_to_split, split
 from instseg.labels.rasterise import Region, crop
@@ -48,7 +51,9 @@ def edit(
         raise NoEffectError(f"there is no object {instance} any more")
     match action.kind:
         case "delete":
-            return edits.delete(labels, boxes, points[0])
+            if action.instances:
+                return edits.remove(labels, boxes, action.instances)
+            return edits.delete(labels, boxes, points)
         case "join":
             return edits.join(labels, boxes, points)
         case "split":
@@ -74,20 +79,25 @@ def _split(
     box = boxes[instance]
     found = None
     if embeddings is not None and box.shape[0] * box.shape[1] <= _LARGEST_SPLIT:
-        found = embeddings(box)
+        # Where there is no model, or it cannot see this image, as the page says, the line is good enough.
+        with contextlib.suppress(InstsegError):
+            found = embeddings(box)
     values = None
     if found is not None and found[1].intersection(box) == box:
         values = found[0].embeddings[box.slices_in(found[1])]
     return split(labels, boxes, line, new, values, instance)
 
 
-def select_region(labels: NDArray[np.int32], action: Action, embeddings: EmbeddingsSource | None) -> Region:
+def select_region(
+    labels: NDArray[np.int32], boxes: Boxes, action: Action, embeddings: EmbeddingsSource | None
+) -> Region:
     """Return the pixels of the object that clicks lie on, without those of other instances.
 
     Raises
     ------
     NoEffectError
-        If there is none, a click lies on another instance, or there are no embeddings yet.
+        If there is none, or only the rim of another instance; a click lies on another instance; or there are no
+        embeddings yet.
     """
     shape = (labels.shape[0], labels.shape[1])
     inside = action.points
@@ -111,7 +121,13 @@ def select_region(labels: NDArray[np.int32], action: Action, embeddings: Embeddi
             break
     if not mask.any():
         raise NoEffectError("the model sees no object at this place; draw it with the brush or as an outline")
-    return crop(Region(box.top, box.left, mask))
+    region = crop(Region(box.top, box.left, mask))
+    if action.instance is None and not action.anyway and (other := rim_of(labels, boxes, region)) is not None:
+        raise NoEffectError(
+            f"this looks like the edge of object {other}, not like another one; the brush (B) paints what is missing, "
+            "and a second click adds it as it is"
+        )
+    return region
 
 
 def _window(points: NDArray[np.float64], side: int, shape: tuple[int, int]) -> Box:

@@ -6,8 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from instseg.errors import UsageError
+from instseg.errors import InstsegError, UsageError
 from instseg.labels.regions import dense_labels, equivalent_diameter
+
+# An image that is taken for labels has many values, and neighbours in it hardly ever have the same.
+_MANY, _LEAST_EQUAL = 100, 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +75,8 @@ def frame_objects(
     ------
     UsageError
         If the labels are no 2-D array of integers, or there is another number of features than of objects.
+    InstsegError
+        If they look like an image: of more than 100 values, most differ from that of the next pixel.
 
     Examples
     --------
@@ -84,6 +89,11 @@ def frame_objects(
     if labels.dtype.kind == "i":
         labels = np.maximum(labels, 0)
     ids, numbers = dense_labels(labels)
+    if len(ids) > _MANY and (share := _equal_neighbours(numbers)) < _LEAST_EQUAL:
+        raise InstsegError(
+            f"this looks like an image, not like labels: {len(ids):,} values, and only {share:.0%} of neighbours are "
+            "equal; give label images, such as those that `instseg predict` writes"
+        )
     flat = numbers.ravel()
     pixels = np.flatnonzero(flat)
     owner, (rows, columns) = flat[pixels] - 1, np.divmod(pixels, max(numbers.shape[1], 1))
@@ -102,6 +112,13 @@ def frame_objects(
         numbers=numbers,
         features=None if features is None else np.asarray(features, np.float64),
     )
+
+
+def _equal_neighbours(numbers: NDArray[np.int32]) -> float:
+    """Return the share of pairs of neighbours in a row, both in objects, that are in the same."""
+    left, right = numbers[:, :-1], numbers[:, 1:]
+    inside = (left > 0) & (right > 0)
+    return float(np.mean(left[inside] == right[inside])) if inside.any() else 1.0
 
 
 def overlaps(

@@ -180,10 +180,10 @@ def test_bad_frames_cost_no_file(run, refused, files, discs):
 
 
 def test_more_tracks_than_16_bits_hold():
-    # Objects of a pixel, at the left in the first frame and at the right in the second.
+    # Objects of three pixels, at the left in the first frame and at the right in the second.
     for frame in range(2):
-        labels = np.zeros((300, 300), int)
-        labels[:, 150 * frame : 150 * frame + 150] = np.arange(1, 45_001).reshape(300, 150)
+        labels = np.zeros((300, 900), int)
+        labels[:, 450 * frame : 450 * frame + 450] = np.arange(1, 45_001).reshape(300, 150).repeat(3, axis=1)
         write_labels(f"{frame}.png", labels)
     result = track_files("*.png", out="tracks", max_distance=0.01, gap=0, divisions=False, drift=False)
     assert len(result.tracks) > 65_535

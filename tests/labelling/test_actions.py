@@ -11,6 +11,8 @@ def test_actions_are_read():
     assert action.outside.shape == (0, 2)
     assert (action.reach, action.instance) == (2.0, 3)
     assert parse_action({"kind": "accept_box", "box": [0.2, 1.0, 3.1, 4]}).box == Box(0, 1, 4, 4)
+    assert parse_action({"kind": "delete", "line": [[0, 0], [1, 1]]}).points.tolist() == [[0, 0], [1, 1]]
+    assert parse_action({"kind": "delete", "ids": [3, 1]}).instances == (3, 1)
     assert parse_action({"kind": "class", "point": [0, 0], "class": 4}).class_number == 4
 
 
@@ -28,6 +30,9 @@ def test_actions_are_read():
         ({"kind": "add", "inside": [[1, 2]], "replace": True}, "replace is True"),
         ({"kind": "delete"}, "point holds"),
         ({"kind": "delete", "point": 5}, "point holds"),
+        ({"kind": "delete", "ids": []}, "ids is"),
+        ({"kind": "delete", "ids": [1, None]}, "ids holds null"),
+        ({"kind": "delete", "ids": ["1"]}, "ids is 1, expected"),
         ({"kind": "join", "line": [[0, 0]] * 10_001}, "line is"),
         ({"kind": "split", "line": [[0, 0], [1e6, 1e6]]}, "line is 1.41421e"),
         ({"kind": "paint", "line": [[0, 0]]}, "radius holds 'None'"),

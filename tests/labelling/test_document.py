@@ -62,6 +62,15 @@ def test_add_takes_nothing_from_others():
     assert ((page.read() > 0) == (TRUTH == 1)).all()
 
 
+def test_the_rim_of_an_object_is_added_only_where_it_is_meant():
+    page = document()
+    act(page, "polygon", points=[[21, 6], [21, 24], [33, 24], [33, 6]], id=None)
+    refused = act(page, "add", inside=[[20.5, 15.5]])
+    assert "the edge of object 1" in refused.message
+    assert refused.objects == 1
+    assert act(page, "add", inside=[[20.5, 15.5]], anyway=True).objects == 2
+
+
 def test_adding_again_is_one_step_with_the_first():
     page = document()
     first = act(page, "add", inside=[[5.5, 5.5]]).selected
@@ -92,6 +101,17 @@ def test_replacing_another_object_is_a_step_of_its_own():
     assert ((page.read() == 7) == np.isin(TRUTH, [1, 2])).all()
     act(page, "undo")
     assert ((page.read() == 7) == (TRUTH == 1)).all()
+
+
+def test_objects_deleted_by_a_line_or_by_number_are_one_step():
+    page = document(labels=TRUTH)
+    outcome = act(page, "delete", line=[[5.5, 5.5], [5.5, 20.5]])
+    assert (outcome.objects, outcome.undo) == (2, 1)
+    assert np.array_equal(page.read(), np.where(TRUTH < 3, 0, TRUTH))
+    assert act(page, "delete", ids=[1, 3, 4]).objects == 0
+    act(page, "undo")
+    act(page, "undo")
+    assert np.array_equal(page.read(), TRUTH)
 
 
 def test_without_embeddings_add_says_so_and_split_goes_by_the_line():

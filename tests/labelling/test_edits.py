@@ -43,11 +43,19 @@ def test_points_name_the_pixel_that_they_lie_in():
 
 
 def test_delete():
-    edit = edits.delete(LABELS, boxes_of(LABELS), np.array([0.5, 0.5]))
+    edit = edits.delete(LABELS, boxes_of(LABELS), np.array([[0.5, 0.5]]))
     assert edit.box == Box(0, 0, 2, 2)
-    expected = LABELS.copy()
-    expected[expected == 1] = 0
-    assert result(LABELS, edit) == expected.tolist()
+    assert result(LABELS, edit) == np.where(LABELS == 1, 0, LABELS).tolist()
+
+
+def test_delete_along_a_line_removes_all_that_it_crosses():
+    edit = edits.delete(LABELS, boxes_of(LABELS), np.array([[0.5, 0.5], [0.5, 4.5], [4.5, 4.5]]))
+    assert result(LABELS, edit) == np.where(LABELS == 3, 3, 0).tolist()
+
+
+def test_instances_are_removed_by_number_where_they_are_there():
+    edit = edits.remove(LABELS, boxes_of(LABELS), [2, 4, 77])
+    assert result(LABELS, edit) == np.where(np.isin(LABELS, [2, 4]), 0, LABELS).tolist()
 
 
 def test_join_gives_all_the_label_of_the_first():
@@ -105,7 +113,9 @@ def test_instances_within_keep_their_pixels():
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda: edits.delete(LABELS, {}, np.array([2.5, 0.5])), "no object at this place to delete"),
+        (lambda: edits.delete(LABELS, {}, np.array([[2.5, 0.5]])), "no object at this place to delete"),
+        (lambda: edits.delete(LABELS, {}, np.array([[2.5, 0.5], [2.5, 0.9]])), "no object under this line"),
+        (lambda: edits.remove(LABELS, {}, [1]), "none of these objects"),
         (lambda: edits.fill_holes(LABELS, boxes_of(LABELS), np.array([0.5, 0.5])), "no holes"),
         (lambda: edits.join(LABELS, boxes_of(LABELS), np.array([[0.5, 0.5], [1.5, 2.5]])), "two objects or more"),
         (lambda: edits.erase(LABELS, np.array([[2.5, 1.5]]), 0.5, None), "nothing to erase"),

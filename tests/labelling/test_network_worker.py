@@ -8,7 +8,7 @@ import pytest
 from instseg.errors import InstsegError
 from instseg.inference.options import PredictOptions
 from instseg.io.source import ArrayReader
-from instseg.labelling import embedding_tiles
+from instseg.labelling import embedding_tiles, network_worker
 from instseg.labelling.network_worker import LoadedModel, NetworkWorker
 from instseg.labelling.segmenting import Predictions
 from instseg.settings import TileSettings
@@ -203,3 +203,22 @@ def test_a_full_disc_stops_predictions_and_no_embeddings(tmp_path, bright_object
         assert tried.wait(30)
     assert "space" in str(sitting.worker.disc_error)
     assert sitting.predicted == []
+
+
+def test_what_a_full_disc_did_not_take_is_made_again(tmp_path, bright_objects, images, monkeypatch):
+    monkeypatch.setattr(network_worker, "_AGAIN", 0.02)
+    write, attempts = Predictions.write, []
+
+    def write_later(self, name, *arguments):
+        attempts.append(name)
+        if len(attempts) < 3:
+            raise InstsegError("no space left on device")
+        return write(self, name, *arguments)
+
+    monkeypatch.setattr(Predictions, "write", write_later)
+    with Sitting(tmp_path, images) as sitting:
+        sitting.worker.queue([0, 1, 2])
+        sitting.use(bright_objects)
+        assert sitting.all_predicted.wait(30)
+        assert sitting.worker.disc_error is None
+    assert attempts == ["a", "a", "a", "b", "c"]

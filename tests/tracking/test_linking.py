@@ -219,3 +219,12 @@ def test_candidates_stay_few_where_everything_is_in_reach():
     assert len(links.first) <= 900 * 17
     assert len(find_divisions(one, other, links, reach=1000).gain) <= 900 * 17 * 16 / 2
     assert (np.bincount(links.first, minlength=900) >= 16).all()
+
+
+def test_images_are_told_from_labels():
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 60_000, (64, 64))
+    with pytest.raises(InstsegError, match="looks like an image"):
+        frame_objects(noise)
+    crowded = np.arange(1, 1025).reshape(32, 32).repeat(3, 0).repeat(3, 1)
+    assert len(frame_objects(crowded)) == 1024

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from instseg.labelling.server.sitting import Sitting
 
 
-def make_app(sitting: "Sitting", token: str, hosts: Collection[str] = LOOPBACK) -> ASGIApp:
+def make_app(
+    sitting: "Sitting", token: str, hosts: Collection[str] = LOOPBACK, *, any_address: bool = False
+) -> ASGIApp:
     """Return the server of a sitting.
 
     Parameters
@@ -23,5 +25,7 @@ def make_app(sitting: "Sitting", token: str, hosts: Collection[str] = LOOPBACK) 
         What the address has to hold when the page is opened first.
     hosts : collection of str
         Names and addresses, without ports, by which it may be called.
+    any_address : bool
+        Whether it may be called by any numeric address.
     """
-    return Guard(Starlette(routes=make_routes(sitting)), token, hosts)
+    return Guard(Starlette(routes=make_routes(sitting)), token, hosts, any_address=any_address)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from instseg.errors import InstsegError, check_parameter
 from instseg.io.source import ImageReader
 from instseg.labelling.server.rendering import (
+    MAX_CHANNELS,
     Colour,
     ShownChannel,
     encode_png,
@@ -189,6 +190,7 @@ def _names_and_colours(count: int) -> tuple[list[str], Sequence[Colour]]:
 def _shown(channels: Sequence[dict[str, Any]], query: dict[str, list[str]]) -> list[ShownChannel]:
     """Return what a query asks to be shown; by default the first three channels, in their colours and levels."""
     indices = [_integer(text, "channels") for text in query.get("channels", map(str, range(min(3, len(channels)))))]
+    check_parameter(len(indices) <= MAX_CHANNELS, "channels", len(indices), f"up to {MAX_CHANNELS} at once")
     for index in indices:
         check_parameter(0 <= index < len(channels), "channels", index, f"0 to {len(channels) - 1}")
     for name in ("colors", "low", "high", "gamma"):

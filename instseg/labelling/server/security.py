@@ -14,7 +14,7 @@ from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LARGEST_BODY = 4 * 2**20
@@ -35,6 +35,9 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+
+
+_ONWARDS = '<!doctype html><meta http-equiv="refresh" content="0; url=/"><title>instseg label</title>'
 
 
 def new_token() -> str:
@@ -60,10 +63,15 @@ class Guard:
     hosts : collection of str
         Names and addresses, without ports, by which the server may be called. A port is not checked: a tunnel may
         begin at another one, and no other site can have the name of this machine at any port.
+    any_address : bool
+        Whether it may be called by any numeric address, as one that listens at all of its machine's may be. A name of
+        another site can be made to lead here, a number cannot.
     """
 
-    def __init__(self, app: ASGIApp, token: str, hosts: Collection[str] = LOOPBACK) -> None:
-        self._app, self._token = app, token
+    def __init__(
+        self, app: ASGIApp, token: str, hosts: Collection[str] = LOOPBACK, *, any_address: bool = False
+    ) -> None:
+        self._app, self._token, self._any_address = app, token, any_address
         self._hosts = frozenset(name.lower() for name in hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -104,7 +112,7 @@ class Guard:
             return _refuse(403, "pages of other sites may not ask this server")
         given = parse_qs(scope["query_string"].decode("latin-1")).get("token")
         if scope["path"] == "/" and scope["method"] == "GET" and given is not None:
-            return self._enter(given[0])
+            return self._enter(given[0], headers.get("sec-fetch-site", "none"))
         if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
             return _refuse(403, "pages of other sites may not ask this server")
         if not self._is_known(headers):
@@ -125,12 +133,17 @@ class Guard:
         name, _, port = host.rpartition(":") if _has_port(host) else (host, "", "")
         if port and not port.isdecimal():
             return False
-        return name.removeprefix("[").removesuffix("]").lower() in self._hosts
+        name = name.removeprefix("[").removesuffix("]").lower()
+        return name in self._hosts or (self._any_address and _is_address(name))
 
-    def _enter(self, token: str) -> Response:
+    def _enter(self, token: str, site: str) -> Response:
         if not secrets.compare_digest(token.encode(), self._token.encode()):
             return _refuse(403, "this token is of another sitting; open the address that instseg label printed last")
-        answer = RedirectResponse("/", 303)
+        answer: Response = RedirectResponse("/", 303)
+        if site not in ("same-origin", "none"):
+            # A link of another page, such as a terminal in the browser, and so would be what a redirection asks for;
+            # what our own page leads to is ours.
+            answer = HTMLResponse(_ONWARDS)
         answer.set_cookie(cookie_name(token), token, path="/", httponly=True, samesite="strict")
         return answer
 
@@ -168,6 +181,14 @@ class _Bounded:
 
 def _refuse(status: int, error: str) -> Response:
     return PlainTextResponse(json.dumps({"error": error}), status, media_type="application/json")
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def is_loopback(host: str) -> bool:

@@ -1,10 +1,8 @@
 """A folder that is being labelled: its documents, the network, the rounds of training, and what the page is told."""
 
-import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +12,30 @@ from numpy.typing import NDArray
 from instseg.errors import InstsegError
 from instseg.inference.options import PredictOptions
 from instseg.io.atomic import StrPath
+from instseg.io.image_file import ImageFileError
 from instseg.io.source import STREAMING_PIXELS, ImageReader, open_image
 from instseg.labelling.document import Document
 from instseg.labelling.folder import LabelFolder
 from instseg.labelling.journal import StorageError
 from instseg.labelling.network_worker import LoadedModel, NetworkWorker
 from instseg.labelling.ordering import order
+from instseg.labelling.predictions import number_classes
 from instseg.labelling.rounds import Rounds
 from instseg.labelling.segmenting import earlier_prediction
+from instseg.labelling.server.background import Background
 from instseg.labelling.server.images import Images, NoSuchImageError
 from instseg.labelling.server.model_loading import load_round, takes_planes_as_channels
 from instseg.labelling.server.rendering import TILE, tile_box
+from instseg.labelling.server.scores import Scores
 from instseg.labelling.server.writer import Writer
 from instseg.models.builtin import find_model
 from instseg.tiling.grid import Box
 
-_LOGGER = logging.getLogger("instseg")
-# Documents that are kept open.
-_OPEN = 6
+# Documents that are kept open, and the pixels that they may have together.
+_OPEN, _OPEN_PIXELS = 6, 200_000_000
+# What it means to a person if work in the background goes wrong.
+_NOT_SHOWN = "what the model found in an image cannot be shown"
+_NOT_RECORDED = "how good the model was in an image cannot be noted"
 
 Load = Callable[[Path, Path, int, PredictOptions], LoadedModel]
 
@@ -79,24 +83,22 @@ class Sitting:
             self.folder.close()
             raise
         self._model = str(model)
-        self.writer, self.images = Writer(), Images(self._open_image)
+        self.writer, self.images, self._scores = Writer(), Images(self._open_image), Scores()
         self._names = [image.name for image in self.folder.images]
-        self._lock = threading.RLock()
+        self._lock, self._proposing = threading.RLock(), threading.Lock()
         self._documents: OrderedDict[int, Document] = OrderedDict()
+        self._unreadable: dict[int, str] = {}
         self._ranks: dict[int, int] = {}
         self._folder_version, self._is_order_old = 1, True
         # What takes a document's time. The worker never waits for a document, as an action may wait for the worker.
-        self._books = ThreadPoolExecutor(1, thread_name_prefix="books")
-        self._too_large = frozenset(
-            image.index
-            for image in self.folder.images
-            if image.shape is not None and image.shape[0] * image.shape[1] > STREAMING_PIXELS
-        )
+        self._background = Background()
+        shapes = ((image.index, image.shape or (0, 0)) for image in self.folder.images)
+        self._too_large = frozenset(index for index, shape in shapes if shape[0] * shape[1] > STREAMING_PIXELS)
         self._worker = NetworkWorker(
             self._names,
             self.images.reader,
-            lambda index, _: self._later(self._propose_to_open, [index]),
-            lambda: self._later(self._propose_to_open, None),
+            lambda index, _: self._background.later(_NOT_SHOWN, self._propose_to_open, [index]),
+            lambda: self._background.later(_NOT_SHOWN, self._propose_to_open, None),
             self._options,
             too_large=self._too_large,
         )
@@ -111,29 +113,26 @@ class Sitting:
         """Save all, stop a training that runs, and end all threads."""
         self.rounds.close()
         self._worker.close()
-        self._books.shutdown()
+        self._background.close()
         self.folder.close()
 
     def _open_image(self, index: int) -> ImageReader:
         image = self.folder.images[index]
         if image.error is not None:
             raise NoSuchImageError(image.error)
-        return open_image(image.path, planes_as_channels=self._planes_as_channels)
+        try:
+            reader = open_image(image.path, planes_as_channels=self._planes_as_channels)
+        except ImageFileError as error:
+            # Its header was in order, and what follows is not.
+            self._unreadable[index] = str(error)
+            self._changed()
+            raise NoSuchImageError(str(error)) from error
+        self._unreadable.pop(index, None)
+        return reader
 
     def _use_model(self) -> None:
         number, model = self.rounds.number, self.rounds.model
         self._worker.use(lambda: self._load(self.folder.path, model, number, self._options))
-
-    def _later(self, work: Callable[..., None], *arguments: Any) -> None:
-        self._books.submit(self._tried, work, *arguments)
-
-    @staticmethod
-    def _tried(work: Callable[..., None], *arguments: Any) -> None:
-        """Do what nobody waits for; what goes wrong there costs no label."""
-        try:
-            work(*arguments)
-        except Exception:
-            _LOGGER.debug("in the background of a sitting", exc_info=True)
 
     def _propose_to_open(self, indices: Sequence[int] | None) -> None:
         """Show what the model has found in those of some images, or of all, that are open."""
@@ -147,10 +146,17 @@ class Sitting:
     def _propose(self, index: int, document: Document) -> None:
         """Show a person what the model has found, once: what is made of it afterwards stays."""
         name, predictions = self._names[index], self._worker.predictions
-        if predictions is None or document.state == "accepted" or predictions.is_taken(name):
-            return
-        if (found := predictions.read(name, document.shape)) is not None:
-            document.set_prediction(found.labels)
+        with self._proposing:
+            if predictions is None or document.state == "accepted" or predictions.is_taken(name):
+                return
+            if (found := predictions.read(name, document.shape)) is None:
+                # What was damaged is made again.
+                self._changed()
+                return
+            numbers, names = number_classes(found.classes, self.folder.classes)
+            if names != self.folder.classes:
+                self.folder.set_classes(names)
+            document.set_prediction(found.labels, numbers)
             predictions.take(name)
 
     def _round_ended(self) -> None:
@@ -212,12 +218,14 @@ class Sitting:
                 raise
             except InstsegError as error:
                 raise NoSuchImageError(str(error)) from error
-            self._propose(index, document)
             self._documents[index] = document
-            while len(self._documents) > _OPEN:
-                oldest, _ = self._documents.popitem(last=False)
-                self.folder.release(oldest)
-            return document
+            for oldest in list(self._documents)[:-1]:
+                if len(self._documents) > _OPEN or sum(map(_pixels, self._documents.values())) > _OPEN_PIXELS:
+                    del self._documents[oldest]
+                    self.folder.release(oldest)
+        # Takes a while for large images, and fails where nothing can be stored; they are to be seen all the same.
+        self._background.now(_NOT_SHOWN, self._propose, index, document)
+        return document
 
     def folder_view(self) -> dict[str, Any]:
         """Return what `/api/folder` answers."""
@@ -241,7 +249,7 @@ class Sitting:
                     "objects": objects,
                     "confirmed": confirmed,
                     "predicted": self._is_predicted(index),
-                    "error": image.error,
+                    "error": image.error or self._unreadable.get(index),
                     "model_error": self._model_error(index),
                     "rank": self._ranks.get(index),
                     "ap": self.rounds.ap(image.name),
@@ -259,6 +267,8 @@ class Sitting:
     def image_view(self, index: int) -> dict[str, Any]:
         """Return what `/api/images/I` answers."""
         document = self.document(index)
+        if self._background.failed(_NOT_SHOWN):
+            self._background.now(_NOT_SHOWN, self._propose, index, document)
         outcome = document.outcome().to_dict()
         return {
             "index": index,
@@ -299,6 +309,7 @@ class Sitting:
             "ids": objects.ids.tolist(),
             "confirmed": objects.ids[objects.confirmed].tolist(),
             "classes": objects.classes.tolist(),
+            "scores": self._scores.of(self._names[index], document, objects, self._worker.predictions),
         }
 
     def act(self, index: int, action: dict[str, Any]) -> dict[str, Any]:
@@ -311,7 +322,7 @@ class Sitting:
         if outcome.state != before.state:
             self._changed()
             if outcome.state == "accepted":
-                self._later(self._record, index, document)
+                self._background.later(_NOT_RECORDED, self._record, index, document)
         return outcome.to_dict()
 
     def _record(self, index: int, document: Document) -> None:
@@ -337,20 +348,18 @@ class Sitting:
         worker, predictions = self._worker, self._worker.predictions
         readable = [image.index for image in self.folder.images if image.error is None]
         done = sum(self._is_predicted(index) or worker.failure(index) is not None for index in readable)
-        model: str = "ready"
+        model = "loading" if worker.loading else "ready"
         if worker.error is not None:
             model = str(worker.error)
-        elif worker.loading:
-            model = "loading"
-        disc = self.folder.error or (None if worker.disc_error is None else str(worker.disc_error))
+        vain = None if worker.disc_error is None else f"what the model finds cannot be kept: {worker.disc_error}"
         return {
             "writer": page is not None and self.writer.hear(page),
             "model": model,
             "training": self._training(),
             "segmenting": None if predictions is None or done == len(readable) else {"done": done, "of": len(readable)},
             "images": self._folder_version,
-            "message": None,
-            "disc": disc,
+            "message": self._background.problem or vain,
+            "disc": self.folder.error,
         }
 
     def _training(self) -> dict[str, Any] | None:
@@ -364,7 +373,8 @@ class Sitting:
 
     def start_training(self, minutes: float) -> dict[str, Any]:
         """Begin a round of training with all that is labelled."""
-        self.folder.flush()
+        if not self.folder.flush() and (error := self.folder.error) is not None:
+            raise InstsegError(f"what is labelled cannot be saved, and would be missing in the training: {error}")
         # Images that nobody looks at can wait: the new model segments them anew.
         self._worker.pause(True)
         try:
@@ -384,3 +394,7 @@ class Sitting:
         self.folder.set_classes(names)
         self._changed()
         return {"classes": [{"id": number, "name": name} for number, name in self.folder.classes.items()]}
+
+
+def _pixels(document: Document) -> int:
+    return document.shape[0] * document.shape[1]

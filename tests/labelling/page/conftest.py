@@ -146,10 +146,11 @@ class Page:
             if result := condition():
                 return result
             time.sleep(0.03)
+        what = what() if callable(what) else what
         raise AssertionError(f"{what}; the page says {self.text('#live')!r}, {self.text('#notices')!r}")
 
     def wait_for(self, selector, words):
-        self.wait(lambda: words in self.text(selector), f"{selector} is {self.text(selector)!r}, not {words!r}")
+        self.wait(lambda: words in self.text(selector), lambda: f"{selector} is {self.text(selector)!r}, not {words!r}")
 
     def counts(self, objects, confirmed):
         words = f"{objects} objects, {confirmed} confirmed"
@@ -191,11 +192,21 @@ class Page:
     def click(self, row, column):
         self.at(row, column).click().perform()
 
-    def drag(self, *places):
-        chain = self.at(*places[0]).click_and_hold()
+    def drag(self, *places, button=0):
+        chain = self.at(*places[0])
+        chain.w3c_actions.pointer_action.pointer_down(button=button)
+        chain.w3c_actions.key_action.pause()
         for row, column in places[1:]:
             chain.move_to_element_with_offset(self.find("#canvas"), *self.offset(row, column))
-        chain.release().perform()
+        chain.w3c_actions.pointer_action.pointer_up(button=button)
+        chain.perform()
+
+    def scores(self, index):
+        return self.browser.execute_async_script(
+            "fetch(`/api/images/${arguments[0]}/objects`).then(answer => answer.json())"
+            ".then(objects => arguments[1](objects.scores))",
+            index,
+        )
 
     def press(self, *keys):
         for key in keys:

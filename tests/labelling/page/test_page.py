@@ -91,6 +91,71 @@ def test_brush_eraser_polygon_and_rectangle(page, served):
     page.counts(6, 3)
 
 
+def test_a_line_deletes_all_that_it_crosses(page, served):
+    page.open(served.address)
+    page.at(96, 96).perform()
+    page.press("d")
+    page.drag((140, 36), (140, 60))
+    page.counts(2, 0)
+    page.chord("CONTROL", "z")
+    page.counts(4, 0)
+    page.press("a")
+    page.drag((120, 140), (165, 140), button=2)
+    page.counts(3, 0)
+    page.at(48, 48).context_click().perform()
+    page.counts(2, 0)
+    # With D held where an object is, this one goes at once, and a line goes on.
+    page.chord("CONTROL", "z")
+    page.counts(3, 0)
+    chain = page.at(48, 48).key_down("d").move_to_element_with_offset(page.find("#canvas"), *page.offset(140, 36))
+    chain.click_and_hold().move_to_element_with_offset(page.find("#canvas"), *page.offset(140, 60)).release()
+    chain.key_up("d").perform()
+    page.counts(0, 0)
+    assert page.find("#tools [aria-pressed=true]").get_attribute("data-name") == "add"
+
+
+def test_doubtful_objects_are_marked_and_removed_together(page, served):
+    page.expected = ["willReadFrequently"]
+    page.open(served.address)
+    assert page.text("#remove-doubtful") == "Remove 0 objects X"
+    page.press("x")
+    page.wait_for("#live", "No object is marked")
+    scores = [score for score in page.scores(0) if score is not None]
+    assert len(scores) == 4
+    page.browser.execute_script(
+        "const slider = document.getElementById('score'); slider.value = 1;"
+        "slider.dispatchEvent(new Event('input', {bubbles: true}))"
+    )
+    assert page.text("#remove-doubtful") == "Remove 4 objects X"
+    page.settle()
+    shown = [page.colour(48 + step, 48) for step in range(8)]
+    assert max(red - blue for red, _, blue in shown) > 50, "hatched in red"
+    page.at(48, 48).perform()
+    page.press("c")
+    page.counts(4, 1)
+    page.wait(lambda: page.text("#remove-doubtful") == "Remove 3 objects X", "a confirmed one is none")
+    page.press("x")
+    page.counts(1, 1)
+    page.wait_for("#live", "3 objects are deleted")
+    page.chord("CONTROL", "z")
+    page.counts(4, 1)
+
+
+def test_the_edge_of_an_object_is_added_by_a_second_click_only(page, served):
+    page.open(served.address)
+    page.press("p")
+    for row, column in ((30, 129), (30, 158), (66, 158), (66, 129)):
+        page.click(row, column)
+    page.press("ENTER")
+    page.counts(5, 1)
+    page.press("a")
+    page.click(48, 127.5)
+    page.wait_for("#live", "the edge of object")
+    page.counts(5, 1)
+    page.click(48, 127.5)
+    page.counts(6, 2)
+
+
 def test_classes_are_given_by_number_and_objects_confirmed_by_key(page, served):
     page.open(served.address)
     page.find("#class-name").send_keys("nucleus", page.keys.ENTER)
@@ -153,6 +218,35 @@ def test_the_wheel_zooms_to_the_pointer_and_a_drag_moves(page, served):
     page.wait(lambda: percent() == before, "Home shows the whole image")
     # A drag is no click: nothing was added or selected.
     assert page.text("#counts") == "4 objects, 0 confirmed"
+
+
+def test_keys_zoom_and_move_also_while_the_list_has_the_focus(page, served):
+    page.open(served.address)
+    page.find("#list").click()
+    title = page.text("#title")
+    percent = lambda: int(page.text("#zoom-fit").split()[0])  # noqa: E731
+    page.wait(lambda: percent() > 1, "the image is shown")
+    page.at(96, 96).perform()
+    before = percent()
+    page.press("+", "+", "-")
+    page.wait(lambda: abs(percent() - 1.5 * before) < 3, "plus and minus zoom")
+    place = page.text("#where")
+    page.chord("SHIFT", page.keys.ARROW_DOWN)
+    page.chord("SHIFT", page.keys.ARROW_RIGHT)
+    page.at(96, 97).perform()
+    page.wait(lambda: page.text("#where") != place, "the view moves")
+    assert page.text("#title") == title
+    page.press("HOME")
+    page.wait(lambda: percent() == before, "Home shows the whole image")
+
+
+def test_shift_enter_accepts_and_opens_the_next_image(page, served):
+    page.open(served.address)
+    page.chord("SHIFT", page.keys.ENTER)
+    page.wait(lambda: page.text("#title") in ("two", "three"), "the next image is open")
+    page.wait_for("#folder-summary", "1 of 3 accepted")
+    assert page.text("#state") == "not yet labelled"
+    assert served.labels("one").max() > 0
 
 
 def test_images_are_searched_and_reached_by_keys(page, served):
@@ -261,8 +355,11 @@ def test_a_full_disc_is_said_until_there_is_room(page, served, monkeypatch):
     page.wait(lambda: page.text("#notices") == "", "there is room again")
 
 
-def test_a_round_of_training_in_a_process_of_its_own(page, serve, folder):
+def test_a_round_of_training_in_a_process_of_its_own(page, serve, folder, monkeypatch):
     served = serve(folder)
+    start = served.sitting.rounds.start
+    small = {"batch_size": 2, "patch_size": 32}
+    monkeypatch.setattr(served.sitting.rounds, "start", lambda minutes, **given: start(minutes / 60, **small, **given))
     page.open(served.address)
     assert not page.find("#train").is_enabled()
     page.press("ENTER")

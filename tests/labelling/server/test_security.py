@@ -118,6 +118,14 @@ def test_other_names_are_taken_where_they_are_given(ask, page):
 
 
 @pytest.mark.parametrize(
+    ("host", "status"), [("192.168.0.7:8765", 200), ("[fe80::7]:8765", 200), ("attacker.example", 403), ("1.2.3", 403)]
+)
+def test_a_server_at_all_addresses_is_called_by_any_address_but_by_no_other_name(ask, page, host, status):
+    guard = Guard(page, TOKEN, any_address=True)
+    assert ask(guard, "/api/folder", headers=[("host", host), COOKIE]).status == status
+
+
+@pytest.mark.parametrize(
     "origin", ["https://attacker.example", "http://localhost:9999", "http://localhost", "null", "http://127.0.0.1:8765"]
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -131,8 +139,12 @@ def test_pages_of_other_sites_may_not_ask(ask, guard, page, origin, method):
 def test_what_a_browser_says_comes_from_another_site_is_refused(ask, guard, page, site):
     assert ask(guard, "/api/images/0/pixels/0/0/0", headers=[COOKIE, ("sec-fetch-site", site)]).status == 403
     assert page.requests == []
-    # A link in another page may open this one, as only who knows the token can have made it.
-    assert ask(guard, "/", query=f"token={TOKEN}", headers=[("sec-fetch-site", site)]).status == 303
+    # A link in another page may open this one, as only who knows the token can have made it. To be led on by a
+    # redirection would be a request of that page, too, and refused.
+    answer = ask(guard, "/", query=f"token={TOKEN}", headers=[("sec-fetch-site", site)])
+    assert (answer.status, b'url=/"' in answer.body) == (200, True)
+    assert answer.headers["set-cookie"].startswith(f"{cookie_name(TOKEN)}={TOKEN}; ")
+    assert ask(guard, "/", query="token=another", headers=[("sec-fetch-site", site)]).status == 403
 
 
 def test_a_change_needs_an_origin(ask, guard, page):

@@ -3,8 +3,10 @@
 import gzip
 import io
 import json
+import sys
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -123,6 +125,7 @@ def test_the_folder_lists_images_and_those_that_cannot_be_read(page):
     assert "d.png" in broken["error"]
     assert not broken["predicted"]
     assert sorted(one["rank"] for one in folder["images"][:3]) == [0, 1, 2]
+    assert [(one["objects"], one["confirmed"]) for one in folder["images"][:3]] == [(2, 0), (1, 0), (0, 0)]
     assert folder["model"] == "shapes"
     assert folder["rounds"] == []
 
@@ -133,7 +136,9 @@ def test_an_image_has_the_instances_of_the_model(page):
     assert (image["objects"], image["confirmed"], image["state"], image["predicted"]) == (2, 0, "new", True)
     labels = page.labels()
     assert labels.shape == (64, 80)
-    assert np.unique(labels[10:18, 10:18]).tolist() == [page.get("/api/images/0/objects")["ids"][0]]
+    objects = page.get("/api/images/0/objects")
+    assert np.unique(labels[10:18, 10:18]).tolist() == [objects["ids"][0]]
+    assert all(0 < score <= 1 for score in objects["scores"])
     assert np.count_nonzero(labels) == 128
     picture = page.answer("/api/images/0/pixels/0/0/0")
     assert picture.headers["content-type"] == "image/png"
@@ -163,6 +168,7 @@ def test_actions_change_labels_and_are_saved(page, folder):
     assert objects["version"] == outcome["version"]
     assert objects["confirmed"] == objects["ids"]
     assert objects["classes"] == [0, 0]
+    assert objects["scores"] == [None, None]
     page.wait(lambda: page.get("/api/folder")["images"][0]["ap"] == 1)
 
 
@@ -427,6 +433,22 @@ def test_a_round_that_failed_leaves_the_model(page, monkeypatch):
     page.sitting._round_ended()
     status = page.get("/api/status")
     assert (status["training"]["result"], status["model"]) == ("the training was killed", "ready")
+
+
+def test_a_model_that_knows_classes_gives_them_to_its_instances(start, folder, load, monkeypatch):
+    class Classified(Predictions):
+        def read(self, name, shape):
+            found = super().read(name, shape)
+            return found if found is None else replace(found, classes=("round", "long")[: len(found.scores)])
+
+    monkeypatch.setattr(sys.modules[load.__module__], "Predictions", Classified)
+    page = start()
+    page.wait(lambda: page.get("/api/images/0")["objects"] == 2)
+    assert page.get("/api/folder")["classes"] == [{"id": 1, "name": "long"}, {"id": 2, "name": "round"}]
+    assert page.get("/api/images/0/objects")["classes"] == [2, 1]
+    page.act("accept")
+    page.wait(lambda: (folder / "classes.csv").exists())
+    assert (folder / "classes.csv").read_text().split() == ["image,label,class", "a,1,round", "a,2,long"]
 
 
 def test_a_folder_is_one_sitting_s(page, folder, load):

@@ -98,7 +98,7 @@ export class DisplayPanel {
       sample.style.borderColor = `rgb(${STATE_COLOURS[state].join(" ")})`;
       sample.style.background = `rgb(${STATE_COLOURS[state].join(" ")} / .3)`;
     }));
-    items.push(legendRow("nothing known, left out of training", (sample) => sample.classList.add("veil")));
+    items.push(legendRow("unknown, not trained on", (sample) => sample.classList.add("veil")));
     by("legend").replaceChildren(...items);
   }
 

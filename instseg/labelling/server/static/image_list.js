@@ -30,7 +30,8 @@ export class ImageList {
     });
     this.element.addEventListener("keydown", (event) => {
       const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-      if (!step) return;
+      // With Shift, arrows move the view.
+      if (!step || event.shiftKey) return;
       event.preventDefault();
       this.step(step);
     });
@@ -75,7 +76,8 @@ export class ImageList {
   step(step) {
     const at = this.#shown.findIndex((image) => image.index === this.current);
     const count = this.#shown.length;
-    if (count) this.#open(this.#shown[at < 0 ? 0 : (at + step + count) % count].index);
+    const next = this.#shown[at < 0 ? 0 : (at + step + count) % count];
+    if (next && next.index !== this.current) this.#open(next.index);
   }
 
   /** Opens the next image that is not accepted; whether there is one. */

@@ -51,7 +51,7 @@ function key(event, page) {
   }
   if (/^[0-9]$/.test(event.key)) return page.actOnTarget({ kind: "class", class: Number(event.key) }), true;
   const does = {
-    Enter: () => tools.finish() || page.accept(),
+    Enter: () => tools.finish() || page.accept(event.shiftKey),
     Escape: () => tools.cancel() || tools.forget(),
     Backspace: () => tools.back(),
     Delete: () => page.actOnTarget({ kind: "delete" }),
@@ -67,6 +67,7 @@ function key(event, page) {
     n: () => page.list.step(1),
     c: () => page.actOnTarget({ kind: "confirm" }),
     h: () => page.actOnTarget({ kind: "fill_holes" }),
+    x: () => page.scores.remove(),
     o: () => page.display.toggle("outline"),
     f: () => page.display.toggle("fill"),
     l: () => page.display.levels("auto"),

@@ -35,7 +35,8 @@ function showPlace() {
   }
   const [row, column] = picture.viewport.toImage(...at).map(Math.floor);
   const object = picture.objects.get(picture.hovered);
-  const kind = object ? (object.confirmed ? "confirmed" : "of the model") : "";
+  const score = object?.score == null ? "" : `, score ${object.score.toFixed(2)}`;
+  const kind = object ? (object.confirmed ? "confirmed" : `of the model${score}`) : "";
   const name = object?.class ? (page.classes.nameOf(object.class) ?? `class ${object.class}`) : "";
   const words = picture.hovered ? [`object ${picture.hovered}`, kind, name].filter(Boolean).join(", ") : "";
   const place = picture.viewport.contains([row, column]) ? `row ${row}, column ${column}` : "";

@@ -3,6 +3,9 @@
 const live = document.getElementById("live");
 const notices = document.getElementById("notices");
 
+/** Words as a sentence begins. */
+export const sentence = (words) => words && words[0].toUpperCase() + words.slice(1);
+
 /** Says what happened, at the bottom of the page and to screen readers. */
 export function say(text) {
   if (live.textContent === text) live.textContent = "";
@@ -22,7 +25,7 @@ export function notice(name, text, button) {
   line.dataset.name = name;
   line.dataset.text = text;
   words.className = "grow";
-  words.textContent = text;
+  words.textContent = sentence(text);
   line.append(words);
   if (button) {
     const press = document.createElement("button");

@@ -7,11 +7,13 @@ export const STATE_COLOURS = { model: [255, 176, 0], confirmed: [47, 211, 201] }
 export const CLASS_COLOURS = [
   [86, 180, 233], [230, 120, 20], [0, 190, 130], [240, 228, 66], [213, 80, 80], [204, 121, 167], [150, 130, 255], [160, 200, 60], [200, 200, 200],
 ];
+const DOUBTFUL = [255, 77, 61];
 const UNCLASSED = [170, 176, 186];
 const VEIL = [150, 152, 165];
 
 /** The colour of an object by what the page colours by. */
 export function colourOf(id, object, by) {
+  if (object?.doubtful) return DOUBTFUL;
   if (by === "class") return object?.class ? CLASS_COLOURS[(object.class - 1) % CLASS_COLOURS.length] : UNCLASSED;
   if (by === "object") return hue((id * 0.618034) % 1, (id * 0.377) % 1);
   return object && !object.confirmed ? STATE_COLOURS.model : STATE_COLOURS.confirmed;
@@ -38,7 +40,7 @@ export function neighbours(cache, tile) {
 
 /**
  * Draws a tile's labels into its own canvas: fills where `style.fill` is above 0, outlines of one pixel where `style.outline`, a veil
- * where nothing is known. One pass over the pixels; colours are looked up once an object.
+ * where nothing is known, hatches on what is doubtful. One pass over the pixels; colours are looked up once an object.
  */
 export function paintTile(tile, around, objects, style) {
   const { data, height, width } = tile;
@@ -63,11 +65,12 @@ export function paintTile(tile, around, objects, style) {
         colour = colours.get(id);
         if (!colour) {
           const rgb = colourOf(id, objects.get(id), style.by);
-          colour = [pack(rgb, style.fill), pack(rgb, 1)];
+          const doubtful = objects.get(id)?.doubtful;
+          colour = [pack(rgb, style.fill), pack(rgb, 1), doubtful && pack(rgb, 0.75)];
           colours.set(id, colour);
         }
       }
-      pixels[i] = colour[0];
+      pixels[i] = colour[2] && ((x - y) & 7) < 2 ? colour[2] : colour[0];
       if (!style.outline) continue;
       const up = y > 0 ? data[i - width] : around.above ? around.above(x) : id;
       const down = y < height - 1 ? data[i + width] : around.below ? around.below(x) : id;

@@ -4,9 +4,10 @@ import { PAGE, Refused, Unreachable, getJson, postJson } from "./api.js";
 import { ClassPanel } from "./class_panel.js";
 import { DisplayPanel } from "./display_panel.js";
 import { ImageList } from "./image_list.js";
-import { notice, say } from "./messages.js";
+import { notice, say, sentence } from "./messages.js";
 import { Picture } from "./picture.js";
 import { ActionQueue } from "./queue.js";
+import { ScorePanel } from "./score_panel.js";
 import { Tools } from "./tools.js";
 import { TrainingPanel } from "./training_panel.js";
 
@@ -38,6 +39,7 @@ export class Page {
     this.tools = new Tools(this.picture, { act: (action) => this.act(action), say, changed: () => this.showTools() });
     this.list = new ImageList((index) => this.open(index));
     this.display = new DisplayPanel(this.picture, say);
+    this.scores = new ScorePanel(this.picture, (action) => this.act(action), say);
     this.classes = new ClassPanel((classes) => this.#ask("/api/classes", { classes }, () => this.readFolder()));
     this.training = new TrainingPanel((minutes) => this.#ask("/api/train", { minutes }, () => this.#poll()), () => this.#ask("/api/train/stop", {}));
     this.picture.onView = (box) => this.#looksAt(box);
@@ -124,16 +126,22 @@ export class Page {
     else say("Point at an object, or select one.");
   }
 
-  /** The key of a tool: Delete acts at once where an object is under the pointer. */
+  /** The key of a tool: Delete acts at once where an object is under the pointer, and goes on while it is held. */
   toolKey({ name, key }) {
-    if (name === "delete" && this.picture.idAt(this.tools.place)) this.actOnTarget({ kind: "delete" });
-    else if (name === "add" && this.tools.tool === "add") this.tools.click(this.tools.place, false);
+    if (name === "delete" && this.picture.idAt(this.tools.place)) {
+      this.actOnTarget({ kind: "delete" });
+      if (!this.tools.isDrawing) this.tools.hold(name, key, true);
+    } else if (name === "add" && this.tools.tool === "add") this.tools.click(this.tools.place, false);
     else this.tools.hold(name, key);
   }
 
-  accept() {
+  /** Accepts the image, or opens the next one if it is accepted; both where `thenNext`. */
+  accept(thenNext = false) {
     if (!this.image) return;
-    if (this.image.state !== "accepted" && this.#accepting !== this.image) {
+    if (thenNext) {
+      if (this.image.state !== "accepted") this.act({ kind: "accept" });
+      if (this.writer && !this.list.nextOpen()) say("All images are accepted.");
+    } else if (this.image.state !== "accepted" && this.#accepting !== this.image) {
       this.act({ kind: "accept" });
       this.#accepting = this.image;
     } else if (!this.list.nextOpen()) say("All images are accepted.");
@@ -172,7 +180,7 @@ export class Page {
     notice("blocked", null);
     const here = this.image?.index === item.image;
     if (error) {
-      say(error.message);
+      say(sentence(error.message));
       notice("refused", error.message, { label: "Close", press: () => notice("refused", null) });
     } else {
       notice("refused", null);
@@ -181,7 +189,8 @@ export class Page {
       this.training.showImages(this.list.images);
       if (here) await this.#show(outcome);
       const empty = item.action.kind === "add" && !outcome.selected;
-      say(outcome.message ?? (empty ? "Nothing was found here. Try the brush, or a polygon." : DONE[item.action.kind]));
+      const many = item.action.ids && `${item.action.ids.length} objects are deleted.`;
+      say(sentence(outcome.message) ?? many ?? (empty ? "Nothing was found here. Try the brush, or a polygon." : DONE[item.action.kind]));
     }
     if (here) this.tools.answered(item.action, outcome);
     if (item.action.kind === "accept") this.#accepting = null;
@@ -204,10 +213,12 @@ export class Page {
   async #readObjects() {
     const image = this.image;
     if (!image) return;
-    const { ids, confirmed, classes } = await getJson(`/api/images/${image.index}/objects?version=${image.version}`);
+    const { ids, confirmed, classes, scores } = await getJson(`/api/images/${image.index}/objects?version=${image.version}`);
     if (this.image !== image) return;
     const right = new Set(confirmed);
-    this.picture.setObjects(new Map(ids.map((id, index) => [id, { confirmed: right.has(id), class: classes[index] }])));
+    const objects = new Map(ids.map((id, index) => [id, { confirmed: right.has(id), class: classes[index], score: scores[index] }]));
+    this.scores.mark(objects);
+    this.picture.setObjects(objects);
   }
 
   #blocked({ error }) {
@@ -332,7 +343,7 @@ export class Page {
       await then?.();
     } catch (error) {
       if (error instanceof Refused) {
-        say(error.message);
+        say(sentence(error.message));
         notice("refused", error.message, { label: "Close", press: () => notice("refused", null) });
       } else this.#trouble(error);
     }
@@ -344,7 +355,7 @@ export class Page {
       notice("server", "The server does not answer. Is `instseg label` still running? What you do is kept in this tab, and sent when it is back.");
     else if (error instanceof Refused && error.status === 403)
       notice("server", "This page is of another session. Open the address that `instseg label` has printed.");
-    else if (error instanceof Refused) say(error.message);
+    else if (error instanceof Refused) say(sentence(error.message));
     else throw error;
   }
 

@@ -8,6 +8,14 @@ import { Refused, Unreachable, postJson, randomName } from "./api.js";
 const STORE = "instseg-unsent";
 const RETRY = 1000;
 
+// So often an action is tried that the server fails at; then it is given up, so that those after it are done.
+const MOST_FAILURES = 3;
+
+/** Whether an action can be done later: the server is away, another page writes, a new server wants its token, the disc is full. */
+function waits(error) {
+  return error instanceof Unreachable || error.status === 403 || error.status === 409 || error.status >= 500;
+}
+
 /** What stands for the object that the last `add` made while its id is not known. */
 export const LAST_ADDED = "last";
 
@@ -68,7 +76,8 @@ export class ActionQueue extends EventTarget {
         result = { outcome: await this.#send(item) };
       } catch (error) {
         if (!(error instanceof Refused || error instanceof Unreachable)) throw error;
-        if (error instanceof Unreachable || error.status === 409 || error.status >= 500) {
+        item.failures = (item.failures ?? 0) + (error.status === 500);
+        if (waits(error) && item.failures < MOST_FAILURES) {
           this.#emit("blocked", { error, item });
           await this.#pause();
           continue;

@@ -3,7 +3,7 @@
 /** Tools: what a drag or a click on the image does. `key` chooses one; held while it is used, it is chosen for that use alone. */
 export const TOOLS = [
   { name: "add", key: "a", label: "Add", hint: "Click a missing object to add it; click an object to select it. Point and press D, C, H or a number.", icon: "M10 3v14M3 10h14" },
-  { name: "delete", key: "d", label: "Delete", hint: "Click an object to delete it.", icon: "M4 6h12M8 6V4h4v2M6 6l1 11h6l1-11" },
+  { name: "delete", key: "d", label: "Delete", hint: "Click an object to delete it; drag across several to delete all that the line crosses.", icon: "M4 6h12M8 6V4h4v2M6 6l1 11h6l1-11" },
   { name: "join", key: "j", label: "Join", hint: "Drag across objects: all that the line crosses become one.", icon: "M8 6a4 4 0 1 0 0 8M12 6a4 4 0 1 1 0 8M6 10h8" },
   { name: "split", key: "s", label: "Split", hint: "Drag a line through an object: its two sides become two objects.", icon: "M8 5a5 5 0 0 0 0 10M12 5a5 5 0 0 1 0 10M10 2v16" },
   { name: "brush", key: "b", label: "Brush", hint: "Paint a new object; begin on an object to extend it. [ ] or Shift-wheel: size.", icon: "M16 4 9 11l2 2 6-8zM8 12c-3 0-2 4-5 4 3 2 7 1 7-2z" },
@@ -24,6 +24,8 @@ const SHEET = [
     ["Shift-click", "add this place to the selected object, or take it away"],
     ["[ ]  Shift-wheel", "smaller or larger reach; size of brush and eraser"],
     ["D  right click", "delete the object under the pointer"],
+    ["Right-drag", "delete all objects that the line crosses"],
+    ["X", "delete all that are hatched in red: the model's with a score below that of the slider"],
     ["C", "confirm the object under the pointer: it is right"],
     ["H", "fill its holes"],
     ["1 … 9, 0", "give it a class; 0 takes the class away"],
@@ -34,6 +36,7 @@ const SHEET = [
   ["Tools", TOOLS.map(({ key, label, hint }) => [key.toUpperCase(), `${label}: ${hint}`])],
   ["Images", [
     ["Enter", "accept the image: all that is not yet confirmed is right; once more for the next one"],
+    ["Shift-Enter", "accept the image and open the next one"],
     ["→  N", "next image of the list"],
     ["←  Shift-N", "previous image"],
     ["/", "search in the list"],

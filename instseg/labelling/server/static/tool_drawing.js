@@ -1,6 +1,6 @@
 // What a tool has in hand, drawn over the image in device pixels: lines, brush, rectangle, polygon, clicks.
 
-const LINE_COLOURS = { split: "#ff5c8a", polygon: "#2fd3c9" };
+const LINE_COLOURS = { delete: "#ff4d3d", split: "#e58cff", polygon: "#2fd3c9" };
 
 /**
  * Draws `hand`: { ratio, tool, stroke, atWork, polygon, pointer, radius, added, cross }; see Tools. Strokes `atWork` have been sent,
@@ -9,7 +9,7 @@ const LINE_COLOURS = { split: "#ff5c8a", polygon: "#2fd3c9" };
 export function drawTools(context, viewport, hand) {
   const { ratio, tool, stroke, pointer } = hand;
   for (const one of hand.atWork) drawStroke(context, viewport, ratio, one);
-  if (stroke && !["add", "delete", "polygon"].includes(tool)) drawStroke(context, viewport, ratio, { tool, radius: hand.radius, ...stroke });
+  if (stroke && (stroke.moved || stroke.tool !== "delete") && !["add", "polygon"].includes(stroke.tool)) drawStroke(context, viewport, ratio, { radius: hand.radius, ...stroke });
   if (hand.polygon) drawPolygon(context, viewport, hand);
   if ((tool === "brush" || tool === "eraser") && pointer) ring(context, pointer, hand.radius * viewport.scale, ratio);
   for (const place of hand.added?.inside ?? []) sign(context, viewport.toScreen(place), true, ratio);
@@ -45,7 +45,11 @@ function drawStroke(context, viewport, ratio, { tool, line, radius, to }) {
     context.strokeStyle = tool === "brush" ? "rgb(47 211 201 / .55)" : "rgb(255 255 255 / .4)";
     context.lineWidth = Math.max(2 * radius * viewport.scale, 1);
     context.stroke();
-  } else outlined(context, 2, ratio, LINE_COLOURS[tool] ?? "#fff");
+  } else {
+    if (tool === "delete") context.setLineDash([6 * ratio, 5 * ratio]);
+    outlined(context, tool === "delete" ? 2.5 : 2, ratio, LINE_COLOURS[tool] ?? "#fff");
+    context.setLineDash([]);
+  }
 }
 
 function drawRectangle(context, [x, y], [right, bottom], ratio) {

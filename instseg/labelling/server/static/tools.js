@@ -19,6 +19,7 @@ export class Tools {
   #stroke = null;
   #polygon = null;
   #added = null;
+  #refused = null;
   #fingers = new Map();
   #space = false;
   #held = null;
@@ -77,9 +78,14 @@ export class Tools {
     this.#picture.redraw();
   }
 
+  /** Whether a line or a polygon is in hand. */
+  get isDrawing() {
+    return this.#stroke !== null || this.#polygon !== null;
+  }
+
   /** A tool's key goes down: the tool is chosen; it goes up: the one before is back if this one has been used meanwhile. */
-  hold(tool, key) {
-    this.#held = { key, before: this.tool, used: false };
+  hold(tool, key, used = false) {
+    this.#held = { key, before: this.tool, used };
     this.choose(tool);
   }
 
@@ -97,7 +103,7 @@ export class Tools {
 
   /** Gives up what is in hand; whether there was anything. */
   cancel() {
-    const any = this.#stroke !== null || this.#polygon !== null;
+    const any = this.isDrawing;
     this.#stroke = this.#polygon = null;
     this.#picture.redraw();
     return any;
@@ -124,6 +130,7 @@ export class Tools {
   answered(action, outcome) {
     this.#strokesAtWork = this.#strokesAtWork.filter((stroke) => stroke.action !== action);
     if (action.kind !== "add") return;
+    this.#refused = outcome && !outcome.selected ? action.inside[0] : null;
     if (!this.#added || this.#added.inside[0][0] !== action.inside[0][0] || this.#added.inside[0][1] !== action.inside[0][1]) return;
     if (outcome?.selected) {
       this.#added.id = outcome.selected;
@@ -139,7 +146,7 @@ export class Tools {
     const id = this.#picture.idAt(place);
     if (more) return this.#change(place, id);
     if (!id) {
-      this.#added = { inside: [place], outside: [], reach: 1, id: null };
+      this.#added = { inside: [place], outside: [], reach: 1, id: null, anyway: this.#isNear(this.#refused, place) };
       this.#send(null);
     } else if (this.#added && id === this.#added.id && this.#added.id !== null) {
       this.#added.inside.push(place);
@@ -189,9 +196,14 @@ export class Tools {
   }
 
   #send(replace) {
-    const { inside, outside, reach } = this.#added;
+    const { inside, outside, reach, anyway } = this.#added;
     this.#added.fresh = false;
-    this.#act({ kind: "add", inside: [...inside], outside: [...outside], reach, replace });
+    this.#act({ kind: "add", inside: [...inside], outside: [...outside], reach, replace, ...(anyway && { anyway }) });
+  }
+
+  /** Whether a place that has been clicked is clicked again. */
+  #isNear(one, other) {
+    return one !== null && Math.hypot(one[0] - other[0], one[1] - other[1]) * this.viewport.scale < 2 * CLICK * this.#picture.ratio;
   }
 
   #at(event) {
@@ -214,14 +226,11 @@ export class Tools {
     }
     this.pointer = at;
     const place = this.viewport.toImage(...at);
-    if (event.button === 2) {
-      if (this.#picture.idAt(place)) this.#act({ kind: "delete", point: place });
-      return;
-    }
+    if (event.button > 2) return;
     const pan = event.button === 1 || this.#space;
-    if (event.button > 1) return;
-    if (this.tool === "polygon" && !pan) this.#corner(place, at);
-    this.#stroke = { from: at, at, pan, moved: false, shift: event.shiftKey, line: [place], to: place, id: this.#picture.idAt(place) };
+    const tool = event.button === 2 ? "delete" : this.tool;
+    if (tool === "polygon" && !pan) this.#corner(place, at);
+    this.#stroke = { tool, from: at, at, pan, moved: false, shift: event.shiftKey, line: [place], to: place, id: this.#picture.idAt(place) };
     this.#picture.redraw();
   }
 
@@ -232,7 +241,7 @@ export class Tools {
     const stroke = this.#stroke;
     if (stroke) {
       stroke.moved ||= Math.hypot(at[0] - stroke.from[0], at[1] - stroke.from[1]) > CLICK * this.#picture.ratio;
-      if (stroke.pan || (this.tool === "add" && stroke.moved)) this.viewport.pan(at[0] - stroke.at[0], at[1] - stroke.at[1]);
+      if (stroke.pan || (stroke.tool === "add" && stroke.moved)) this.viewport.pan(at[0] - stroke.at[0], at[1] - stroke.at[1]);
       else for (const one of event.getCoalescedEvents?.() ?? [event]) this.#extend(stroke, this.viewport.toImage(...this.#at(one)));
       stroke.at = at;
       stroke.to = this.viewport.toImage(...at);
@@ -247,7 +256,7 @@ export class Tools {
     const step = Math.max(0.5, 1.5 / this.viewport.scale);
     if (Math.hypot(place[0] - last[0], place[1] - last[1]) < step) return;
     stroke.line.push(place);
-    if (this.tool === "polygon" && this.#polygon && stroke.moved) this.#polygon.push(place);
+    if (stroke.tool === "polygon" && this.#polygon && stroke.moved) this.#polygon.push(place);
   }
 
   #pinch(id, at) {
@@ -267,31 +276,32 @@ export class Tools {
     this.#stroke = null;
     this.#picture.redraw();
     if (!stroke || (stroke.pan && (stroke.moved || event.button === 1))) return;
-    if (this.#held) this.#held.used = true;
+    if (this.#held && event.button !== 2) this.#held.used = true;
     this.#finishStroke(stroke);
   }
 
   #finishStroke(stroke) {
-    const { line, id, moved } = stroke;
-    if (this.tool === "add") {
+    const { tool, line, id, moved } = stroke;
+    if (tool === "add") {
       if (!moved) this.click(line[0], stroke.shift);
-    } else if (this.tool === "delete") {
-      if (id) this.#act({ kind: "delete", point: line[0] });
+    } else if (tool === "delete") {
+      if (moved && line.length > 1) this.#actWith(stroke, { kind: "delete", line });
+      else if (id) this.#act({ kind: "delete", point: line[0] });
       else this.#say("There is no object here.");
-    } else if (this.tool === "join" || this.tool === "split") {
-      if (line.length > 1) this.#actWith(stroke, { kind: this.tool, line });
-    } else if (this.tool === "brush" || this.tool === "eraser") {
-      if (this.tool === "brush") this.#actWith(stroke, { kind: "paint", line, radius: this.radius, id: (stroke.shift && this.#picture.selected) || id || null });
+    } else if (tool === "join" || tool === "split") {
+      if (line.length > 1) this.#actWith(stroke, { kind: tool, line });
+    } else if (tool === "brush" || tool === "eraser") {
+      if (tool === "brush") this.#actWith(stroke, { kind: "paint", line, radius: this.radius, id: (stroke.shift && this.#picture.selected) || id || null });
       else this.#actWith(stroke, { kind: "erase", line, radius: this.radius, id: stroke.shift ? null : id || null });
-    } else if (this.tool === "rectangle") {
+    } else if (tool === "rectangle") {
       const box = this.#boxOf(stroke);
       if (box) this.#actWith(stroke, { kind: "accept_box", box });
-    } else if (this.tool === "polygon" && moved) this.finish();
+    } else if (tool === "polygon" && moved) this.finish();
   }
 
   /** What was drawn stays until the answer is. */
   #actWith(stroke, action) {
-    this.#strokesAtWork.push({ tool: this.tool, line: stroke.line, to: stroke.to, radius: this.radius, action });
+    this.#strokesAtWork.push({ tool: stroke.tool, line: stroke.line, to: stroke.to, radius: this.radius, action });
     this.#act(action);
   }
 
@@ -323,7 +333,7 @@ export class Tools {
     const points = this.#polygon;
     if (!points) return false;
     this.#polygon = null;
-    if (points.length > 2) this.#actWith({ line: [...points, points[0]] }, { kind: "polygon", points, id: null });
+    if (points.length > 2) this.#actWith({ tool: "polygon", line: [...points, points[0]] }, { kind: "polygon", points, id: null });
     if (this.#held) this.#held.used = true;
     this.#picture.redraw();
     return true;

@@ -1,5 +1,7 @@
 // Training from the page: its button, how far it is, its curve, what each round gained.
 
+import { sentence } from "./messages.js";
+
 const by = (id) => document.getElementById(id);
 const AT_WORK = ["starting", "running"];
 
@@ -43,10 +45,11 @@ export class TrainingPanel {
     by("train-progress").hidden = !runs;
     if (training?.share > 0) by("train-progress").value = training.share;
     else by("train-progress").removeAttribute("value");
-    const text = runs ? training.text : (training?.result ?? training?.text);
-    by("train-phase").hidden = !text;
+    const text = sentence(runs ? training.text : (training?.result ?? training?.text));
+    // What went well is in the table of rounds.
+    by("train-phase").hidden = !text || this.#state === "done";
     by("train-phase").textContent = text ?? "";
-    this.#drawCurve(training?.curve ?? [], training?.measure ?? "loss");
+    this.#drawCurve((runs && training.curve) || [], training?.measure ?? "loss");
     this.#advise();
     return AT_WORK.includes(before) && !runs ? (text ?? "The training has ended.") : null;
   }
