@@ -106,7 +106,7 @@ def _neighbours(
         before.places, k=list(range(1, min(_NEAREST, len(after)) + 1)), distance_upper_bound=reach
     )
     within = np.isfinite(distance)
-    places = np.nonzero(within)[0] * len(after) + nearest[within]
+    places = np.nonzero(within)[0] * len(after) + np.asarray(nearest)[within]
     codes = np.concatenate([one * len(after) + other, places])
     pixels = np.concatenate([shared, np.zeros(len(places), np.int64)])
     codes, position = np.unique(codes, return_index=True)
