@@ -173,7 +173,7 @@ def find_ctc(folder: StrPath) -> CtcFolder:
     tables = [inside / name for name in (RESULT_TABLE, TRUE_TABLE) if (inside / name).is_file()]
     if not tables:
         raise InstsegError(
-            f"{folder} holds no tracks; expected {RESULT_TABLE} or {TRUE_TABLE}, as `instseg track` writes it with `ctc`"
+            f"{folder} holds no tracks; expected {RESULT_TABLE} or {TRUE_TABLE}, as `instseg track` writes"
         )
     if len(tables) > 1:
         raise InstsegError(f"{folder} holds {RESULT_TABLE} and {TRUE_TABLE}; keep one of them")
