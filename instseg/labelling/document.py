@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from instseg.labelling import tools
 from instseg.labelling.actions import Action, parse_action
 from instseg.labelling.changes import Change
-from instseg.labelling.edits import Edit, NoEffectError, instance_at, require_instance
+from instseg.labelling.edits import Edit, NoEffectError, require_instance
 from instseg.labelling.history import History
 from instseg.labelling.image_state import ImageState, State
 from instseg.labelling.instance_table import enclosing
@@ -177,11 +177,6 @@ class Document:
             classes = [self._state.classes.get(label, 0) for label in ids.tolist()]
             confirmed = self._state.confirmed_of(ids)
         return Objects(ids, confirmed, np.array(classes, np.int32), np.array(boxes, np.int32).reshape(-1, 4))
-
-    def id_at(self, row: float, column: float) -> int:
-        """Return the instance at a point, 0 where there is none or the point is outside of the image."""
-        with self._lock:
-            return instance_at(self._state.labels, (row, column))
 
     def _within(self, box: Box | None) -> Box:
         whole = Box(0, 0, *self.shape)

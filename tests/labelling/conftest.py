@@ -1,11 +1,46 @@
-"""A model that finds bright objects on a dark ground, in microseconds and without TensorFlow."""
+"""A folder of two images, labels for them, and a model of bright objects in microseconds and without TensorFlow."""
 
 import numpy as np
 import pytest
 from scipy import ndimage
 
 from instseg.inference.embedder import Embedder
+from instseg.io.images import write_png
 from instseg.settings import ClusterSettings, ModelSettings
+
+SHAPE = (30, 40)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder of two images of `SHAPE`."""
+    path = tmp_path / "data"
+    path.mkdir()
+    for name in ("a", "b"):
+        write_png(path / f"{name}.png", np.random.default_rng(0).integers(0, 255, SHAPE, np.uint8))
+    return path
+
+
+def paint_disc(document, row, column, radius=3.0, instance=None):
+    return document.act({"kind": "paint", "line": [[row, column]], "radius": radius, "id": instance})
+
+
+def two_rectangles(number):
+    """Return labels of `SHAPE` with two instances, of a number and the one after it."""
+    labels = np.zeros(SHAPE, np.int32)
+    labels[5:12, 5:12] = number
+    labels[5:12, 20:30] = number + 1
+    return labels
+
+
+@pytest.fixture
+def paint():
+    return paint_disc
+
+
+@pytest.fixture
+def square():
+    return two_rectangles
 
 
 class BrightObjects(Embedder):

@@ -1,36 +1,14 @@
-import numpy as np
 import pytest
 
 from instseg.data.classes import read_class_table
 from instseg.errors import InstsegError, UsageError
-from instseg.io.images import write_png
 from instseg.io.label_images import write_labels
 from instseg.labelling.folder import LabelFolder
 
 SHAPE = (30, 40)
 
 
-@pytest.fixture
-def folder(tmp_path):
-    path = tmp_path / "data"
-    path.mkdir()
-    for name in ("a", "b"):
-        write_png(path / f"{name}.png", np.random.default_rng(0).integers(0, 255, SHAPE, np.uint8))
-    return path
-
-
-def paint(document, row, column, radius=3.0, instance=None):
-    return document.act({"kind": "paint", "line": [[row, column]], "radius": radius, "id": instance})
-
-
-def square(number):
-    labels = np.zeros(SHAPE, np.int32)
-    labels[5:12, 5:12] = number
-    labels[5:12, 20:30] = number + 1
-    return labels
-
-
-def test_classes_are_those_that_training_reads(folder):
+def test_classes_are_those_that_training_reads(folder, paint):
     work = LabelFolder(folder)
     document = work.document(0)
     for row in (5, 15, 25):
@@ -56,7 +34,7 @@ def test_classes_are_those_that_training_reads(folder):
     work.close()
 
 
-def test_classes_have_the_same_numbers_in_all_sittings(folder):
+def test_classes_have_the_same_numbers_in_all_sittings(folder, square):
     (folder / "labels").mkdir()
     write_labels(folder / "labels" / "a.png", square(1))
     (folder / "classes.csv").write_text("image,label,class\na,1,long\na,2,round\n")
@@ -75,7 +53,7 @@ def test_classes_have_the_same_numbers_in_all_sittings(folder):
     assert read_class_table(folder / "classes.csv") == expected
 
 
-def test_classes_that_cannot_be_renamed_can_be_another_time(folder, monkeypatch):
+def test_classes_that_cannot_be_renamed_can_be_another_time(folder, monkeypatch, paint):
     work = LabelFolder(folder)
     paint(work.document(0), 5, 10)
     work.set_classes({1: "round"})
@@ -95,7 +73,7 @@ def test_classes_that_cannot_be_renamed_can_be_another_time(folder, monkeypatch)
     work.close()
 
 
-def test_classes_that_exist_are_loaded(folder):
+def test_classes_that_exist_are_loaded(folder, square):
     (folder / "labels").mkdir()
     write_labels(folder / "labels" / "a.png", square(1))
     (folder / "classes.csv").write_text("image,label,class\na,1,long\na,2,round\n")

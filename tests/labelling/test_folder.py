@@ -15,26 +15,6 @@ from instseg.labelling.label_files import file_numbers
 SHAPE = (30, 40)
 
 
-@pytest.fixture
-def folder(tmp_path):
-    path = tmp_path / "data"
-    path.mkdir()
-    for name in ("a", "b"):
-        write_png(path / f"{name}.png", np.random.default_rng(0).integers(0, 255, SHAPE, np.uint8))
-    return path
-
-
-def paint(document, row, column, radius=3.0, instance=None):
-    return document.act({"kind": "paint", "line": [[row, column]], "radius": radius, "id": instance})
-
-
-def square(number):
-    labels = np.zeros(SHAPE, np.int32)
-    labels[5:12, 5:12] = number
-    labels[5:12, 20:30] = number + 1
-    return labels
-
-
 def write_zarr(path, labels):
     """Write an array of Zarr 2 without compression, of one chunk."""
     path.mkdir(parents=True)
@@ -64,7 +44,7 @@ def test_images_and_their_states(folder):
     work.close()
 
 
-def test_labels_in_zarr_make_room(folder):
+def test_labels_in_zarr_make_room(folder, square):
     array = write_zarr(folder / "labels" / "a.zarr", square(3))
     work = LabelFolder(folder)
     assert work.document(0).state == "accepted"
@@ -88,7 +68,7 @@ def test_images_of_one_name_have_one_file_of_labels(folder):
     work.close()
 
 
-def test_partly_labelled_images_say_what_is_not_known(folder):
+def test_partly_labelled_images_say_what_is_not_known(folder, square):
     work = LabelFolder(folder)
     document = work.document(0)
     document.set_prediction(square(1))
@@ -108,7 +88,7 @@ def test_partly_labelled_images_say_what_is_not_known(folder):
     work.close()
 
 
-def test_whoever_reads_while_files_are_written_never_takes_an_object_for_background(folder, monkeypatch):
+def test_whoever_reads_while_files_are_written_never_takes_an_object_for_background(folder, monkeypatch, square):
     """Labels and what is not known are two files: in between, an object is labelled, or not known."""
     from instseg.labelling import label_files
 
@@ -135,7 +115,7 @@ def test_whoever_reads_while_files_are_written_never_takes_an_object_for_backgro
     work.close()
 
 
-def test_taking_everything_back_takes_the_files_away_too(folder):
+def test_taking_everything_back_takes_the_files_away_too(folder, paint):
     work = LabelFolder(folder)
     paint(work.document(0), 10, 10)
     assert work.flush()
@@ -147,7 +127,7 @@ def test_taking_everything_back_takes_the_files_away_too(folder):
     work.close()
 
 
-def test_a_folder_opens_as_it_was_left(folder):
+def test_a_folder_opens_as_it_was_left(folder, paint, square):
     work = LabelFolder(folder)
     document = work.document(0)
     document.set_prediction(square(1))
@@ -163,7 +143,7 @@ def test_a_folder_opens_as_it_was_left(folder):
     work.close()
 
 
-def test_images_may_have_a_folder_of_their_own(folder):
+def test_images_may_have_a_folder_of_their_own(folder, paint):
     (folder / "images").mkdir()
     for name in ("a.png", "b.png"):
         (folder / name).rename(folder / "images" / name)
@@ -174,7 +154,7 @@ def test_images_may_have_a_folder_of_their_own(folder):
     assert len(np.unique(stored_labels(folder, "b"))) == 3
 
 
-def test_labels_that_exist_are_accepted_and_not_written_without_an_action(folder):
+def test_labels_that_exist_are_accepted_and_not_written_without_an_action(folder, square):
     (folder / "labels").mkdir()
     write_labels(folder / "labels" / "a_masks.tif", square(70))
     content = (folder / "labels" / "a_masks.tif").read_bytes()
@@ -197,7 +177,7 @@ def test_labels_that_exist_are_accepted_and_not_written_without_an_action(folder
     assert np.array_equal(read_labels(folder / "labels" / "a_masks.tif"), square(70))
 
 
-def test_labels_of_a_format_that_is_not_written_make_room(folder):
+def test_labels_of_a_format_that_is_not_written_make_room(folder, square):
     (folder / "labels").mkdir()
     write_png(folder / "labels" / "a.png", square(3).astype(np.uint8))
     (folder / "labels" / "a.png").rename(folder / "labels" / "a.bmp")
@@ -209,7 +189,7 @@ def test_labels_of_a_format_that_is_not_written_make_room(folder):
     assert (folder / ".labelling" / "replaced" / "a-1.bmp").exists()
 
 
-def test_copies_of_a_folder_are_as_the_folder(folder):
+def test_copies_of_a_folder_are_as_the_folder(folder, paint):
     work = LabelFolder(folder)
     paint(work.document(0), 10, 10)
     work.close()
@@ -268,7 +248,7 @@ def test_folders_that_cannot_be_used(tmp_path, folder):
     LabelFolder(folder).close()
 
 
-def test_one_document_of_an_image_exists_at_a_time(folder, monkeypatch):
+def test_one_document_of_an_image_exists_at_a_time(folder, monkeypatch, paint):
     monkeypatch.setattr("instseg.labelling.folder._KEPT", 1)
     work = LabelFolder(folder)
     first = work.document(0)
@@ -291,7 +271,7 @@ def test_numbers_in_files(ids, numbers):
     assert file_numbers(np.array(ids, np.int32)).tolist() == numbers
 
 
-def test_more_instances_than_png_holds_go_into_tiff(folder, monkeypatch):
+def test_more_instances_than_png_holds_go_into_tiff(folder, monkeypatch, paint):
     monkeypatch.setattr("instseg.labelling.label_files.MAX_PNG_LABEL", 50)
     labels = np.zeros(SHAPE, np.int32)
     labels[::3, ::3] = np.arange(1, 141).reshape(10, 14)
@@ -307,7 +287,7 @@ def test_more_instances_than_png_holds_go_into_tiff(folder, monkeypatch):
     work.close()
 
 
-def test_images_larger_than_memory_are_written_strip_by_strip(folder, monkeypatch):
+def test_images_larger_than_memory_are_written_strip_by_strip(folder, monkeypatch, square):
     for module in ("folder", "label_files"):
         monkeypatch.setattr(f"instseg.labelling.{module}.STREAMING_PIXELS", 100)
     work = LabelFolder(folder)

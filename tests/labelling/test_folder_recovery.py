@@ -10,7 +10,6 @@ import pytest
 
 from instseg.errors import InstsegError
 from instseg.io.folders import find_pairs
-from instseg.io.images import write_png
 from instseg.io.label_images import read_labels, write_labels
 from instseg.io.pairs import read_pair
 from instseg.labelling.folder import LabelFolder
@@ -20,32 +19,12 @@ from instseg.labelling.outcome import Outcome
 SHAPE = (30, 40)
 
 
-@pytest.fixture
-def folder(tmp_path):
-    path = tmp_path / "data"
-    path.mkdir()
-    for name in ("a", "b"):
-        write_png(path / f"{name}.png", np.random.default_rng(0).integers(0, 255, SHAPE, np.uint8))
-    return path
-
-
-def paint(document, row, column, radius=3.0, instance=None):
-    return document.act({"kind": "paint", "line": [[row, column]], "radius": radius, "id": instance})
-
-
-def square(number):
-    labels = np.zeros(SHAPE, np.int32)
-    labels[5:12, 5:12] = number
-    labels[5:12, 20:30] = number + 1
-    return labels
-
-
 def stored_labels(folder, name="a"):
     (pair,) = [pair for pair in find_pairs(folder) if pair.name == name]
     return read_pair(pair)[1]
 
 
-def test_labels_that_another_program_changes_are_taken_as_a_step(folder):
+def test_labels_that_another_program_changes_are_taken_as_a_step(folder, paint, square):
     work = LabelFolder(folder)
     paint(work.document(0), 10, 10)
     work.close()
@@ -62,7 +41,7 @@ def test_labels_that_another_program_changes_are_taken_as_a_step(folder):
     assert np.array_equal(stored_labels(folder), ours)
 
 
-def test_what_another_program_writes_meanwhile_is_kept(folder):
+def test_what_another_program_writes_meanwhile_is_kept(folder, paint, square):
     work = LabelFolder(folder)
     document = work.document(0)
     paint(document, 10, 10)
@@ -78,7 +57,7 @@ def test_what_another_program_writes_meanwhile_is_kept(folder):
     work.close()
 
 
-def test_labels_that_were_lost_are_written_again(folder):
+def test_labels_that_were_lost_are_written_again(folder, paint):
     work = LabelFolder(folder)
     paint(work.document(0), 10, 10)
     work.close()
@@ -89,7 +68,7 @@ def test_labels_that_were_lost_are_written_again(folder):
 
 
 @pytest.mark.parametrize("left", [0, 10, 30, 60])
-def test_labels_that_exist_stay_where_a_journal_was_cut_off_in_its_beginning(folder, left):
+def test_labels_that_exist_stay_where_a_journal_was_cut_off_in_its_beginning(folder, left, square):
     (folder / "labels").mkdir()
     write_labels(folder / "labels" / "a.png", square(3))
     work = LabelFolder(folder)
@@ -105,7 +84,7 @@ def test_labels_that_exist_stay_where_a_journal_was_cut_off_in_its_beginning(fol
     assert np.array_equal(stored_labels(folder), square(3))
 
 
-def test_labels_stay_where_a_journal_is_damaged(folder):
+def test_labels_stay_where_a_journal_is_damaged(folder, paint):
     work = LabelFolder(folder)
     for row in (5, 15, 25):
         paint(work.document(0), row, 10)
@@ -124,7 +103,7 @@ def test_labels_stay_where_a_journal_is_damaged(folder):
     work.close()
 
 
-def test_nothing_is_done_in_a_folder_that_is_closed(folder):
+def test_nothing_is_done_in_a_folder_that_is_closed(folder, paint):
     work = LabelFolder(folder)
     document = work.document(0)
     work.close()
@@ -133,7 +112,7 @@ def test_nothing_is_done_in_a_folder_that_is_closed(folder):
     assert not list((folder / ".labelling" / "journal").iterdir())
 
 
-def test_a_disc_that_is_full_loses_nothing(folder, monkeypatch):
+def test_a_disc_that_is_full_loses_nothing(folder, monkeypatch, paint):
     work = LabelFolder(folder)
     document = work.document(0)
 
