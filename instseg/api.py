@@ -13,16 +13,10 @@ from instseg.distributed.client import DaskCluster, make_cluster
 from instseg.distributed.predict import DaskExecutor
 from instseg.distributed.tasks import model_ref
 from instseg.inference.batch import Executor, LocalExecutor
-from instseg.inference.job import (
-    LabelFormat,
-    PredictRequest,
-    PreparedJob,
-    TableFormat,
-    check_predict_options,
-    prepare_job,
-)
+from instseg.inference.job import PreparedJob, check_predict_options, prepare_job
 from instseg.inference.model import load
-from instseg.inference.options import Diameter, ProgressCallback, no_progress
+from instseg.inference.options import Diameter, PlanesFrom, ProgressCallback, no_progress
+from instseg.inference.request import LabelFormat, PredictRequest, TableFormat
 from instseg.inference.run import PredictResult, no_images, run_job
 from instseg.io.atomic import StrPath
 from instseg.measurements.objects import PixelSize
@@ -36,11 +30,15 @@ def predict_files(
     *,
     out: StrPath | None = None,
     out_dir: StrPath | None = None,
-    file_format: LabelFormat = "png",
+    file_format: LabelFormat | None = None,
     overwrite: bool = False,
     skip_existing: bool = False,
     shard: str | None = None,
     planes: bool = False,
+    volume: bool = False,
+    spacing: tuple[float, float, float] | None = None,
+    planes_from: PlanesFrom | None = None,
+    time: int | None = None,
     embeddings: StrPath | None = None,
     embeddings_picture: StrPath | None = None,
     overlay: StrPath | None = None,
@@ -75,11 +73,12 @@ def predict_files(
     images : path-like, or sequence of path-like
         Files, folders or patterns.
     out : path-like, optional
-        Labels of one image: .png (16 bit), .tif or .npy (32 bit), or .zarr. Either this or `out_dir`.
+        Labels of one image: .png (16 bit), .tif or .npy (32 bit), or .zarr; of a volume all but .png. Either this or
+        `out_dir`.
     out_dir : path-like, optional
         Folder for the labels of many images, named like these.
-    file_format : {'png', 'tif', 'npy', 'zarr'}
-        Of the labels in `out_dir`.
+    file_format : {'png', 'tif', 'npy', 'zarr'}, optional
+        Of the labels in `out_dir`; by default 'png', and 'tif' for volumes.
     overwrite, skip_existing : bool
         Whether to replace results that `out_dir` holds, or to leave images out that have theirs. Results that were
         made with another model or other settings are refused then; with both, they are replaced and others stay.
@@ -87,6 +86,15 @@ def predict_files(
         'I/N': the I-th of N parts of the images, for N runs side by side.
     planes : bool
         Whether to take a stack's planes as images.
+    volume : bool
+        Whether to take files, and folders of planes, as volumes.
+    spacing : (float, float, float), optional
+        The size of a voxel along Z, Y and X, in any unit, where it is not what the files say.
+    planes_from : {'z', 'zyx'}, optional
+        Whether a model of images sees planes along z alone, whose objects are joined, or along all three axes; by
+        default chosen by the spacing.
+    time : int, optional
+        Which time point to take, from 0, of files that hold a volume for each.
     embeddings, embeddings_picture, overlay, scores, outlines : path-like, optional
         Further results: with `out` files (.npz, .png, .png, .csv, .geojson or .zip), with `out_dir` folders.
     coco : path-like, optional
@@ -100,8 +108,9 @@ def predict_files(
         `summary.csv` beside the labels has the figures of each image.
     measure_format : {'csv', 'parquet'}
         Of the tables in a folder.
-    pixel_size : (float, float), optional
-        Height and width of a pixel in micrometres for these tables, where it is not what the files say.
+    pixel_size : tuple of float, optional
+        Height and width of a pixel in micrometres for these tables, or the sides of a voxel along Z, Y and X, where
+        they are not what the files say.
     tta : bool
         Whether to average over flips and quarter turns.
     diameter : float or 'auto', optional
@@ -162,6 +171,10 @@ def predict_files(
         skip_existing=skip_existing,
         shard=shard,
         planes=planes,
+        volume=volume,
+        spacing=spacing,
+        planes_from=planes_from,
+        time=time,
         extras={
             "embeddings": embeddings,
             "embeddings_picture": embeddings_picture,

@@ -7,7 +7,7 @@ Defaults and descriptions are written here only: the command line makes its opti
 import dataclasses
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -20,6 +20,9 @@ SCALE_JITTER = 1.4
 NETWORKS = {"small": (32, 64, 128, 192), "large": (64, 128, 192, 256)}
 """The channels of the levels of a network, finest first, by the name of the network: 1.6 and 3.4 million weights."""
 
+VOLUME_PATCH_SIZE = 64
+"""Height and width of the patches of volumes, where no other are asked for."""
+
 MAX_INSTANCES = 512
 """Of a patch with more instances the overlap loss uses so many, chosen at random, as its memory grows with them."""
 
@@ -29,6 +32,9 @@ _SMALLEST_MAGNIFICATION, _LARGEST_MAGNIFICATION = 1 / 32, 8
 _LARGEST_FAMILIAR = 4
 # Far beyond what anyone trains: a stored model with more than these is damaged.
 _MOST_LEVELS, _MOST_CHANNELS, _MOST_CLASSES, _LARGEST_SCALE = 12, 65_536, 65_536, 1_000
+
+# Relative to a pixel: voxels a hundred times as deep as wide show no object in more than one plane.
+_LEAST_SPACING = 0.01
 
 # Names of settings in models of format 2, and those of today.
 _RENAMED = {"smallest_diameter": "diameter_p5", "largest_diameter": "diameter_p95"}
@@ -44,9 +50,6 @@ NoiseRule = Literal["nearest", "drop"]
 Precision = Literal["float32", "bfloat16"]
 LevelsRule = Literal["robust", "percentiles"]
 AugmentationName = Literal["standard", "strong"]
-
-# The dimensions of the embeddings that a loss gives a meaning to: with overlap two are a position.
-_LEAST_EMBEDDINGS: dict[LossName, int] = {"overlap": 2, "metric": 1}
 
 
 def _option(default: Any, description: str) -> Any:
@@ -117,6 +120,37 @@ class DiscSettings(Settings):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BallSettings(Settings):
+    """Settings of generated example volumes: bright balls on a dark ground.
+
+    Attributes
+    ----------
+    size : int
+        Height and width of a plane in pixels.
+    noise : float
+        Share of white Gaussian noise, 0 to 1.
+    """
+
+    # No options of their own: those of the discs are meant.
+    size: int = 256
+    noise: float = 0.05
+    depth: int = _option(128, "With `volume`: number of planes.")
+    spacing_z: float = _option(2.0, "With `volume`: distance of neighbouring planes, in pixels.")
+    min_balls: int = _option(40, "With `volume`: fewest balls drawn; those that others cover get no label.")
+    max_balls: int = _option(80, "With `volume`: most balls drawn.")
+
+    def __post_init__(self) -> None:
+        _check_positive(self, "size", "depth", "spacing_z")
+        check_parameter(self.size <= 4_096, "size", self.size, "at most 4096 pixels for a volume")
+        check_parameter(self.depth <= 4_096, "depth", self.depth, "at most 4096 planes")
+        check_parameter(0.1 <= self.spacing_z <= 10, "spacing_z", self.spacing_z, "0.1 to 10 pixels")
+        _check_not_negative(self, "min_balls")
+        most = "at least `min_balls` and at most 65535, so that labels fit into 16 bits"
+        check_parameter(self.min_balls <= self.max_balls <= 65_535, "max_balls", self.max_balls, most)
+        check_parameter(0 <= self.noise <= 1, "noise", self.noise, "a share from 0 to 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MetricLossSettings(Settings):
     """Options of the plain discriminative loss (`instseg.loss.MetricLoss`), by name."""
 
@@ -162,12 +196,17 @@ class ModelSettings(Settings):
     class_names : tuple of str
         Names of the classes from 1 on; empty where all objects are of the same class.
     loss : {'overlap', 'metric'}
-        What the embeddings are trained with. With 'overlap' the first two dimensions are positions in pixels (row,
-        column), and the network also returns a seed and a bandwidth map. 'metric' is plain pull and push.
+        What the embeddings are trained with. With 'overlap' the first dimensions, as many as the images have, are
+        positions in pixels (row, column; of volumes plane, row, column), and the network also returns a seed and a
+        bandwidth map. 'metric' is plain pull and push.
+    ndim : int
+        2 for images, 3 for volumes.
+    spacing : tuple of float or None
+        Of volumes: the size of a voxel along Z, Y and X in the training, relative to that along X; None for images.
     widths : tuple of int
         Channels of the levels of the network, finest first.
     diameter : float
-        Typical diameter of the training objects in pixels.
+        Typical diameter of the training objects in pixels; of volumes that of the ball of equal volume, in X pixels.
     diameter_p5, diameter_p95 : float or None
         5th and 95th percentile of the diameters of the training objects in pixels.
     scale : float
@@ -189,6 +228,8 @@ class ModelSettings(Settings):
     loss: LossName = _option(
         "overlap", "What trains the embeddings: overlap of soft instances, or the plain push and pull of MetricLoss."
     )
+    ndim: int = 2
+    spacing: tuple[float, ...] | None = None
     widths: tuple[int, ...] = NETWORKS["small"]
     diameter: float = 20.0
     diameter_p5: float | None = None
@@ -203,7 +244,8 @@ class ModelSettings(Settings):
         check_parameter(self.classes >= 2, "classes", self.classes, "at least 2, background and foreground")
         _check_choice(self, "loss", ("overlap", "metric"))
         _check_choice(self, "levels", ("robust", "percentiles"))
-        least = _LEAST_EMBEDDINGS[self.loss]
+        self._check_axes()
+        least = self.ndim if self.loss == "overlap" else 1
         check_parameter(
             self.embeddings >= least, "embeddings", self.embeddings, f"at least {least} for `loss={self.loss!r}`"
         )
@@ -224,6 +266,17 @@ class ModelSettings(Settings):
         check_parameter(named, "class_names", self.class_names, f"none or {self.classes - 1} texts")
         text = self.channel_choice is None or isinstance(self.channel_choice, str)
         check_parameter(text, "channel_choice", self.channel_choice, "a text")
+
+    def _check_axes(self) -> None:
+        check_parameter(self.ndim in (2, 3), "ndim", self.ndim, "2 or 3 axes")
+        if self.ndim == 2:
+            check_parameter(self.spacing is None, "spacing", self.spacing, "none for images")
+            return
+        spacing = tuple(float(size) for size in self.spacing or (1.0,) * self.ndim)
+        sound = len(spacing) == self.ndim and all(_LEAST_SPACING <= size <= 1 / _LEAST_SPACING for size in spacing)
+        expected = f"three numbers from {_LEAST_SPACING:g} to {1 / _LEAST_SPACING:g}, those along Z, Y and X"
+        check_parameter(sound, "spacing", spacing, expected)
+        object.__setattr__(self, "spacing", spacing)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -286,8 +339,13 @@ class TrainSettings(Settings):
 
     iterations: int = _option(2500, "Optimiser steps in all, those before a `resume` included.")
     minutes: float | None = _option(None, "Learn for so long instead, what came before a `resume` included.")
-    batch_size: int = _option(8, "Patches in a step.")
-    patch_size: int = _option(128, "Height and width of a patch in pixels, a multiple of 16.")
+    batch_size: int = _option(8, "Patches in a step; 2 for volumes unless it is given.")
+    patch_size: int = _option(
+        128, "Height and width of a patch in pixels, a multiple of 16; 64 for volumes unless it is given."
+    )
+    patch_depth: int | None = _option(
+        None, "Planes of a patch of volumes. By default it is as deep as wide, by the spacing."
+    )
     learning_rate: float = _option(8e-3, "Peak of the learning rate.")
     weight_decay: float = 1e-4
     kernel_decay: float = 0.1
@@ -319,6 +377,8 @@ class TrainSettings(Settings):
         check_parameter(0 <= self.averaging < 1, "averaging", self.averaging, "at least 0 and below 1")
         check_parameter(0 < self.validation_share < 1, "validation_share", self.validation_share, "above 0 and below 1")
         check_parameter(self.patch_size % 16 == 0, "patch_size", self.patch_size, "a multiple of 16")
+        if self.patch_depth is not None:
+            check_parameter(0 < self.patch_depth < 2**16, "patch_depth", self.patch_depth, "a number of planes above 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -383,15 +443,36 @@ class ClusterSettings(Settings):
         _check_not_negative(self, "position_weight")
         check_parameter(self.position_weight <= 1e6, "position_weight", self.position_weight, "at most 1000000")
 
-    def rescaled(self, magnification: float) -> "ClusterSettings":
-        """Return the settings for objects so many times as high and wide in pixels."""
+    def rescaled(self, magnification: float, ndim: int = 2) -> "ClusterSettings":
+        """Return the settings for objects so many times as large in pixels along each of `ndim` axes."""
         # An odd number stays odd, as the window is centred on a pixel.
         window = 2 * round((self.seed_window * magnification - 1) / 2) + 1
         return dataclasses.replace(
             self,
             seed_window=min(max(1, window), 1001),
-            min_size=max(1, round(self.min_size * magnification**2)),
+            min_size=max(1, round(self.min_size * magnification**ndim)),
             position_weight=self.position_weight / magnification,
+        )
+
+    def for_volume(self, spacing: Sequence[float]) -> "ClusterSettings":
+        """Return the settings for volumes, from those for images: discs of so many pixels become balls of voxels.
+
+        Parameters
+        ----------
+        spacing : sequence of float
+            How far planes, rows and columns lie apart, in columns.
+
+        Examples
+        --------
+        >>> ClusterSettings(min_size=79).for_volume((2.0, 1.0, 1.0)).min_size
+        264
+        """
+
+        def ball(disc: int) -> int:
+            return max(1, round(4 / 3 * math.pi * math.pow(disc / math.pi, 1.5) / math.prod(spacing)))
+
+        return dataclasses.replace(
+            self, min_size=ball(self.min_size), min_cluster_size=max(2, ball(self.min_cluster_size))
         )
 
 

@@ -106,3 +106,39 @@ def tiny_model(tiny_training):
     """The directory of the model that `tiny_training` left; copy it before you change it."""
     folder, _, _ = tiny_training
     return folder / "model"
+
+
+@pytest.fixture(scope="session")
+def ball_maps():
+    """A function that draws balls, and returns their labels and the maps that a good network would give for them.
+
+    As the network's, they are the same for a block of the volume, but for positions, which begin with the block.
+    """
+    import numpy as np
+
+    from instseg.clustering.embeddings import Embeddings
+    from instseg.data.balls import draw_balls
+    from instseg.settings import BallSettings
+
+    def ball_maps(seed=0, *, noise=0.5, spacing_z=2.0, depth=24, size=48, balls=12):
+        rng = np.random.default_rng(seed)
+        settings = BallSettings(depth=depth, size=size, spacing_z=spacing_z, min_balls=balls, max_balls=balls)
+        _, labels = draw_balls(rng, settings)
+        spacing = (spacing_z, 1.0, 1.0)
+        places = np.indices(labels.shape).reshape(3, -1).T * spacing
+        flat = labels.ravel()
+        area = np.maximum(np.bincount(flat), 1)
+        centres = np.stack([np.bincount(flat, column) / area for column in places.T], axis=1)
+        radius = np.maximum((0.75 / np.pi * area * spacing_z) ** (1 / 3), 1)
+        away = np.linalg.norm(places - centres[flat], axis=1) / radius[flat]
+        vectors = centres[flat] + noise * rng.normal(size=places.shape)
+        inside = flat > 0
+        return labels, Embeddings(
+            embeddings=np.where(inside[:, None], vectors, places).reshape(*labels.shape, 3),
+            foreground=inside.astype(np.float32).reshape(labels.shape),
+            seeds=np.where(inside, np.exp(-(away**2)), 0).reshape(labels.shape),
+            bandwidth=np.where(inside, 0.6 * radius[flat], 1.0).reshape(labels.shape),
+            spacing=spacing,
+        )
+
+    return ball_maps

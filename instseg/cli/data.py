@@ -1,6 +1,7 @@
 """`instseg data`: make example data, import and export annotations, and check one's own data before training."""
 
-from dataclasses import replace
+from collections.abc import Collection
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +14,7 @@ from instseg.cli.data_import import import_
 from instseg.cli.model import Channels, check_channels, find_model, load_model
 from instseg.cli.options import Overrides, settings_options, terminal_text
 from instseg.errors import UsageError, printable
-from instseg.settings import DiscSettings, TrainSettings
+from instseg.settings import VOLUME_PATCH_SIZE, BallSettings, DiscSettings, TrainSettings
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -31,9 +32,11 @@ app.command("export", cls=Command)(export)
 
 
 @app.command(cls=Command)
-@settings_options(discs=DiscSettings)
+@settings_options(discs=DiscSettings, balls=BallSettings)
 def generate(
-    count: Annotated[int | None, typer.Option(min=1, max=10_000, help="Images to draw.", show_default="3")] = None,
+    count: Annotated[
+        int | None, typer.Option(min=1, max=10_000, help="Images, or volumes, to draw.", show_default="3")
+    ] = None,
     frames: Annotated[
         int | None,
         typer.Option(
@@ -43,44 +46,74 @@ def generate(
             show_default=False,
         ),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder to write to: images/, labels/ and preview.png.")] = Path("discs"),
+    volume: Annotated[bool, typer.Option("--volume", help="Draw volumes of balls (.tif), 256 pixels wide.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder to write to: images/, labels/ and preview.png.", show_default="discs, or balls"),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Image I depends on this and I only.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace images that an earlier run made.")] = False,
     *,
     discs: Overrides,
+    balls: Overrides,
 ) -> None:
-    """Draw example images of discs, with their labels.
+    """Draw example images of discs, or volumes of balls, with their labels.
 
     The same seed gives the same files, and a larger count adds to a smaller one's.
     """
-    settings = DiscSettings(**discs)
-    from instseg.data.generate import PREVIEW, generate_discs
+    given = {"count": count, "frames": frames, "volume": volume or None}
+    both = [f"`{name}`" for name, value in given.items() if value is not None]
+    if frames is not None and len(both) > 1:
+        raise UsageError(f"{' and '.join(both)} exclude each other; give the one or the other")
+    out = out or Path("balls" if volume else "discs")
+    if volume:
+        drawn = _draw_volumes(discs, balls, out=out, count=count or 3, seed=seed, overwrite=overwrite)
+    elif balls:
+        raise UsageError(f"{_named(balls)} for volumes; give `volume=True`, too")
+    else:
+        drawn = _draw_images(DiscSettings(**discs), frames, out=out, count=count or 3, seed=seed, overwrite=overwrite)
+    terminal.print_result(f"wrote {drawn} to {out}; see {out / 'preview.png'}")
 
-    if frames is not None:
-        if count is not None:
-            raise UsageError("`count` and `frames` exclude each other; give the one or the other")
-        from instseg.data.generate_frames import generate_frames
 
-        with terminal.progress_bar("Drawing") as progress:
-            tracks = generate_frames(
-                out, frames=frames, seed=seed, overwrite=overwrite, settings=settings, progress=progress
-            )
-        number, of = terminal.count_text(frames, "frame"), terminal.count_text(tracks, "track")
-        terminal.print_result(f"wrote {number} with {of} to {out}; see {out / PREVIEW}")
-        return
-    count = 3 if count is None else count
+def _draw_images(settings: DiscSettings, frames: int | None, *, count: int, **arguments: Any) -> str:
+    from instseg.data.generate import generate_discs
+    from instseg.data.generate_frames import generate_frames
+
     with terminal.progress_bar("Drawing") as progress:
-        drawn = generate_discs(out, count=count, seed=seed, overwrite=overwrite, settings=settings, progress=progress)
-    noun = "image" if count == 1 else "images"
-    terminal.print_result(f"wrote {count} {noun} with {drawn} discs to {out}; see {out / PREVIEW}")
+        if frames is not None:
+            tracks = generate_frames(frames=frames, settings=settings, progress=progress, **arguments)
+            return f"{terminal.count_text(frames, 'frame')} with {terminal.count_text(tracks, 'track')}"
+        discs = generate_discs(count=count, settings=settings, progress=progress, **arguments)
+    return f"{terminal.count_text(count, 'image')} with {discs} discs"
+
+
+def _draw_volumes(discs: Overrides, balls: Overrides, *, count: int, **arguments: Any) -> str:
+    names = {field.name for field in fields(BallSettings)}
+    if others := discs.keys() - names:
+        advice = "with `volume` there are `min_balls` and `max_balls`"
+        raise UsageError(f"{_named(others)} for images of discs; {advice}")
+    settings = BallSettings(**discs, **balls)
+    from instseg.data.generate_volumes import generate_balls
+
+    with terminal.progress_bar("Drawing") as progress:
+        drawn = generate_balls(count=count, settings=settings, progress=progress, **arguments)
+    return f"{terminal.count_text(count, 'volume')} with {drawn} balls"
+
+
+def _named(names: Collection[str]) -> str:
+    return " and ".join(f"`{name}`" for name in sorted(names)) + (" is" if len(names) == 1 else " are")
 
 
 @app.command(cls=Command)
 def check(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that holds images/ and labels/.")],
     patch_size: Annotated[
-        int, typer.Option(help="Height and width of the training patches in pixels.")
-    ] = TrainSettings().patch_size,
+        int | None,
+        typer.Option(
+            help="Height and width of the training patches in pixels.",
+            show_default=f"{TrainSettings().patch_size}, of volumes {VOLUME_PATCH_SIZE}",
+        ),
+    ] = None,
     connected_components: Annotated[
         bool, typer.Option("--connected-components", help="Take each connected piece of a binary mask as an instance.")
     ] = False,
@@ -105,7 +138,8 @@ def check(
 
     The exit code is 1 if training could not use the folder, else 0.
     """
-    patch_size = TrainSettings(patch_size=patch_size).patch_size
+    if patch_size is not None:
+        TrainSettings(patch_size=patch_size)
     check_channels(channels)
     model = None if model is None else find_model(model)
     from instseg.data.check import check_data
@@ -167,8 +201,14 @@ def _summary(report: "DataReport") -> "Table":
     sizes = list(report.sizes.items())
     listed = ", ".join(f"{size} ({number})" for size, number in sizes[:3]) + (", ..." if len(sizes) > 3 else "")
     instances, diameters = report.instances, report.diameters
+    of_volumes = {
+        "volumes": str(report.volumes),
+        "planes": "{} to {}".format(*report.depth or (0, 0)),
+        "size of voxels (z : y : x)": _kinds(report.spacings),
+    }
     rows = {
         "pairs": f"{report.pairs}, {report.usable} of them usable",
+        **(of_volumes if report.volumes else {}),
         "sizes in pixels": listed or "-",
         "height, width": "{} to {}, {} to {}".format(*report.height, *report.width),
         "values": _kinds(report.dtypes),

@@ -13,9 +13,12 @@ from instseg.cli.model import (
     ModelChannels,
     ModelPrecision,
     OptionalModelArgument,
+    PlanesFromChoice,
+    SpacingText,
     Tta,
     find_model,
     parse_diameter,
+    parse_spacing,
 )
 from instseg.cli.options import Overrides, settings_options, terminal_text
 from instseg.settings import ClusterSettings, TileSettings
@@ -29,9 +32,9 @@ if TYPE_CHECKING:
 def evaluate(
     model: OptionalModelArgument = None,
     data: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="For MODEL: folder with images/ and labels/.")
+        Path | None, typer.Option(metavar="DIR", help="For MODEL: folder with images/ (or volumes) and labels/.")
     ] = None,
-    pred: Annotated[Path | None, typer.Option(metavar="DIR", help="Predicted label images.")] = None,
+    pred: Annotated[Path | None, typer.Option(metavar="DIR", help="Predicted label images, or volumes.")] = None,
     labels: Annotated[Path | None, typer.Option(metavar="DIR", help="True label images for --pred.")] = None,
     images: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Images for --pred, to draw --picture and --report on.")
@@ -59,6 +62,8 @@ def evaluate(
     tta: Tta = False,
     diameter: Diameter = None,
     channels: ModelChannels = None,
+    spacing: SpacingText = None,
+    planes_from: PlanesFromChoice = None,
     precision: ModelPrecision = "float32",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     threads: Annotated[int | None, typer.Option(help="Threads of TensorFlow.", show_default="all cores")] = None,
@@ -96,6 +101,8 @@ def evaluate(
         channels=channels,
         precision=precision,
         threads=threads,
+        spacing=parse_spacing(spacing),
+        planes_from=planes_from,
         clustering=clustering,
         tiles=tiles,
     )

@@ -14,7 +14,7 @@ _MAX_MESSAGES = 10
 
 def measure(
     labels: Annotated[
-        Path, typer.Argument(metavar="LABELS", help="A label image, or a folder of them.", show_default=False)
+        Path, typer.Argument(metavar="LABELS", help="A label image or volume, or a folder of them.", show_default=False)
     ],
     images: Annotated[
         Path | None,
@@ -33,7 +33,7 @@ def measure(
         bool, typer.Option("--connected-components", help="Make each connected piece of a mask an object.")
     ] = False,
 ) -> None:
-    """Measure size, shape and intensity of the objects in label images from anywhere.
+    """Measure size, shape and intensity of the objects in label images or volumes from anywhere.
 
     Columns are those of skimage.measure.regionprops_table, in pixels, and in micrometres where the files or
     --pixel-size say how large a pixel is. TensorFlow is not needed.
@@ -55,7 +55,10 @@ def measure(
         terminal.print_note(f"Note: {note}")
     measured = len(result.files) - len(result.failed)
     count = len(result.columns.get("label", ()))
-    where = f" in {measured} images" if "image" in result.columns else ""
+    volumes = sum("depth" in (file.figures or {}) for file in result.files)
+    kinds = {"images": measured - volumes, "volumes": volumes}
+    counted = " and ".join(f"{number} {kind}" for kind, number in kinds.items() if number) or "0 images"
+    where = f" in {counted}" if "image" in result.columns else ""
     terminal.print_result(f"{out}: {count} objects{where}")
     for file in result.failed[:_MAX_MESSAGES]:
         terminal.print_error((file.error or InstsegError("it cannot be measured")).located(file.labels))

@@ -1,7 +1,7 @@
 """The options that commands with a model share, and how they open it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -47,8 +47,23 @@ PixelSizeText = Annotated[
     str | None,
     typer.Option(
         metavar="MICROMETRES",
-        help="Height and width of a pixel, or HEIGHT,WIDTH, for measurements.",
+        help="Height and width of a pixel, or HEIGHT,WIDTH, or Z,Y,X of a voxel, for measurements.",
         show_default="what the files say",
+    ),
+]
+SpacingText = Annotated[
+    str | None,
+    typer.Option(
+        metavar="Z,Y,X",
+        help="Of volumes: size of a voxel along Z, Y and X, in any unit.",
+        show_default="what the files say",
+    ),
+]
+PlanesFromChoice = Annotated[
+    Literal["z", "zyx"] | None,
+    typer.Option(
+        help="Of volumes, for a model of images: see planes along z and join their objects, or planes along all axes.",
+        show_default="by the spacing",
     ),
 ]
 ModelPrecision = Annotated[
@@ -102,6 +117,22 @@ def parse_pixel_size(text: str | None) -> "PixelSize | None":
     from instseg.inference.measured import parse_pixel_size as parse
 
     return parse(text)
+
+
+def parse_spacing(text: str | None) -> "tuple[float, float, float] | None":
+    """Parse the value of --spacing."""
+    if text is None:
+        return None
+    from instseg.io.volumes import check_spacing
+
+    try:
+        sizes = [float(size) for size in text.split(",")]
+    except ValueError:
+        sizes = []
+    if len(sizes) != 3:
+        expected = "three numbers above 0, the size of a voxel along Z, Y and X"
+        raise UsageError(f"spacing is {text}, expected {expected}", parameter="spacing")
+    return check_spacing(sizes)
 
 
 def load_model(model: Path, threads: int | None, precision: Precision) -> "Model":

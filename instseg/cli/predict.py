@@ -17,12 +17,15 @@ from instseg.cli.model import (
     ModelPrecision,
     PercentilesChoice,
     PixelSizeText,
+    PlanesFromChoice,
+    SpacingText,
     Tta,
     find_model,
     load_model,
     parse_diameter,
     parse_levels,
     parse_pixel_size,
+    parse_spacing,
 )
 from instseg.cli.options import Overrides, settings_options
 from instseg.cli.standard_streams import standard_streams
@@ -59,8 +62,9 @@ def predict(
         Path | None, typer.Option(metavar="DIR", help="Folder for the labels of many images, named like these.")
     ] = None,
     file_format: Annotated[
-        Literal["png", "tif", "npy", "zarr"], typer.Option("--format", help="Of the labels in --out-dir.")
-    ] = "png",
+        Literal["png", "tif", "npy", "zarr"] | None,
+        typer.Option("--format", help="Of the labels in --out-dir.", show_default="png, for volumes tif"),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that --out-dir holds.")] = False,
     skip_existing: Annotated[
         bool,
@@ -72,6 +76,15 @@ def predict(
     planes: Annotated[
         bool, typer.Option("--planes", help="Take a stack's planes as images: NAME-0000, NAME-0001, ... in --out-dir.")
     ] = False,
+    volume: Annotated[
+        bool, typer.Option("--volume", help="Take stacks, or folders of planes, as volumes: labels in 3-D.")
+    ] = False,
+    spacing: SpacingText = None,
+    planes_from: PlanesFromChoice = None,
+    time: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="The time point to take, from 0, of files with a volume for each.", min=0),
+    ] = None,
     embeddings: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write the embeddings (.npz); with --out-dir a folder.")
     ] = None,
@@ -141,7 +154,8 @@ def predict(
     The clustering settings stored in the model apply; options replace them.
     """
     from instseg.distributed.client import make_cluster
-    from instseg.inference.job import PredictRequest, check_predict_options, prepare_job
+    from instseg.inference.job import check_predict_options, prepare_job
+    from instseg.inference.request import PredictRequest
     from instseg.inference.run import no_images, run_job
 
     terminal.check_threads(threads)
@@ -158,6 +172,10 @@ def predict(
         skip_existing=skip_existing,
         shard=shard,
         planes=planes,
+        volume=volume,
+        spacing=parse_spacing(spacing),
+        planes_from=planes_from,
+        time=time,
         extras={
             "embeddings": embeddings,
             "embeddings_picture": embeddings_picture,

@@ -25,7 +25,7 @@ def standard_streams(command: Callable[..., None]) -> Callable[..., None]:
     """
 
     @functools.wraps(command)
-    def run(*, images: list[Path], out: Path | None, file_format: str, **arguments: Any) -> None:
+    def run(*, images: list[Path], out: Path | None, file_format: str | None, **arguments: Any) -> None:
         if _DASH not in images and out != _DASH:
             command(images=images, out=out, file_format=file_format, **arguments)
             return
@@ -41,7 +41,8 @@ def standard_streams(command: Callable[..., None]) -> Callable[..., None]:
             if out != _DASH:
                 command(images=images, out=out, file_format=file_format, **arguments)
                 return
-            suffix = _suffix_for(images, file_format)
+            default = "tif" if arguments.get("volume") else "png"
+            suffix = _suffix_for(images, file_format or default)
             with contextlib.redirect_stdout(sys.stderr):
                 command(images=images, out=labels.with_suffix(suffix), file_format=file_format, **arguments)
             # A TIFF beside it has what does not fit into a PNG.
@@ -51,7 +52,7 @@ def standard_streams(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def _check(images: Sequence[Path], to_stdout: bool, file_format: str) -> None:
+def _check(images: Sequence[Path], to_stdout: bool, file_format: str | None) -> None:
     if images.count(_DASH) > 1:
         raise UsageError("- stands for standard input, which can be read once; give it once")
     if _DASH in images and _is_terminal(0):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from instseg.cli import terminal
-from instseg.cli.model import Channels, find_model
+from instseg.cli.model import Channels, find_model, parse_spacing
 from instseg.cli.options import Overrides, settings_options
 from instseg.cli.signals import stop_on_signals
 from instseg.settings import MetricLossSettings, ModelSettings, TrainSettings
@@ -44,6 +44,14 @@ def train(
             metavar="N",
             help="Leave out pixels of this value in label images, such as 255; with --loss metric 0, too.",
             show_default=False,
+        ),
+    ] = None,
+    spacing: Annotated[
+        str | None,
+        typer.Option(
+            metavar="Z,Y,X",
+            help="Size of a voxel of volumes along Z, Y and X, in any unit.",
+            show_default="what the files say",
         ),
     ] = None,
     network: Annotated[
@@ -98,6 +106,7 @@ def train(
             connected_components=connected_components,
             channels=channels,
             ignore_label=ignore_label,
+            spacing=parse_spacing(spacing),
             network=network,
             pretrained=pretrained if pretrained is None or resume else find_model(pretrained),
             resume=resume,
@@ -142,7 +151,10 @@ def _print_result(result: "TrainingResult", prepared: "PreparedTraining") -> Non
     terminal.print_result(f"{result.model}: {iterations}, {format_scores(result.scores)}{on_images}")
     model = shlex.quote(str(result.model))
     if result.finished:
-        terminal.print_note(f"Segment images with: instseg predict {model} IMAGE --out labels.png")
+        kind, options = "images", "IMAGE --out labels.png"
+        if prepared.config.model.ndim == 3:
+            kind, options = "volumes", "VOLUME --volume --out labels.tif"
+        terminal.print_note(f"Segment {kind} with: instseg predict {model} {options}")
         return
     if result.report != result.model / "report":
         model += f" --report {shlex.quote(str(result.report))}"

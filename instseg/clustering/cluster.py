@@ -1,11 +1,13 @@
 """Embeddings to labels: foreground, clusters, connected components, and what becomes of noise and small objects."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 from instseg.clustering.embeddings import Embeddings
-from instseg.clustering.modes import CHUNK_PIXELS, NOISE, cluster_modes
-from instseg.labels.regions import connected_components, fill_holes, relabel_sequential
+from instseg.clustering.modes import NOISE, cluster_modes
+from instseg.labels.regions import fill_holes, find_runs, relabel_sequential
 from instseg.settings import ClusterSettings
 
 
@@ -19,13 +21,13 @@ def cluster(maps: Embeddings, settings: ClusterSettings | None = None) -> NDArra
     Parameters
     ----------
     maps : Embeddings
-        Embeddings (H, W, D), foreground (H, W), and where they are known seeds and bandwidth (H, W).
+        Of an image or a volume.
     settings : ClusterSettings, optional
-        By default those stored with the embeddings, else the defaults of `ClusterSettings`.
+        By default `default_settings`.
 
     Returns
     -------
-    (H, W) int32
+    (H, W) or (Z, Y, X) int32
         0 is background, instances 1..N in raster order of their first pixel.
 
     Examples
@@ -37,24 +39,30 @@ def cluster(maps: Embeddings, settings: ClusterSettings | None = None) -> NDArra
     >>> cluster(maps, ClusterSettings(bandwidth=1.0))[0]
     array([1, 1, 1, 2, 2, 2], dtype=int32)
     """
-    settings = settings or maps.settings or ClusterSettings()
+    settings = settings or default_settings(maps)
     foreground = maps.foreground >= settings.foreground_threshold
     labels = np.zeros(foreground.shape, np.int32)
     if not foreground.any():
         return labels
-    points = _points(maps.embeddings, foreground, settings.position_weight)
+    points = _points(maps, foreground, settings.position_weight)
     if settings.method == "hdbscan":
         clusters = hdbscan_clusters(points, settings)
     else:
         clusters = cluster_modes(maps, foreground, points, settings)
     labels[foreground] = clusters + 1
-    components = connected_components(labels)
-    _remove_small_objects(components, settings.min_size)
+    components = _components(labels, settings.min_size)
     if settings.noise == "nearest":
         components = expand_labels(components, foreground)
     if settings.fill_holes:
         components = fill_holes(components)
     return relabel_sequential(components)
+
+
+def default_settings(maps: Embeddings) -> ClusterSettings:
+    """Return the settings that are stored with embeddings, else the defaults; those of a volume are for balls."""
+    if maps.settings is not None:
+        return maps.settings
+    return ClusterSettings() if maps.ndim == 2 else ClusterSettings().for_volume(maps.steps)
 
 
 def hdbscan_clusters(points: NDArray[np.float32], settings: ClusterSettings) -> NDArray[np.int32]:
@@ -105,20 +113,20 @@ def hdbscan_clusters(points: NDArray[np.float32], settings: ClusterSettings) -> 
 
 
 def expand_labels(labels: NDArray[np.int32], mask: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Let labels grow into the unlabelled pixels of a mask, by one neighbour (over edges) at a time.
+    """Let labels grow into the unlabelled pixels of a mask, by one neighbour (over edges or faces) at a time.
 
     Each pixel is visited once, so that time is O(pixels) however far labels grow.
 
     Parameters
     ----------
-    labels : (H, W) int32
+    labels : (H, W) or (Z, Y, X) int32
         0 is unlabelled.
-    mask : (H, W) bool
+    mask : bool of the labels' shape
         Where labels may grow. Pixels that the mask connects with no label stay 0.
 
     Returns
     -------
-    (H, W) int32
+    int32 of the labels' shape
 
     Examples
     --------
@@ -126,49 +134,50 @@ def expand_labels(labels: NDArray[np.int32], mask: NDArray[np.bool_]) -> NDArray
     >>> expand_labels(labels, np.array([[True, True, False, True, True]]))
     array([[1, 1, 0, 2, 2]], dtype=int32)
     """
-    # With a border of one pixel no step has to check for the edge of the image.
-    padded = np.pad(labels, 1)
-    flat = padded.ravel()
-    empty = (np.pad(mask, 1) & (padded == 0)).ravel()
-    width = padded.shape[1]
-    steps = np.array([-width, -1, 1, width])
+    empty = (mask & (labels == 0)).ravel()
     vacant = np.flatnonzero(empty)
-    around = flat[vacant[:, None] + steps]
+    if not len(vacant):
+        return labels
+    flat = labels.flatten()
+    around = flat[_neighbours(vacant, labels.shape)]
     touched = around > 0
     has = touched.any(axis=1)
     frontier = vacant[has]
     flat[frontier] = around[has, np.argmax(touched[has], axis=1)]
     empty[frontier] = False
     while len(frontier):
-        reached = frontier[:, None] + steps
+        reached = _neighbours(frontier, labels.shape)
         free = empty[reached]
         source = np.broadcast_to(frontier[:, None], reached.shape)[free]
         target = reached[free]
         flat[target] = flat[source]
         empty[target] = False
         frontier = np.unique(target)
-    return padded[1:-1, 1:-1].copy()
+    return flat.reshape(labels.shape)
 
 
-def _points(
-    embeddings: NDArray[np.float32], foreground: NDArray[np.bool_], position_weight: float
-) -> NDArray[np.float32]:
-    points = embeddings[foreground]
+def _neighbours(pixels: NDArray[np.intp], shape: tuple[int, ...]) -> NDArray[np.intp]:
+    """Return the neighbours (P, 2n) of pixels, as positions in the flat array, and the pixel itself beyond an edge."""
+    before, after = [], []
+    for axis, place in enumerate(np.unravel_index(pixels, shape)):
+        stride = math.prod(shape[axis + 1 :])
+        before.append(np.where(place > 0, pixels - stride, pixels))
+        after.append(np.where(place < shape[axis] - 1, pixels + stride, pixels))
+    return np.stack([*before, *reversed(after)], axis=1)
+
+
+def _points(maps: Embeddings, foreground: NDArray[np.bool_], position_weight: float) -> NDArray[np.float32]:
+    points = maps.embeddings[foreground]
     if position_weight > 0:
-        positions = np.argwhere(foreground).astype(np.float32) * np.float32(position_weight)
+        weights = np.multiply(maps.steps, position_weight).astype(np.float32)
+        positions = np.argwhere(foreground).astype(np.float32) * weights
         points = np.concatenate([points, positions], axis=1)
     return points
 
 
-def _remove_small_objects(labels: NDArray[np.int32], min_size: int) -> None:
-    """Make labels of fewer pixels background, in place.
-
-    This goes part by part, as NumPy copies what it counts to 64-bit integers.
-    """
-    parts = np.array_split(labels.reshape(-1), max(1, labels.size // CHUNK_PIXELS))
-    area = np.zeros(int(labels.max()) + 1, np.intp)
-    for part in parts:
-        area += np.bincount(part, minlength=len(area))
-    keep = np.where(area >= min_size, np.arange(len(area)), 0).astype(np.int32)
-    for part in parts:
-        part[:] = keep[part]
+def _components(labels: NDArray[np.int32], min_size: int) -> NDArray[np.int32]:
+    """Return the connected components of at least so many pixels; of runs of pixels, as these are far fewer."""
+    runs = find_runs(labels)
+    area = np.bincount(runs.components, runs.lengths)
+    kept = np.where(area >= min_size, np.arange(len(area)), 0).astype(np.int32)
+    return np.repeat(kept[runs.components], runs.lengths).reshape(labels.shape)

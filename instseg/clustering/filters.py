@@ -7,7 +7,7 @@ from instseg.clustering.instances import Instances
 from instseg.settings import FilterSettings
 
 
-def kept_instances(instances: Instances, filters: FilterSettings, shape: tuple[int, int]) -> NDArray[np.bool_]:
+def kept_instances(instances: Instances, filters: FilterSettings, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     """Return which instances filters keep.
 
     Parameters
@@ -15,8 +15,8 @@ def kept_instances(instances: Instances, filters: FilterSettings, shape: tuple[i
     instances : Instances
         N of them, those of a whole image.
     filters : FilterSettings
-    shape : (int, int)
-        Height and width of the image.
+    shape : tuple of int
+        Height and width of the image, or planes, height and width of the volume.
 
     Returns
     -------
@@ -40,13 +40,13 @@ def kept_instances(instances: Instances, filters: FilterSettings, shape: tuple[i
     if filters.max_size is not None:
         kept &= instances.area <= filters.max_size
     if filters.exclude_border:
-        top, left, bottom, right = instances.bbox.T
-        kept &= (top > 0) & (left > 0) & (bottom < shape[0]) & (right < shape[1])
+        first, last = np.split(instances.bbox, 2, axis=1)
+        kept &= (first > 0).all(axis=1) & (last < shape).all(axis=1)
     return kept
 
 
 def filter_instances(
-    instances: Instances, filters: FilterSettings, shape: tuple[int, int], count: int
+    instances: Instances, filters: FilterSettings, shape: tuple[int, ...], count: int
 ) -> tuple[Instances, NDArray[np.int32]]:
     """Leave instances out, and number the others anew, in their order.
 

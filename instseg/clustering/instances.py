@@ -29,10 +29,10 @@ class Instances:
         one with an IoU of 0.5 or more, in images like those that the calibration was fitted to.
     area : (N,) int64
         Number of pixels.
-    centroid : (N, 2) float64
-        Row and column; the centre of the first pixel is (0, 0).
-    bbox : (N, 4) int64
-        First row, first column, and the row and the column after the last.
+    centroid : (N, 2) or (N, 3) float64
+        Row and column, in a volume plane, row and column; the centre of the first pixel is at 0.
+    bbox : (N, 4) or (N, 6) int64
+        First row, first column, and the row and the column after the last; in a volume planes come first.
     class_names : tuple of str
         Names of the K classes; empty where the model knows none.
     class_probabilities : (N, K) float64
@@ -63,6 +63,11 @@ class Instances:
         return len(self.label)
 
     @property
+    def ndim(self) -> int:
+        """Number of axes: 2 in an image, 3 in a volume."""
+        return int(self.centroid.shape[1])
+
+    @property
     def classes(self) -> list[str]:
         """The name of the class of each instance; an empty list where the model knows none."""
         if not self.class_names:
@@ -76,8 +81,9 @@ class Instances:
         -------
         dict of str to (N,) array
             Columns as `skimage.measure.regionprops_table` names them: 'label', 'area', 'centroid-0' (row),
-            'centroid-1' (column), and 'bbox-0' to 'bbox-3' (first row, first column, and those after the last). Then
-            'score', and where the model knows classes 'class' (text) and a 'class_probability-NAME' for each.
+            'centroid-1' (column), and 'bbox-0' to 'bbox-3' (first row, first column, and those after the last). In a
+            volume 'centroid-0' is the plane, and 'bbox' goes on to 5. Then 'score', and where the model knows classes
+            'class' (text) and a 'class_probability-NAME' for each.
 
         Examples
         --------
@@ -126,24 +132,38 @@ class Instances:
         """
         return self if calibration is None else dataclasses.replace(self, score=calibration.apply(self.score))
 
-    def translated(self, rows: int, columns: int) -> "Instances":
-        """Return the instances moved by so many pixels, down and to the right."""
+    def translated(self, offset: Sequence[int]) -> "Instances":
+        """Return the instances moved by so many pixels along each axis."""
+        return dataclasses.replace(self, centroid=self.centroid + offset, bbox=self.bbox + (*offset, *offset))
+
+    def in_plane(self, plane: int) -> "Instances":
+        """Return the instances of an image as those of a volume in which it is one of the planes."""
+        first, last = np.split(self.bbox, 2, axis=1)
+        of_each = np.full((len(self), 1), plane)
         return dataclasses.replace(
             self,
-            centroid=self.centroid + (rows, columns),
-            bbox=self.bbox + (rows, columns, rows, columns),
+            centroid=np.concatenate([of_each, self.centroid], axis=1),
+            bbox=np.concatenate([of_each, first, of_each + 1, last], axis=1),
         )
 
 
-def median_diameter(areas: NDArray[np.integer]) -> float:
-    """Return the diameter of the disc of the median of areas (N,), in pixels; 0 without any.
+def median_diameter(areas: NDArray[np.integer], spacing: Sequence[float] = (1.0, 1.0)) -> float:
+    """Return the diameter of the disc, or the ball, of the median of areas (N,); 0 without any.
+
+    It is in pixels; with a spacing of three numbers, which is that of voxels in columns, areas are voxels and it is in
+    columns.
 
     Examples
     --------
     >>> round(median_diameter(np.array([1, 314, 1000])))
     20
+    >>> round(median_diameter(np.array([2094]), (2.0, 1.0, 1.0)))
+    20
     """
-    return float(equivalent_diameter(np.median(areas))) if len(areas) else 0.0
+    if not len(areas):
+        return 0.0
+    column = math.prod(spacing) ** (1 / len(spacing))
+    return float(equivalent_diameter(np.median(areas), len(spacing)) * column)
 
 
 def merge_instances(parts: Sequence[Instances], label_of: NDArray[np.int32]) -> Instances:
@@ -179,10 +199,11 @@ def merge_instances(parts: Sequence[Instances], label_of: NDArray[np.int32]) -> 
 
     probabilities = of_parts("class_probabilities")
     corners = of_parts("bbox")
-    bbox = np.empty((count, 4), np.int64)
-    bbox[:, :2], bbox[:, 2:] = np.iinfo(np.int64).max, 0
-    np.minimum.at(bbox[:, :2], number, corners[:, :2])
-    np.maximum.at(bbox[:, 2:], number, corners[:, 2:])
+    axes = parts[0].ndim
+    bbox = np.empty((count, 2 * axes), np.int64)
+    bbox[:, :axes], bbox[:, axes:] = np.iinfo(np.int64).max, 0
+    np.minimum.at(bbox[:, :axes], number, corners[:, :axes])
+    np.maximum.at(bbox[:, axes:], number, corners[:, axes:])
     return Instances(
         label=labels,
         score=mean(of_parts("score")),
@@ -197,18 +218,18 @@ def merge_instances(parts: Sequence[Instances], label_of: NDArray[np.int32]) -> 
 
 
 def measure_instances(
-    labels: NDArray[np.int32], maps: Embeddings, within: tuple[slice, slice] | None = None
+    labels: NDArray[np.int32], maps: Embeddings, within: tuple[slice, ...] | None = None
 ) -> Instances:
-    """Measure the instances of an image, in a few passes over its foreground.
+    """Measure the instances of an image or a volume, in a few passes over its foreground.
 
     Parameters
     ----------
-    labels : (H, W) int32
+    labels : (H, W) or (Z, Y, X) int32
         0 is background; what `cluster` returned for the maps.
     maps : Embeddings
         Of the same image. Where it has no seeds or no bandwidth, these do not count in the score.
     within : tuple of slice, optional
-        Rows and columns to measure in. Pixels elsewhere only determine the centres of instances in embedding space,
+        Where to measure along each axis. Pixels elsewhere only determine the centres of instances in embedding space,
         and an instance without a pixel within is left out.
 
     Returns
@@ -223,19 +244,19 @@ def measure_instances(
     >>> instances.label, instances.score, instances.area
     (array([1], dtype=int32), array([0.5]), array([3]))
     """
-    rows, columns = np.nonzero(labels)
-    ids, number = _numbered(labels[rows, columns])
-    foreground = maps.foreground[rows, columns].astype(np.float64)
+    places = np.nonzero(labels)
+    ids, number = _numbered(labels[places])
+    foreground = maps.foreground[places].astype(np.float64)
     confidence = foreground.copy()
     if maps.seeds is not None:
-        confidence *= maps.seeds[rows, columns]
+        confidence *= maps.seeds[places]
     if maps.bandwidth is not None:
-        confidence *= _membership(maps.embeddings[rows, columns], maps.bandwidth[rows, columns], number, len(ids))
+        confidence *= _membership(maps.embeddings[places], maps.bandwidth[places], number, len(ids))
     if within is not None:
         inside = np.zeros(labels.shape, bool)
         inside[within] = True
-        measured = inside[rows, columns]
-        rows, columns = rows[measured], columns[measured]
+        measured = inside[places]
+        places = tuple(along[measured] for along in places)
         foreground, confidence = foreground[measured], confidence[measured]
         present, number = _numbered(number[measured])
         ids = ids[present]
@@ -244,12 +265,12 @@ def measure_instances(
         label=ids.astype(np.int32),
         score=_mean(confidence, number, area),
         area=area,
-        centroid=np.stack([_mean(rows, number, area), _mean(columns, number, area)], axis=1),
-        bbox=_bounding_boxes(rows, columns, number, len(ids)),
+        centroid=np.stack([_mean(along, number, area) for along in places], axis=1),
+        bbox=_bounding_boxes(places, number, len(ids)),
         class_names=maps.class_names,
         class_probabilities=np.zeros((len(ids), 0))
         if maps.classes is None
-        else _class_probabilities(maps.classes[rows, columns], foreground, number, len(ids)),
+        else _class_probabilities(maps.classes[places], foreground, number, len(ids)),
     )
 
 
@@ -269,17 +290,15 @@ def _class_probabilities(
     return probabilities
 
 
-def _bounding_boxes(
-    rows: NDArray[np.intp], columns: NDArray[np.intp], number: NDArray[np.intp], count: int
-) -> NDArray[np.int64]:
-    """Return the boxes (N, 4) around the pixels (P,) of each number: first row and column, and those after the last."""
-    bbox = np.empty((count, 4), np.int64)
-    for axis, positions in enumerate((rows, columns)):
+def _bounding_boxes(places: tuple[NDArray[np.intp], ...], number: NDArray[np.intp], count: int) -> NDArray[np.int64]:
+    """Return the boxes (N, 2n) around the pixels (P,) of each number: the first corner, and that after the last."""
+    bbox = np.empty((count, 2 * len(places)), np.int64)
+    for axis, positions in enumerate(places):
         # NumPy is fast at a single axis of its own memory only.
         first, last = np.full(count, np.iinfo(np.int64).max), np.zeros(count, np.int64)
         np.minimum.at(first, number, positions)
         np.maximum.at(last, number, positions)
-        bbox[:, axis], bbox[:, axis + 2] = first, last + 1
+        bbox[:, axis], bbox[:, axis + len(places)] = first, last + 1
     return bbox
 
 

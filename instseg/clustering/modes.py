@@ -6,8 +6,8 @@ al. (2019), https://arxiv.org/abs/1906.11109, without its loop over instances.
 """
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,7 +63,7 @@ def cluster_modes(
     maps : Embeddings
         Without seeds, seeds are where the embeddings change least. Without a bandwidth, that of the settings is used,
         or a multiple of the median distance between the embeddings of neighbouring pixels.
-    foreground : (H, W) bool
+    foreground : (H, W) or (Z, Y, X) bool
         Which P pixels to cluster.
     points : (P, D) float32
         Their embeddings in raster order, with the weighted positions where the settings ask for them.
@@ -79,10 +79,17 @@ def cluster_modes(
     seeds = maps.seeds
     threshold = settings.seed_threshold
     if seeds is None:
-        seeds, threshold = flatness(foreground, points, float(np.median(bandwidth))), 0.0
+        seeds, threshold = flatness(foreground, points, float(np.median(bandwidth)), maps.steps), 0.0
     else:
-        seeds = _box_filter(np.where(foreground, seeds, np.float32(0)), settings.seed_window)
-    start = _local_maxima(np.where(foreground, seeds, -1.0), foreground & (seeds >= threshold))[foreground]
+        windows = _windows(settings.seed_window, maps.steps)
+        if maps.ndim > 2:
+            # Nothing is beyond the planes, and of few of them every mean would be of nothing mostly.
+            windows = tuple(
+                min(window, length - 1 + length % 2) for window, length in zip(windows, seeds.shape, strict=True)
+            )
+        seeds = _box_filter(np.where(foreground, seeds, np.float32(0)), windows)
+    peaks = _local_maxima(np.where(foreground, seeds, np.float32(-1)), _windows(_WINDOW, maps.steps))
+    start = (peaks & foreground & (seeds >= threshold))[foreground]
     if not start.any():
         return np.full(len(points), NOISE, np.int32)
     order = np.argsort(-seeds[foreground][start], kind="stable")
@@ -95,21 +102,25 @@ def cluster_modes(
     return _assign(points, _refine(points, bandwidth, modes), settings.membership_threshold)
 
 
-def flatness(foreground: NDArray[np.bool_], points: NDArray[np.float32], bandwidth: float) -> NDArray[np.float32]:
+def flatness(
+    foreground: NDArray[np.bool_], points: NDArray[np.float32], bandwidth: float, spacing: Sequence[float] | None = None
+) -> NDArray[np.float32]:
     """Return how little the embeddings change around each pixel: little inside of objects, much at borders.
 
     Parameters
     ----------
-    foreground : (H, W) bool
+    foreground : (H, W) or (Z, Y, X) bool
         Holds P pixels.
     points : (P, D) float32
         Their embeddings in raster order.
     bandwidth : float
         The unit in which changes are measured.
+    spacing : sequence of float, optional
+        How far pixels lie apart along each axis, in columns.
 
     Returns
     -------
-    (H, W) float32
+    float32 of the foreground's shape
         1 where nothing changes, and close to 0 where neighbours differ by many bandwidths or are background.
     """
     from scipy import ndimage
@@ -122,19 +133,21 @@ def flatness(foreground: NDArray[np.bool_], points: NDArray[np.float32], bandwid
         steps[first] += 1
         steps[second] += 1
     # A missing neighbour counts as a change of one bandwidth, so that the maxima lie inside of objects.
-    change = np.where(foreground, across + (4 - steps) * bandwidth, 4 * bandwidth)
-    smooth = ndimage.uniform_filter(change, _WINDOW, mode="nearest")
-    flat: NDArray[np.float32] = np.exp(-smooth / (4 * bandwidth)).astype(np.float32)
+    sides = 2 * foreground.ndim
+    change = np.where(foreground, across + (sides - steps) * bandwidth, sides * bandwidth)
+    window = _windows(_WINDOW, spacing or (1.0,) * foreground.ndim)
+    smooth = ndimage.uniform_filter(change, window, mode="nearest")
+    flat: NDArray[np.float32] = np.exp(-smooth / (sides * bandwidth)).astype(np.float32)
     return flat
 
 
 def _neighbour_changes(
     foreground: NDArray[np.bool_], points: NDArray[np.float32]
 ) -> list[tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float32]]]:
-    """Return for both axes the masks (H, W) of the first and of the second pixels of pairs, and their distances."""
+    """Return for each axis the masks of the first and of the second pixels of pairs of neighbours, and distances."""
     number = np.cumsum(foreground.ravel()).reshape(foreground.shape) - 1
     changes = []
-    for axis in (0, 1):
+    for axis in range(foreground.ndim):
         pair = np.logical_and(*_shifted(foreground, axis))
         first, second = np.zeros_like(foreground), np.zeros_like(foreground)
         _shifted(first, axis)[0][:] = pair
@@ -145,7 +158,8 @@ def _neighbour_changes(
 
 
 def _shifted(array: NDArray[np.bool_], axis: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    return (array[:-1], array[1:]) if axis == 0 else (array[:, :-1], array[:, 1:])
+    along = np.moveaxis(array, axis, 0)
+    return np.moveaxis(along[:-1], 0, axis), np.moveaxis(along[1:], 0, axis)
 
 
 def _bandwidth(
@@ -161,33 +175,63 @@ def _bandwidth(
     return np.full(len(points), _NOISE_REACH * typical or 1.0, np.float32)
 
 
-def _box_filter(values: NDArray[np.float32], window: int) -> NDArray[np.float32]:
+def _windows(length: int, spacing: Sequence[float]) -> tuple[int, ...]:
+    """Return how many pixels along each axis are about so many columns: odd numbers, for windows around a pixel.
+
+    Examples
+    --------
+    >>> _windows(5, (1.0, 1.0)), _windows(5, (2.0, 1.0, 1.0)), _windows(5, (5.0, 1.0, 1.0))
+    ((5, 5), (3, 5, 5), (1, 5, 5))
+    """
+    return tuple(length if step == 1 else max(1, 2 * round((length / step - 1) / 2) + 1) for step in spacing)
+
+
+def _box_filter(values: NDArray[np.float32], windows: tuple[int, ...]) -> NDArray[np.float32]:
     from scipy import ndimage
 
-    if window == 1:
+    if set(windows) == {1}:
         return values
-    return _by_strips(lambda strip: ndimage.uniform_filter(strip, window, mode="constant"), values, window // 2)
+    return _by_strips(lambda strip: ndimage.uniform_filter(strip, windows, mode="constant"), values, windows[0] // 2)
 
 
 def _by_strips(
-    run: Callable[[NDArray[np.float32]], NDArray[np.float32]], values: NDArray[np.float32], reach: int
-) -> NDArray[np.float32]:
-    """Filter an image (H, W) in strips that fit into the cache; a pixel depends on `reach` rows above and below."""
-    height, width = values.shape
-    rows = max(CHUNK_PIXELS // width, 8 * reach, 1)
-    filtered = np.empty_like(values)
-    for top in range(0, height, rows):
+    run: Callable[[NDArray[np.float32]], NDArray[Any]], values: NDArray[np.float32], reach: int
+) -> NDArray[Any]:
+    """Filter in strips of rows, or slabs of planes, of some size; a pixel depends on `reach` of them to both sides."""
+    rows = max(CHUNK_PIXELS // math.prod(values.shape[1:]), 8 * reach, 1)
+    filtered: NDArray[Any] | None = None
+    for top in range(0, len(values), rows):
         above = min(reach, top)
-        filtered[top : top + rows] = run(values[top - above : top + rows + reach])[above:][:rows]
-    return filtered
+        strip = run(values[top - above : top + rows + reach])[above:][:rows]
+        if filtered is None:
+            filtered = np.empty(values.shape, strip.dtype)
+        filtered[top : top + rows] = strip
+    return values if filtered is None else filtered
 
 
-def _local_maxima(values: NDArray[np.float32], among: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    from scipy import ndimage
+def _local_maxima(values: NDArray[np.float32], windows: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return which values are the largest in the window around them, at the edges in what there is of it."""
+    return _by_strips(lambda strip: strip == _highest(strip, windows), values, windows[0] // 2)
 
-    highest = _by_strips(lambda strip: ndimage.maximum_filter(strip, _WINDOW, mode="nearest"), values, _WINDOW // 2)
-    peaks: NDArray[np.bool_] = (values == highest) & among
-    return peaks
+
+def _highest(values: NDArray[np.float32], windows: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return the largest value in each window.
+
+    As there are few steps in a window, comparing whole arrays for each is several times as fast as SciPy's filter.
+    """
+    if values.ndim > 2:
+        # A plane fits into the cache.
+        values, axes = np.stack([_highest(plane, windows[1:]) for plane in values]), range(1)
+    else:
+        axes = range(values.ndim)
+    for axis in axes:
+        highest = values.copy()
+        of, to = np.moveaxis(values, axis, 0), np.moveaxis(highest, axis, 0)
+        for step in range(1, windows[axis] // 2 + 1):
+            np.maximum(to[step:], of[:-step], out=to[step:])
+            np.maximum(to[:-step], of[step:], out=to[:-step])
+        values = highest
+    return values
 
 
 def _suppress_seeds(seeds: Modes) -> Modes:

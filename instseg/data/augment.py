@@ -1,10 +1,18 @@
-"""Random changes of training patches, like those that another microscope or another day would make."""
+"""Random changes of training patches, like those that another microscope or another day would make.
+
+Patches are (P, P) of images and (D, P, P) of volumes. Planes of volumes are turned and blurred as images are, and
+their order is turned over.
+"""
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 Image = NDArray[np.float32]
 Labels = NDArray[np.int32]
+PatchShape = int | tuple[int, ...]
+"""The side of a patch, or its size along each axis."""
 Positions = NDArray[np.floating]
 
 STRONG_SCALE_JITTER = 2.0
@@ -17,6 +25,8 @@ _NOISE_SHARE = 0.03
 
 # Pixels that are tried to find one of an object; and where most of an image takes no part, one that does.
 _TRIED, _TRIED_OF_IGNORED = 64, 4096
+# Of volumes, in which objects are a smaller share.
+_TRIED_OF_VOLUME = 1024
 
 
 def augment(rng: np.random.Generator, image: Image, labels: Labels) -> tuple[Image, Labels]:
@@ -26,9 +36,9 @@ def augment(rng: np.random.Generator, image: Image, labels: Labels) -> tuple[Ima
     ----------
     rng : numpy.random.Generator
         Source of all random numbers.
-    image : (P, P, C) float32
+    image : (P, P, C) or (D, P, P, C) float32
         Normalised to about 0..1.
-    labels : (P, P) int32
+    labels : (P, P) or (D, P, P) int32
         0 is background.
 
     Returns
@@ -65,7 +75,7 @@ def augment_strongly(rng: np.random.Generator, image: Image, labels: Labels) -> 
     """
     if rng.random() < _NOISE_SHARE:
         return _noise_alone(rng, image.shape), np.zeros_like(labels)
-    if image.shape[2] == 3:
+    if image.shape[-1] == 3:
         image = _change_colours(rng, image)
     if rng.random() < 0.5:
         image = 1 - image
@@ -76,7 +86,7 @@ def augment_strongly(rng: np.random.Generator, image: Image, labels: Labels) -> 
     return augment(rng, image, labels)
 
 
-def strong_window(rng: np.random.Generator, labels: Labels, patch_size: int) -> tuple[float, float, float]:
+def strong_window(rng: np.random.Generator, labels: Labels, patch_size: PatchShape) -> tuple[float, ...]:
     """Choose where to cut a patch that shows objects at half to twice their size; parameters as `random_crop_window`.
 
     A quarter of the windows is not zoomed.
@@ -91,7 +101,8 @@ def smooth(image: Image, step: float) -> Image:
     """Smooth an image of which every `step`-th pixel will be taken, so that finer structure does not alias."""
     from scipy import ndimage
 
-    smoothed: Image = ndimage.gaussian_filter(image, 0.3 * step, axes=(0, 1), truncate=3.0)
+    axes = tuple(range(image.ndim - 1))
+    smoothed: Image = ndimage.gaussian_filter(image, 0.3 * step, axes=axes, truncate=3.0)
     return smoothed
 
 
@@ -102,7 +113,7 @@ def _change_colours(rng: np.random.Generator, image: Image) -> Image:
         return _colour(rng, image) if chance < 0.3 else image
     if chance < 0.3:
         weights = rng.dirichlet(np.ones(3)).astype(np.float32)
-        return np.repeat(image @ weights[:, None], 3, axis=2)
+        return np.repeat(image @ weights[:, None], 3, axis=-1)
     if chance < 0.45:
         return image[..., rng.permutation(3)]
     if chance < 0.75:
@@ -128,27 +139,27 @@ def _noise_alone(rng: np.random.Generator, shape: tuple[int, ...]) -> Image:
     from scipy import ndimage
 
     noise = rng.standard_normal(shape, np.float32)
-    if shape[2] > 1 and rng.random() < 0.7:
+    if shape[-1] > 1 and rng.random() < 0.7:
         noise[:] = noise[..., :1]
     if rng.random() < 0.6:
-        noise = ndimage.gaussian_filter(noise, rng.uniform(0.4, 2.5), axes=(0, 1), truncate=3.0)
+        noise = ndimage.gaussian_filter(noise, rng.uniform(0.4, 2.5), axes=_plane_axes(noise), truncate=3.0)
     strength = rng.uniform(0.01, 0.25) / max(float(noise.std()), 1e-6)
     return np.asarray(rng.uniform(0, 1) + noise * np.float32(strength), np.float32)
 
 
 def _coarsen(rng: np.random.Generator, image: Image) -> Image:
     """Take a part of the resolution of a patch away."""
-    height, width = image.shape[:2]
+    height, width = image.shape[-3:-1]
     factor = rng.uniform(0.4, 0.8)
     rows, columns = (
         (np.arange(round(side * factor)) + 0.5) / round(side * factor) * side - 0.5 for side in (height, width)
     )
-    coarse = _bilinear(smooth(image, 1 / factor), rows, columns)
+    coarse = _linear(smooth(image, 1 / factor), (rows, columns))
     back = [
         np.clip((np.arange(side) + 0.5) / side * length - 0.5, 0, length - 1)
         for side, length in ((height, len(rows)), (width, len(columns)))
     ]
-    return _bilinear(coarse, *back)
+    return _linear(coarse, back)
 
 
 def _noise(rng: np.random.Generator, image: Image) -> Image:
@@ -164,12 +175,14 @@ def _noise(rng: np.random.Generator, image: Image) -> Image:
 def random_flip_rot90(rng: np.random.Generator, image: Image, labels: Labels) -> tuple[Image, Labels]:
     """Flip and rotate a patch by quarter turns to one of its eight orientations; no value changes.
 
+    Volumes are turned in the plane, as wide as high, and half of them also have their planes in the opposite order.
+
     Parameters
     ----------
     rng : numpy.random.Generator
         Source of all random numbers.
-    image : (P, P, C) float32
-    labels : (P, P) int32
+    image : (P, P, C) or (D, P, P, C) float32
+    labels : (P, P) or (D, P, P) int32
 
     Returns
     -------
@@ -177,20 +190,28 @@ def random_flip_rot90(rng: np.random.Generator, image: Image, labels: Labels) ->
         Of the same shapes; they may be views.
     """
     quarters, flip = int(rng.integers(4)), bool(rng.integers(2))
-    image, labels = np.rot90(image, quarters), np.rot90(labels, quarters)
-    return (image[:, ::-1], labels[:, ::-1]) if flip else (image, labels)
+    axes = _plane_axes(image)
+    image, labels = np.rot90(image, quarters, axes), np.rot90(labels, quarters, axes)
+    if labels.ndim == 3 and rng.integers(2):
+        image, labels = image[::-1], labels[::-1]
+    return (image[..., ::-1, :], labels[..., ::-1]) if flip else (image, labels)
+
+
+def _plane_axes(image: Image) -> tuple[int, int]:
+    """Return which axes of an image (H, W, C) or of a volume (Z, H, W, C) are its rows and columns."""
+    return image.ndim - 3, image.ndim - 2
 
 
 def _blur(rng: np.random.Generator, image: Image) -> Image:
     from scipy import ndimage
 
-    blurred: Image = ndimage.gaussian_filter(image, rng.uniform(0.3, 1.5), axes=(0, 1), truncate=3.0)
+    blurred: Image = ndimage.gaussian_filter(image, rng.uniform(0.3, 1.5), axes=_plane_axes(image), truncate=3.0)
     return blurred
 
 
 def _intensity_jitter(rng: np.random.Generator, image: Image) -> Image:
     """Apply gamma, a gain and an offset for each channel, and a slope of the illumination over the patch."""
-    channels = image.shape[2]
+    channels = image.shape[-1]
     if rng.random() < 0.5:
         image = np.sign(image) * np.abs(image) ** np.float32(rng.uniform(0.7, 1.4))
     gain = rng.uniform(0.7, 1.3, (channels,))
@@ -198,15 +219,15 @@ def _intensity_jitter(rng: np.random.Generator, image: Image) -> Image:
     image = image * gain.astype(np.float32) + offset.astype(np.float32)
     if rng.random() < 0.3:
         slope = rng.uniform(-0.3, 0.3, 2)
-        ramp_rows = np.linspace(-slope[0], slope[0], image.shape[0], dtype=np.float32)
-        ramp_columns = np.linspace(-slope[1], slope[1], image.shape[1], dtype=np.float32)
+        ramp_rows = np.linspace(-slope[0], slope[0], image.shape[-3], dtype=np.float32)
+        ramp_columns = np.linspace(-slope[1], slope[1], image.shape[-2], dtype=np.float32)
         image = image * (1 + ramp_rows[:, None, None] + ramp_columns[None, :, None])
     return image
 
 
 def random_crop_window(
-    rng: np.random.Generator, labels: Labels, patch_size: int, *, zoom: float, foreground_share: float = 0.8
-) -> tuple[float, float, float]:
+    rng: np.random.Generator, labels: Labels, patch_size: PatchShape, *, zoom: float, foreground_share: float = 0.8
+) -> tuple[float, ...]:
     """Choose where to cut a patch: for most patches around a pixel of an object, so that few are empty.
 
     Of an image that is mostly ignored, all patches are cut around a pixel that is not, as others would teach nothing.
@@ -215,28 +236,30 @@ def random_crop_window(
     ----------
     rng : numpy.random.Generator
         Source of all random numbers.
-    labels : (H, W) int32
+    labels : (H, W) or (Z, H, W) int32
         0 is background, `IGNORED` takes no part.
-    patch_size : int
-        Side of the patch after zooming, in pixels.
+    patch_size : int or tuple of int
+        Sides of the patch after zooming, in pixels.
     zoom : float
-        Magnification: the side of the window in the image is `patch_size / zoom`. With 1, corners are whole pixels,
-        so that nothing is interpolated.
+        Magnification: the sides of the window in the image are those of the patch over `zoom`. With 1, corners are
+        whole pixels, so that nothing is interpolated.
     foreground_share : float
         Share of the patches that are cut around a pixel of an object, 0..1.
 
     Returns
     -------
     row, column, side : float
-        Upper left corner and side of the window in pixels of the image. The window leaves the image only where the
-        image is smaller.
+        Upper left corner and side of the window in pixels of the image; of volumes the first plane before it, and the
+        side is that along X. The window leaves the image only where the image is smaller.
     """
-    side = patch_size / zoom
-    free = np.maximum(np.array(labels.shape) - side, 0.0)
-    corner = rng.uniform(0, 1, 2) * free
+    axes = labels.ndim
+    sides = np.array(patch_shape(patch_size, axes)) / zoom
+    free = np.maximum(np.array(labels.shape) - sides, 0.0)
+    corner = rng.uniform(0, 1, axes) * free
     lowest = 1 if rng.random() < foreground_share else 0
     # A few random pixels, as a list of all foreground pixels of a large image would take time at each step.
-    tried = rng.integers(0, labels.size, _TRIED) if lowest else np.zeros(0, np.int64)
+    count = _TRIED if axes == 2 else _TRIED_OF_VOLUME
+    tried = rng.integers(0, labels.size, count) if lowest else np.zeros(0, np.int64)
     hits = tried[labels.ravel()[tried] >= lowest]
     if not len(hits) and _is_mostly_ignored(labels):
         tried = rng.integers(0, labels.size, _TRIED_OF_IGNORED)
@@ -244,47 +267,52 @@ def random_crop_window(
         hits = known[labels.ravel()[known] >= lowest]
         hits = hits if len(hits) else known
     if len(hits):
-        centre = np.array(np.unravel_index(hits[0], labels.shape)) + rng.uniform(-0.4, 0.4, 2) * side
-        corner = np.clip(centre - side / 2, 0, free)
+        centre = np.array(np.unravel_index(hits[0], labels.shape)) + rng.uniform(-0.4, 0.4, axes) * sides
+        corner = np.clip(centre - sides / 2, 0, free)
     if zoom == 1:
         corner = np.rint(corner)
-    return float(corner[0]), float(corner[1]), side
+    return *corner.tolist(), float(sides[-1])
+
+
+def patch_shape(patch_size: PatchShape, axes: int) -> tuple[int, ...]:
+    """Return the size of a patch along each of so many axes."""
+    return (patch_size,) * axes if isinstance(patch_size, int) else patch_size
 
 
 def _is_mostly_ignored(labels: Labels) -> bool:
     """Return whether half of an image or more takes no part, as a grid of its pixels tells."""
-    step = max(1, int((labels.size / _TRIED_OF_IGNORED) ** 0.5))
-    return bool((labels[::step, ::step] < 0).mean() >= 0.5)
+    step = max(1, int((labels.size / _TRIED_OF_IGNORED) ** (1 / labels.ndim)))
+    return bool((labels[(np.s_[::step],) * labels.ndim] < 0).mean() >= 0.5)
 
 
 def crop_and_resize(
-    image: Image, labels: Labels, window: tuple[float, float, float], patch_size: int
+    image: Image, labels: Labels, window: tuple[float, ...], patch_size: PatchShape
 ) -> tuple[Image, Labels]:
-    """Cut a window and resize it to a patch: images bilinear, labels nearest.
+    """Cut a window and resize it to a patch: images linearly, labels nearest.
 
     Parameters
     ----------
-    image : (H, W, C) float32
+    image : (H, W, C) or (Z, H, W, C) float32
         Normalised to about 0..1.
-    labels : (H, W) int32
+    labels : (H, W) or (Z, H, W) int32
         0 is background.
-    window : (float, float, float)
-        Row and column of the upper left corner, and side, in pixels.
-    patch_size : int
-        Side P of the patch.
+    window : tuple of float
+        As `random_crop_window` returns it: the corner, and the side along X, in pixels.
+    patch_size : int or tuple of int
+        Sides of the patch.
 
     Returns
     -------
-    image : (P, P, C) float32
+    image : (P, P, C) or (D, P, P, C) float32
         0 outside of the image, which is the value of its low percentile.
-    labels : (P, P) int32
+    labels : (P, P) or (D, P, P) int32
         0 outside of the image.
     """
-    row, column, side = window
-    step = side / patch_size
-    centres: Positions = (np.arange(patch_size) + 0.5) * step - 0.5
-    rows, columns = row + centres, column + centres
-    return _bilinear(image, rows, columns), _nearest(labels, rows, columns)
+    *corner, side = window
+    shape = patch_shape(patch_size, labels.ndim)
+    step = side / shape[-1]
+    positions = [first + (np.arange(length) + 0.5) * step - 0.5 for first, length in zip(corner, shape, strict=True)]
+    return _linear(image, positions), _nearest(labels, positions)
 
 
 def _axis(positions: Positions, length: int) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
@@ -292,17 +320,23 @@ def _axis(positions: Positions, length: int) -> tuple[NDArray[np.intp], NDArray[
     return np.clip(index, 0, length - 1), (index >= 0) & (index < length)
 
 
-def _nearest(labels: Labels, rows: Positions, columns: Positions) -> Labels:
-    row_index, row_inside = _axis(rows, labels.shape[0])
-    column_index, column_inside = _axis(columns, labels.shape[1])
-    taken = labels[row_index[:, None], column_index[None, :]]
-    return taken * (row_inside[:, None] & column_inside[None, :])
+def _nearest(labels: Labels, positions: Sequence[Positions]) -> Labels:
+    pairs = [_axis(along, length) for along, length in zip(positions, labels.shape, strict=True)]
+    taken = labels[np.ix_(*(index for index, _ in pairs))]
+    for axis, (_, inside) in enumerate(pairs):
+        taken = taken * inside.reshape([-1 if other == axis else 1 for other in range(labels.ndim)])
+    return taken
 
 
-def _bilinear(image: Image, rows: Positions, columns: Positions) -> Image:
-    """Interpolate along rows, then along columns: two gathers for each, which is faster than a general affine map."""
-    along_rows = _interpolate(image, rows, axis=0)
-    return _interpolate(along_rows, columns, axis=1)
+def _linear(image: Image, positions: Sequence[Positions]) -> Image:
+    """Interpolate along one axis after the other, the last ones of an image (..., C) that there are positions for.
+
+    Two gathers for each axis are faster than a general affine map.
+    """
+    first = image.ndim - 1 - len(positions)
+    for axis, along in enumerate(positions, start=first):
+        image = _interpolate(image, along, axis)
+    return image
 
 
 def _interpolate(image: Image, positions: Positions, axis: int) -> Image:
@@ -310,7 +344,7 @@ def _interpolate(image: Image, positions: Positions, axis: int) -> Image:
     _, inside = _axis(positions, length)
     lower = np.clip(np.floor(positions), 0, length - 1)
     upper = np.minimum(lower + 1, length - 1)
-    shape = [1, 1, 1]
+    shape = [1] * image.ndim
     shape[axis] = len(positions)
     weight = np.clip(positions - lower, 0, 1).astype(np.float32).reshape(shape)
     low = np.take(image, lower.astype(np.intp), axis)

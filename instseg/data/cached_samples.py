@@ -141,7 +141,8 @@ class StreamedSamples:
     def training(self, scale: Scale) -> tuple[Sequence[Sample], int | None]:
         """Return the training samples at a scale, and how many of them patches are cut from at a time."""
         sizes = [
-            sample.nbytes * (scale(sample) if callable(scale) else scale) ** 2 for sample in self._examined.values()
+            sample.nbytes * (scale(sample) if callable(scale) else scale) ** sample.labels.ndim
+            for sample in self._examined.values()
         ]
         typical = sum(sizes) / len(sizes)
         buffer = max(1, min(len(self._training_pairs), int(self._max_bytes * _BUFFER_SHARE / typical)))
@@ -152,7 +153,7 @@ class StreamedSamples:
 
     def _read(self, pair: Pair, scale: Scale) -> Sample:
         sample = self._reader.read(pair)
-        if sample.image.shape[2] != self.channels:
+        if sample.image.shape[-1] != self.channels:
             common_channels({**self._examined, pair: sample})
         if (names := self._reader.class_names(pair, sample.labels)) is not None:
             classes = class_indices(sample.labels, names, self.class_names, str(pair.labels))

@@ -1,8 +1,9 @@
 """A report on a data folder before training: what it holds, and every problem that training would have with it."""
 
+import math
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,17 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instseg.data.classes import ClassSource, find_classes, instance_labels, sort_class_names
-from instseg.data.datasets import suggest_scale
-from instseg.data.label_statistics import PERCENTILES, Diameters, LabelStatistics, label_statistics, without_crumbs
+from instseg.data.datasets import suggest_scale, suggest_volume_scale
+from instseg.data.label_statistics import PERCENTILES, Diameters, LabelStatistics, label_statistics
 from instseg.data.problems import Problem
 from instseg.data.samples import SampleReader
 from instseg.data.survey import FolderSurvey
+from instseg.data.volumes import known_spacing
 from instseg.errors import InstsegError, check_parameter
 from instseg.io.folders import Pair, match_folder
 from instseg.io.image_file import ImageFileError
 from instseg.io.label_images import to_instances
-from instseg.labels.regions import equivalent_diameter
-from instseg.settings import TrainSettings
+from instseg.io.volumes import is_volume
+from instseg.settings import VOLUME_PATCH_SIZE, TrainSettings
 
 _Read = TypeVar("_Read")
 
@@ -35,17 +37,24 @@ class DataReport:
     folder : str
     pairs, usable : int
         Number of images that have labels, and number of those that training can use.
+    volumes : int
+        How many of the images are volumes, whose labels have planes along Z.
     sizes : dict of str to int
-        Number of images of each size, '<height> x <width>', the most frequent first.
+        Number of images of each size, '<height> x <width>', or '<depth> x <height> x <width>', the most frequent first.
     height, width : (int, int)
         Smallest and largest, in pixels.
+    depth : (int, int) or None
+        Fewest and most planes of volumes; None without volumes.
+    spacings : dict of str to int
+        Number of volumes of each relative size of voxels, '<z> : <y> : <x>', of those whose files tell it.
     dtypes, channels : dict of str to int
         Number of images by dtype ('uint8', 'uint16', 'int16' or 'float32'), and by number of channels.
     instances : dict of str to float
         'min', 'median' and 'max' of an image, and 'total'.
     diameters : dict of str to float
-        '5', '50' and '95': percentiles of the diameters of instances in pixels, each that of the disc of equal area.
-        Instances of a few pixels, far smaller than the others, are not measured; a problem tells of them.
+        '5', '50' and '95': percentiles of the diameters of instances in pixels, each that of the disc of equal area,
+        and in volumes that of the ball of equal volume, in pixels along X. Instances of a few pixels, far smaller than
+        the others, are not measured; a problem tells of them.
     foreground : float
         Share of the pixels that belong to instances, of those that are not ignored, 0..1.
     classes : dict of str to int
@@ -68,9 +77,12 @@ class DataReport:
     folder: str
     pairs: int
     usable: int
+    volumes: int
     sizes: dict[str, int]
     height: tuple[int, int]
     width: tuple[int, int]
+    depth: tuple[int, int] | None
+    spacings: dict[str, int]
     dtypes: dict[str, int]
     channels: dict[str, int]
     instances: dict[str, float]
@@ -103,7 +115,7 @@ def check_data(
     connected_components: bool = False,
     channels: str | None = None,
     ignore_label: int | None = None,
-    patch_size: int = TrainSettings().patch_size,
+    patch_size: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> DataReport:
     """Read each pair of a data folder once, and report what is there and what is wrong.
@@ -121,8 +133,9 @@ def check_data(
     ignore_label : int, optional
         Pixels of this value in label images take no part: they are neither background nor of an instance.
         0, the background, changes nothing here.
-    patch_size : int
-        Height and width of the training patches in pixels; smaller images are reported.
+    patch_size : int, optional
+        Height and width of the training patches in pixels; smaller images are reported. By default those of a training
+        that is asked for no others.
     progress : callable, optional
         Is called with the number of pairs read so far and of all.
 
@@ -161,6 +174,16 @@ def check_data(
     return check.report(len(pairs), patch_size)
 
 
+def _size(shape: tuple[int, ...]) -> str:
+    return " x ".join(str(side) for side in shape)
+
+
+def _read_labels(reader: SampleReader, pair: Pair) -> tuple[NDArray[np.int32], LabelStatistics]:
+    values = reader.read_values(pair)
+    labels = to_instances(pair.labels, values, connected_components=reader.connected_components)
+    return labels, label_statistics(values, connected_components=reader.connected_components)
+
+
 class _FolderCheck:
     """Reads the pairs of a folder, none of which stops it, for a survey and for what would prevent a training.
 
@@ -188,24 +211,23 @@ class _FolderCheck:
 
     def inspect(self, pair: Pair) -> None:
         """Read a pair."""
-        image = self._read(pair.image, self._reader.read_image)
-        read = self._read(pair.labels, lambda path: self._read_labels(pair))
+        volume = self._read(pair.labels, is_volume)
+        reader = replace(self._reader, volumes=bool(volume))
+        image = self._read(pair.image, reader.read_image)
+        read = None if volume is None else self._read(pair.labels, lambda path: _read_labels(reader, pair))
         if image is None or read is None:
             return
         labels, statistics = read
-        if image.shape[:2] != labels.shape:
-            (height, width), (rows, columns) = image.shape[:2], labels.shape
-            what = f"the image is {height} x {width} pixels and its labels are {rows} x {columns}"
-            self.survey.add("error", what, "export the labels at the image's size", pair.image)
+        if image.shape[:-1] != labels.shape:
+            kind = "volume" if volume else "image"
+            what = f"the {kind} is {_size(image.shape[:-1])} pixels and its labels are {_size(labels.shape)}"
+            self.survey.add("error", what, f"export the labels at the {kind}'s size", pair.image)
             return
+        if volume:
+            self.survey.inspect_spacing(pair.image, known_spacing(pair))
         self.survey.inspect_image(pair.image, image)
         self.survey.inspect_labels(pair, statistics)
         self._inspect_classes(pair, labels)
-
-    def _read_labels(self, pair: Pair) -> tuple[NDArray[np.int32], LabelStatistics]:
-        values = self._reader.read_values(pair)
-        labels = to_instances(pair.labels, values, connected_components=self._reader.connected_components)
-        return labels, label_statistics(values, connected_components=self._reader.connected_components)
 
     def _read(self, path: Path, read: Callable[[Path], _Read]) -> _Read | None:
         try:
@@ -234,33 +256,31 @@ class _FolderCheck:
             what = f"instances without a class: {without}"
             self.survey.add("error", what, "give every instance a class", pair.labels)
 
-    def report(self, pairs: int, patch_size: int) -> DataReport:
+    def report(self, pairs: int, patch_size: int | None) -> DataReport:
         """Return the report when all pairs were read."""
         survey = self.survey
-        areas = survey.all_areas()
-        measured = equivalent_diameter(without_crumbs(areas, survey.crumbs()))
-        percentiles = np.percentile(measured, PERCENTILES) if len(areas) else np.zeros(3)
-        diameters = Diameters(*(round(float(value), 2) for value in percentiles))
-        scale = suggest_scale(diameters.typical) if len(areas) else 1.0
-        if not survey.shapes:
-            survey.add("error", f"none of the {pairs} pairs can be used", "mend the problems of the single files")
-        elif not len(areas):
-            survey.add("error", "no label image has an instance", "label some objects")
-        survey.conclude(diameters, scale, patch_size, validated_apart=False)
-        classes = self._sorted_classes()
         shapes = list(survey.shapes.values())
-        every = sum(height * width for height, width in shapes)
+        depths = [shape[0] for shape in shapes if len(shape) == 3]
+        if patch_size is None:
+            patch_size = VOLUME_PATCH_SIZE if depths else TrainSettings().patch_size
+        areas = survey.all_areas()
+        diameters, scale = self._conclude(pairs, patch_size, suggest_volume_scale if depths else suggest_scale)
+        classes = self._sorted_classes()
+        every = sum(math.prod(shape) for shape in shapes)
         pixels = every - survey.ignored
-        sizes = Counter(f"{height} x {width}" for height, width in shapes)
-        heights, widths = zip(*shapes, strict=True) if shapes else ((0,), (0,))
+        sizes = Counter(_size(shape) for shape in shapes)
+        heights, widths = zip(*(shape[-2:] for shape in shapes), strict=True) if shapes else ((0,), (0,))
         counts = [len(of_image) for of_image in survey.areas.values()] or [0]
         return DataReport(
             folder=str(self._folder),
             pairs=pairs,
             usable=len(shapes) - self._unclassified,
+            volumes=len(depths),
             sizes=dict(sizes.most_common()),
             height=(min(heights), max(heights)),
             width=(min(widths), max(widths)),
+            depth=(min(depths), max(depths)) if depths else None,
+            spacings={name: len(paths) for name, paths in survey.by_spacing().items()},
             dtypes={name: len(paths) for name, paths in sorted(survey.dtypes.items())},
             channels={name: len(paths) for name, paths in sorted(survey.channels.items())},
             instances={
@@ -282,6 +302,20 @@ class _FolderCheck:
             ignored=round(survey.ignored / max(1, every), 4),
             problems=survey.problems.merged(self._folder),
         )
+
+    def _conclude(self, pairs: int, patch_size: int, suggest: Callable[[float], float]) -> tuple[Diameters, float]:
+        """Return the diameters of the instances, and the scale of a training, once all problems are there."""
+        survey = self.survey
+        measured = survey.diameters()
+        percentiles = np.percentile(measured, PERCENTILES) if len(measured) else np.zeros(3)
+        diameters = Diameters(*(round(float(value), 2) for value in percentiles))
+        scale = suggest(diameters.typical) if len(measured) else 1.0
+        if not survey.shapes:
+            survey.add("error", f"none of the {pairs} pairs can be used", "mend the problems of the single files")
+        elif not len(measured):
+            survey.add("error", "no label image has an instance", "label some objects")
+        survey.conclude(diameters, scale, patch_size, validated_apart=False)
+        return diameters, scale
 
     def _sorted_classes(self) -> tuple[str, ...]:
         try:

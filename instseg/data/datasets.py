@@ -15,6 +15,8 @@ from instseg.data.patches import BatchSource, DiscPatches, SamplePatches
 from instseg.data.problems import Problem
 from instseg.data.rng import SPLIT, VALIDATION, generator
 from instseg.data.samples import Sample, make_sample
+from instseg.data.volumes import are_volumes, common_spacing, validation_part, volume_patch_shape
+from instseg.errors import UsageError
 from instseg.io.folders import Pair, find_pairs
 from instseg.settings import DiscSettings, LevelsRule, TrainSettings
 
@@ -28,9 +30,13 @@ _CROWDING = 3
 
 # Images whose objects have a typical diameter between these, in pixels, are learnt at their own size.
 _MIN_DIAMETER, _MAX_DIAMETER = 8.0, 48.0
+# Of volumes, whose voxels are as many as the cube of it.
+_MAX_BALL_DIAMETER = 24.0
 
 # Validation uses no more images, so that further ones would only be lost to the training.
 _MAX_VALIDATION = 40
+# Of volumes, which take the network longer.
+_MAX_VALIDATION_VOLUMES = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +65,10 @@ class TrainingData:
         Whether images of objects of different sizes were brought to one size.
     validated_apart : bool
         Whether the training shows other images than the validation, as it does not with a single image.
+    spacing : tuple of float or None
+        Of volumes: the size of a voxel along Z, Y and X, relative to that along X; None for images.
+    patch_shape : tuple of int or None
+        Of volumes: the shape of the patches; None for images, whose patches are as wide as high.
     """
 
     patches: BatchSource
@@ -71,6 +81,8 @@ class TrainingData:
     problems: tuple[Problem, ...] = ()
     estimate_diameter: bool = False
     validated_apart: bool = True
+    spacing: tuple[float, float, float] | None = None
+    patch_shape: tuple[int, ...] | None = None
 
 
 def disc_data(
@@ -120,10 +132,14 @@ def folder_data(
     levels: LevelsRule = "robust",
     scale: Callable[[float], float] | None = None,
     validation_names: Collection[str] = (),
+    spacing: Sequence[float] | None = None,
+    depth_multiple: Callable[[tuple[float, float, float]], int] = lambda spacing: 1,
     max_bytes: int = MAX_BYTES,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> TrainingData:
     """Return the images and labels of a data folder, read into memory, or read when they are needed.
+
+    Where the labels are volumes, so are the images.
 
     Parameters
     ----------
@@ -148,6 +164,10 @@ def folder_data(
     validation_names : collection of str
         Names of the images to keep for validation, as an earlier training of the same weights did, which must not be
         validated on images that it learnt from. Names of images that are not in the folder are ignored.
+    spacing : sequence of float, optional
+        Of volumes: the size of a voxel along Z, Y and X, where the files do not say it.
+    depth_multiple : callable
+        Takes the relative spacing of volumes, and returns what the number of planes of a patch has to be a multiple of.
     max_bytes : int
         Memory for images and labels. Larger data are read when they are needed: patches are cut from as many images
         as fit in at a time, which are replaced one by one, and diameters are measured in some of the images.
@@ -160,27 +180,38 @@ def folder_data(
         If the training could not use the folders.
     """
     pairs = find_pairs(folder)
+    volumes = are_volumes(pairs)
+    if spacing is not None and not volumes:
+        raise UsageError(
+            f"spacing is given, but the labels of {folder} are images; leave it out, or give volumes",
+            parameter="spacing",
+        )
     if val is None:
-        training_pairs, validation_pairs = train_val_split(pairs, settings, validation_names)
+        most = _MAX_VALIDATION_VOLUMES if volumes else _MAX_VALIDATION
+        training_pairs, validation_pairs = train_val_split(pairs, settings, validation_names, most)
     else:
         training_pairs, validation_pairs = pairs, find_pairs(val)
-    read = ReadOptions(connected_components, channels, ignore_label, levels)
+    read = ReadOptions(connected_components, channels, ignore_label, levels, volumes)
     samples, survey = open_samples(folder, training_pairs, validation_pairs, read, settings.seed, max_bytes, progress)
     samples.set_class_names(samples.class_names)
-    diameters = measure_diameters(survey.all_areas(samples.measured), survey.crumbs())
-    shown_scale = (scale or suggest_scale)(diameters.typical)
+    voxel = common_spacing(pairs, survey, spacing) if volumes else None
+    diameters = measure_diameters(survey.all_areas(samples.measured), survey.crumbs(), voxel)
+    shown_scale = (scale or (suggest_scale if voxel is None else suggest_volume_scale))(diameters.typical)
+    shape = None
+    if voxel is not None:
+        shape = volume_patch_shape(settings.patch_size, settings.patch_depth, voxel, depth_multiple(voxel))
     survey.conclude(diameters, shown_scale, settings.patch_size, validated_apart=val is not None or len(pairs) > 1)
     training, shuffle_buffer = samples.training(shown_scale)
     return TrainingData(
         patches=SamplePatches(
             training,
             batch_size=settings.batch_size,
-            patch_size=settings.patch_size,
+            patch_size=shape or settings.patch_size,
             seed=settings.seed,
             shuffle_buffer=shuffle_buffer,
             augmentation=settings.augmentation,
         ),
-        validation=samples.validation(),
+        validation=_to_validate(samples.validation(), voxel),
         channels=samples.channels,
         diameters=diameters,
         scale=shown_scale,
@@ -192,11 +223,23 @@ def folder_data(
         class_names=samples.class_names,
         problems=survey.problems.merged(folder),
         validated_apart=len(pairs) > 1 if val is None else val.resolve() != folder.resolve(),
+        spacing=voxel,
+        patch_shape=shape,
     )
 
 
+def _to_validate(samples: Sequence[Sample], spacing: tuple[float, float, float] | None) -> Sequence[Sample]:
+    """Return samples to validate on, of volumes a part of each."""
+    if spacing is None:
+        return samples
+    return [validation_part(samples[index], spacing) for index in range(min(len(samples), _MAX_VALIDATION_VOLUMES))]
+
+
 def train_val_split(
-    pairs: Sequence[Pair], settings: TrainSettings, validation_names: Collection[str] = ()
+    pairs: Sequence[Pair],
+    settings: TrainSettings,
+    validation_names: Collection[str] = (),
+    most: int = _MAX_VALIDATION,
 ) -> tuple[list[Pair], list[Pair]]:
     """Split pairs into those to train on and those to validate on; a single pair is used for both.
 
@@ -208,6 +251,8 @@ def train_val_split(
         Seed and share of the validation.
     validation_names : collection of str
         Names of the pairs to validate on, in place of a random choice, unless these are all of them or none.
+    most : int
+        Pairs to validate on, at most.
 
     Returns
     -------
@@ -219,7 +264,7 @@ def train_val_split(
     if 0 < len(named) < len(pairs):
         return [pair for pair in pairs if pair.name not in validation_names], named
     rng = generator(settings.seed, SPLIT)
-    count = max(1, min(round(settings.validation_share * len(pairs)), len(pairs) - 1, _MAX_VALIDATION))
+    count = max(1, min(round(settings.validation_share * len(pairs)), len(pairs) - 1, most))
     chosen = set(rng.permutation(len(pairs))[:count].tolist())
     training = [pair for number, pair in enumerate(pairs) if number not in chosen]
     return training, [pairs[number] for number in sorted(chosen)]
@@ -237,3 +282,8 @@ def suggest_scale(diameter: float) -> float:
     (1.0, 2.0, 0.5)
     """
     return float(np.clip(diameter, _MIN_DIAMETER, _MAX_DIAMETER)) / diameter
+
+
+def suggest_volume_scale(diameter: float) -> float:
+    """Return at how many times their size volumes have to be shown, as `suggest_scale` does of images."""
+    return float(np.clip(diameter, _MIN_DIAMETER, _MAX_BALL_DIAMETER)) / diameter

@@ -7,10 +7,10 @@ the border.
 import numpy as np
 from numpy.typing import NDArray
 
+from instseg.data.balls import paint_balls
 from instseg.labels.regions import dense_labels
 from instseg.settings import DiscSettings
 
-_WHITE = 65_535.0
 _DEFAULTS = DiscSettings()
 
 
@@ -60,6 +60,8 @@ def paint_discs(
 ) -> tuple[NDArray[np.uint16], NDArray[np.int32]]:
     """Draw N discs with noise as `draw_discs` does; later ones cover earlier ones.
 
+    It is `instseg.data.balls.paint_balls` in a square.
+
     Parameters
     ----------
     rng : numpy.random.Generator
@@ -80,32 +82,5 @@ def paint_discs(
     labels : (size, size) int32
         0 is background; the disc of number I has the label I + 1, unless others cover it.
     """
-    size = settings.size
-    image = np.full((size, size), ground / _WHITE, np.float32)
-    labels = np.zeros((size, size), np.int32)
-    # Each disc is drawn in its own window, so that the time is that of its pixels, and not of the whole image.
-    for index, ((row, column), squared_radius, gray) in enumerate(
-        zip(centres, squared_radii, grays, strict=True), start=1
-    ):
-        radius = squared_radius**0.5
-        top, left = max(int(row - radius), 0), max(int(column - radius), 0)
-        window = np.s_[top : max(int(row + radius) + 2, 0), left : max(int(column + radius) + 2, 0)]
-        height, width = labels[window].shape
-        rows = np.arange(top, top + height)[:, None] - row
-        columns = np.arange(left, left + width)[None, :] - column
-        inside = rows**2 + columns**2 <= squared_radius
-        labels[window][inside] = index
-        image[window][inside] = gray / _WHITE
-    if settings.noise:
-        noise = rng.standard_normal((size, size), np.float32)
-        image *= np.float32(1 - settings.noise)
-        image += np.float32(settings.noise) * noise
-    return _stretch(image), labels
-
-
-def _stretch(image: NDArray[np.float32]) -> NDArray[np.uint16]:
-    low, high = float(image.min()), float(image.max())
-    scale = _WHITE / (high - low) if high > low else 0.0
-    stretched = (image - np.float32(low)) * np.float32(scale)
-    whole: NDArray[np.uint16] = np.rint(stretched).astype(np.uint16)
-    return whole
+    shape = (settings.size, settings.size)
+    return paint_balls(rng, shape, ground, centres, squared_radii, grays, spacing=(1, 1), noise=settings.noise)

@@ -1,5 +1,6 @@
 """The samples of one data folder: in memory where they fit into it, else read when they are needed."""
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from instseg.data.samples import SampleReader
 from instseg.data.survey import FolderSurvey
 from instseg.io.folders import Pair, match_folder
 from instseg.io.formats import read_header
+from instseg.io.stored_volume import read_volume_header
 from instseg.settings import LevelsRule
 
 # The memory that images take is estimated by so many headers.
@@ -27,6 +29,7 @@ class ReadOptions(NamedTuple):
     channels: str | None = None
     ignore_label: int | None = None
     levels: LevelsRule = "robust"
+    volumes: bool = False
 
 
 class OpenedFolder(NamedTuple):
@@ -72,17 +75,22 @@ def open_samples(
     survey.inspect_unmatched(match_folder(folder)[1])
     pairs = list(dict.fromkeys([*training_pairs, *validation_pairs]))
     survey.inspect_class_source(classes, [pair.name for pair in pairs if reader.is_in_folder(pair)])
-    if estimate_bytes(pairs) > max_bytes:
+    if estimate_bytes(pairs, volumes=read.volumes) > max_bytes:
         rng = generator(seed, SPLIT, 1)
         streamed = StreamedSamples(reader, training_pairs, validation_pairs, max_bytes, rng, progress, survey)
         return OpenedFolder(streamed, survey)
     return OpenedFolder(MemorySamples(reader, training_pairs, validation_pairs, progress, survey), survey)
 
 
-def estimate_bytes(pairs: Sequence[Pair]) -> float:
+def estimate_bytes(pairs: Sequence[Pair], *, volumes: bool = False) -> float:
     """Return about how much memory the images and labels of pairs take, by the headers of some of them."""
     some = pairs[:: -(-len(pairs) // _HEADERS)] if pairs else []
     total = 0
+    if volumes:
+        headers = [read_volume_header(pair.image) for pair in some]
+        each = (one.channels * np.dtype(one.dtype).itemsize + np.dtype(np.int32).itemsize for one in headers)
+        total = sum(math.prod(one.shape) * size for one, size in zip(headers, each, strict=True))
+        return total * len(pairs) / max(1, len(some))
     for pair in some:
         header = read_header(pair.image)
         values = header.planes * header.channels * np.dtype(header.dtype).itemsize

@@ -25,7 +25,7 @@ MAX_COUNT = 10_000
 """Most images of a folder: their names have four digits."""
 
 # The names that generated images have, and that `overwrite` may therefore remove.
-_GENERATED = re.compile(r"\d{4}\.png")
+_GENERATED = re.compile(r"\d{4}\.(png|tif)")
 
 
 def generate_discs(

@@ -1,5 +1,7 @@
 """What a label image holds: areas and pieces of its instances, and signs that its values are no instance numbers."""
 
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -53,7 +55,7 @@ class LabelStatistics(NamedTuple):
 
 
 class Diameters(NamedTuple):
-    """Percentiles of the diameters of instances in pixels, each that of the disc of equal area.
+    """Percentiles of the diameters of instances in pixels, each that of the disc of equal area or ball of equal volume.
 
     Attributes
     ----------
@@ -71,7 +73,7 @@ def label_statistics(values: NDArray[np.integer], *, connected_components: bool 
 
     Parameters
     ----------
-    values : (H, W) integers
+    values : (H, W) or (Z, H, W) integers
         As the file has them: 0 is background, `IGNORED` takes no part.
     connected_components : bool
         Whether each connected piece of equal values is an instance, whose label is its number in raster order.
@@ -85,7 +87,7 @@ def label_statistics(values: NDArray[np.integer], *, connected_components: bool 
     ignored = int(areas[~instances].sum())
     suspicion = None
     if instances.any():
-        touching = _touching(runs, values.shape[1])
+        touching = _touching(runs, values.shape[-1])
         suspicion = _suspicion(values, ids[instances], areas[instances], pieces, runs, touching, connected_components)
     if not connected_components:
         return LabelStatistics(ids[instances], areas[instances], counted[instances], ignored, suspicion)
@@ -117,7 +119,7 @@ def crumb_limit(areas: NDArray[np.int64]) -> int:
     return int(min(_LARGEST_CRUMB, np.ceil(typical * _CRUMB_SHARE) - 1))
 
 
-def measure_diameters(areas: NDArray[np.int64], crumbs: int = 0) -> Diameters:
+def measure_diameters(areas: NDArray[np.int64], crumbs: int = 0, spacing: Sequence[float] | None = None) -> Diameters:
     """Return percentiles of the diameters of instances.
 
     Parameters
@@ -126,9 +128,15 @@ def measure_diameters(areas: NDArray[np.int64], crumbs: int = 0) -> Diameters:
         In pixels; at least one.
     crumbs : int
         Instances of up to so many pixels are not measured, unless there is no other.
+    spacing : sequence of float, optional
+        Of volumes: the size of a voxel along Z, Y and X, relative to that along X, whose pixels diameters are in.
     """
     percentiles = np.percentile(without_crumbs(areas, crumbs), PERCENTILES)
-    return Diameters(*(round(float(value), 2) for value in equivalent_diameter(percentiles)))
+    if spacing is None:
+        diameters = equivalent_diameter(percentiles)
+    else:
+        diameters = np.cbrt(6 / math.pi * percentiles * math.prod(spacing))
+    return Diameters(*(round(float(value), 2) for value in diameters))
 
 
 def without_crumbs(areas: NDArray[np.int64], crumbs: int) -> NDArray[np.int64]:
@@ -194,7 +202,7 @@ def _has_smooth_edges(values: NDArray[np.integer], ids: NDArray[np.integer], are
     if white not in _RESERVED or len(ids) < 4 or areas[-1] < 0.2 * areas.sum():
         return False
     lowest, highest = values.copy(), values.copy()
-    for axis in (0, 1):
+    for axis in range(values.ndim):
         for function, kept in ((np.minimum, lowest), (np.maximum, highest)):
             before, after = np.moveaxis(kept, axis, 0)[:-1].copy(), np.moveaxis(kept, axis, 0)[1:].copy()
             turned = np.moveaxis(kept, axis, 0)
@@ -269,4 +277,5 @@ def _neighbours(ids: NDArray[np.integer], runs: Runs, touching: NDArray[np.intp]
 
 
 def _at_all_edges(values: NDArray[np.integer], label: int) -> bool:
-    return all((edge == label).any() for edge in (values[0], values[-1], values[:, 0], values[:, -1]))
+    edges = ((end, axis) for axis in range(values.ndim) for end in (0, -1))
+    return all((values.take(end, axis) == label).any() for end, axis in edges)

@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instseg.data.augment import (
+    PatchShape,
     augment,
     augment_strongly,
     crop_and_resize,
+    patch_shape,
     random_crop_window,
     random_flip_rot90,
     smooth,
@@ -38,7 +40,7 @@ _SMOOTHED_FROM = 1.5
 
 
 class Batch(NamedTuple):
-    """Training patches.
+    """Training patches, of volumes with an axis of D planes before the rows.
 
     Attributes
     ----------
@@ -57,7 +59,10 @@ class Batch(NamedTuple):
 
 
 class Patch(NamedTuple):
-    """A part of a labelled image, (P, P) and (P, P, C), whose instances keep the labels that they have in the image."""
+    """A part of a labelled image, (P, P) and (P, P, C), or of a volume, (D, P, P) and (D, P, P, C).
+
+    Its instances keep the labels that they have in the whole.
+    """
 
     image: NDArray[np.float32]
     labels: NDArray[np.int32]
@@ -138,12 +143,14 @@ class DiscPatches:
 
 
 class SamplePatches:
-    """Patches of labelled images, each equally often.
+    """Patches of labelled images or volumes, each equally often.
 
     Parameters
     ----------
     samples : sequence of Sample
-    batch_size, patch_size, seed : int
+    batch_size, seed : int
+    patch_size : int or tuple of int
+        Sides of a patch.
     shuffle_buffer : int, optional
         Number of images that patches are cut from at a time: with each batch the next image of an endless shuffled
         sequence replaces the oldest of them. By default patches are cut from all images.
@@ -159,7 +166,7 @@ class SamplePatches:
         samples: Sequence[Sample],
         *,
         batch_size: int,
-        patch_size: int,
+        patch_size: PatchShape,
         seed: int,
         shuffle_buffer: int | None = None,
         augmentation: AugmentationName = "standard",
@@ -184,8 +191,8 @@ class SamplePatches:
         """Cut one patch for the batch of a number."""
         sample = self._samples[self._choose(rng, number)]
         image, labels = self._cut(rng, sample, self._patch_size)
-        if self._channels is not None and image.shape[2] < self._channels:
-            image = np.repeat(image, self._channels, axis=2)
+        if self._channels is not None and image.shape[-1] < self._channels:
+            image = np.repeat(image, self._channels, axis=-1)
         return Patch(image, labels, None if sample.classes is None else sample.classes.of_pixels(labels))
 
     def _choose(self, rng: np.random.Generator, number: int) -> int:
@@ -226,7 +233,7 @@ class MixedPatches:
 
 
 def _standard_patch(
-    rng: np.random.Generator, sample: Sample, patch_size: int
+    rng: np.random.Generator, sample: Sample, patch_size: PatchShape
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     plain = rng.random() < _PLAIN_SHARE
     zoom = 1.0 if plain else float(np.exp(rng.uniform(-np.log(SCALE_JITTER), np.log(SCALE_JITTER))))
@@ -236,7 +243,7 @@ def _standard_patch(
 
 
 def _strong_patch(
-    rng: np.random.Generator, sample: Sample, patch_size: int
+    rng: np.random.Generator, sample: Sample, patch_size: PatchShape
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     # A part with levels of its own is what a nearly empty image looks like, or one of a few large objects.
     of_its_own = rng.random() < _OWN_LEVELS_SHARE
@@ -249,17 +256,22 @@ def _strong_patch(
 
 
 def _cut_sample(
-    sample: Sample, window: tuple[float, float, float], patch_size: int, *, of_its_own: bool = False
+    sample: Sample, window: tuple[float, ...], patch_size: PatchShape, *, of_its_own: bool = False
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     """Cut a patch, of which only the window is normalised, and not the whole image: by its levels, or by its own."""
-    row, column, side = window
-    top, left = int(row), int(column)
-    part = np.s_[top : int(row + side) + 2, left : int(column + side) + 2]
+    *corner, side = window
+    shape = patch_shape(patch_size, sample.labels.ndim)
+    step = side / shape[-1]
+    begin = [int(first) for first in corner]
+    # Two more: the last pixel of the window and the one that it is interpolated with.
+    ends = (int(first + length * step) + 2 for first, length in zip(corner, shape, strict=True))
+    part = tuple(slice(first, end) for first, end in zip(begin, ends, strict=True))
     low, high = image_levels(sample.image[part], sample.levels) if of_its_own else (sample.low, sample.high)
     image = normalise(sample.image[part], low, high, sample.levels)
-    if (step := side / patch_size) > _SMOOTHED_FROM:
+    if step > _SMOOTHED_FROM:
         image = smooth(image, step)
-    return crop_and_resize(image, sample.labels[part], (row - top, column - left, side), patch_size)
+    within = (*(first - whole for first, whole in zip(corner, begin, strict=True)), side)
+    return crop_and_resize(image, sample.labels[part], within, patch_size)
 
 
 def _stack(rng: np.random.Generator, patches: Sequence[Patch]) -> Batch:

@@ -1,5 +1,6 @@
 """Labelled images in memory, and how they are read from a data folder."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from instseg.data.augment import crop_and_resize, smooth
 from instseg.data.classes import ClassNames, ClassSource, InstanceClasses
 from instseg.data.label_statistics import label_statistics
 from instseg.data.survey import FolderSurvey
@@ -20,6 +22,8 @@ from instseg.io.image_file import ImageFileError
 from instseg.io.images import read_image
 from instseg.io.label_images import to_instances
 from instseg.io.pairs import read_pair_values
+from instseg.io.stored_volume import read_volume_header
+from instseg.io.volumes import read_volume
 from instseg.preprocessing.channels import select_channels
 from instseg.preprocessing.levels import image_levels
 from instseg.settings import LevelsRule
@@ -29,13 +33,13 @@ _MAX_PIXELS = 200_000_000
 
 
 class Sample(NamedTuple):
-    """A labelled image in memory.
+    """A labelled image or volume in memory.
 
     Attributes
     ----------
-    image : (H, W, C) uint8, uint16 or float32
+    image : (H, W, C) or (Z, H, W, C) uint8, uint16 or float32
         The values of the file, not normalised.
-    labels : (H, W) int32
+    labels : (H, W) or (Z, H, W) int32
         0 is background, and pixels of `IGNORED` take no part.
     low, high : (C,) float32
         The values of each channel that normalisation maps to 0 and 1.
@@ -63,8 +67,11 @@ Scale = float | Callable[[Sample], float]
 
 
 def make_sample(image: NDArray[np.generic], labels: NDArray[np.int32], levels: LevelsRule = "robust") -> Sample:
-    """Return an image, (H, W) or (H, W, C), with its labels (H, W) and its levels by a rule of `image_levels`."""
-    image = image if image.ndim == 3 else image[..., None]
+    """Return an image, (H, W) or (H, W, C), with its labels (H, W) and its levels by a rule of `image_levels`.
+
+    Volumes have an axis of planes before these.
+    """
+    image = image if image.ndim > labels.ndim else image[..., None]
     return Sample(image, labels, *image_levels(image, levels), levels=levels)  # type: ignore[arg-type]
 
 
@@ -75,10 +82,12 @@ def rescaled(sample: Sample, scale: Scale) -> Sample:
 
 
 def rescale_sample(sample: Sample, scale: float) -> Sample:
-    """Return a sample so many times as high and wide.
+    """Return a sample so many times as high and wide, and as deep.
 
     Images are interpolated, and smoothed where they shrink; labels are those of the nearest pixel.
     """
+    if sample.labels.ndim == 3:
+        return _rescale_volume(sample, scale)
     height, width = (max(1, round(side * scale)) for side in sample.labels.shape)
     channels = [
         np.asarray(Image.fromarray(channel).resize((width, height), Image.Resampling.BILINEAR))
@@ -86,6 +95,15 @@ def rescale_sample(sample: Sample, scale: float) -> Sample:
     ]
     labels = np.asarray(Image.fromarray(sample.labels).resize((width, height), Image.Resampling.NEAREST))
     return sample._replace(image=np.stack(channels, axis=-1), labels=labels)
+
+
+def _rescale_volume(sample: Sample, scale: float) -> Sample:
+    shape = tuple(max(1, round(side * scale)) for side in sample.labels.shape)
+    image = sample.image.astype(np.float32)
+    image = smooth(image, 1 / scale) if scale < 1 else image
+    window = (0.0,) * sample.labels.ndim + (sample.labels.shape[-1],)
+    image, labels = crop_and_resize(image, sample.labels, window, shape)
+    return sample._replace(image=image, labels=labels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +124,8 @@ class SampleReader:
         Pixels of this value in a label image take no part.
     levels : {'robust', 'percentiles'}
         The rule of the images' levels: see `instseg.preprocessing.levels`.
+    volumes : bool
+        Whether images and labels are volumes.
     """
 
     folder: Path
@@ -114,6 +134,7 @@ class SampleReader:
     classes: ClassSource | None = None
     ignore_label: int | None = None
     levels: LevelsRule = "robust"
+    volumes: bool = False
 
     def read(self, pair: Pair, survey: FolderSurvey | None = None) -> Sample:
         """Read a pair, without classes, and have a survey take it.
@@ -126,8 +147,8 @@ class SampleReader:
         image = self.read_image(pair.image)
         values = self.read_values(pair)
         labels = to_instances(pair.labels, values, connected_components=self.connected_components)
-        if image.shape[:2] != labels.shape:
-            sizes = f"{_size(image)} pixels and {pair.labels} is {_size(labels)}"
+        if image.shape[:-1] != labels.shape:
+            sizes = f"{_size(image.shape[:-1])} pixels and {pair.labels} is {_size(labels.shape)}"
             raise InstsegError(f"{pair.image} is {sizes}, expected equal sizes; export the labels at the image's size")
         if survey is not None:
             survey.inspect_image(pair.image, image)
@@ -136,9 +157,9 @@ class SampleReader:
         return make_sample(image, labels, self.levels)
 
     def read_image(self, path: Path) -> NDArray[Any]:
-        """Read an image (H, W, C) of the channels that were chosen; errors as `read`."""
-        _check_pixels(path)
-        image = read_image(path, planes_as_channels=self.channels is not None)
+        """Read an image (H, W, C) or (Z, H, W, C) of the channels that were chosen; errors as `read`."""
+        _check_pixels(path, volume=self.volumes)
+        image = read_volume(path) if self.volumes else read_image(path, planes_as_channels=self.channels is not None)
         if self.channels is None:
             return image
         try:
@@ -147,9 +168,9 @@ class SampleReader:
             raise InstsegError(f"{path}: {error}; choose others, or leave the image out") from error
 
     def read_values(self, pair: Pair) -> NDArray[np.int32]:
-        """Read the values (H, W) of a label image, of which `to_instances` makes instances; errors as `read`."""
-        _check_pixels(pair.labels)
-        return read_pair_values(pair, ignore_label=self.ignore_label)
+        """Read the values of a label image, of which `to_instances` makes instances; errors as `read`."""
+        _check_pixels(pair.labels, volume=self.volumes)
+        return read_pair_values(pair, ignore_label=self.ignore_label, volume=self.volumes)
 
     def class_names(
         self, pair: Pair, labels: NDArray[np.int32], survey: FolderSurvey | None = None
@@ -173,16 +194,19 @@ class SampleReader:
         return self.folder / LABELS in pair.labels.parents
 
 
-def _check_pixels(path: Path) -> None:
-    header = read_header(path)
-    pixels = header.height * header.width
+def _check_pixels(path: Path, *, volume: bool) -> None:
+    if volume:
+        pixels = math.prod(read_volume_header(path).shape)
+    else:
+        header = read_header(path)
+        pixels = header.height * header.width
     if pixels > _MAX_PIXELS:
         limit = f"more than the {_MAX_PIXELS // 10**6} that are read at once for training"
         raise ImageFileError(path, f"it has {pixels // 10**6:,} megapixels, {limit}", "cut it into tiles")
 
 
-def _size(pixels: NDArray[np.generic]) -> str:
-    return f"{pixels.shape[0]} x {pixels.shape[1]}"
+def _size(shape: tuple[int, ...]) -> str:
+    return " x ".join(str(side) for side in shape)
 
 
 def common_channels(samples: Mapping[Pair, Sample]) -> int:
@@ -195,7 +219,7 @@ def common_channels(samples: Mapping[Pair, Sample]) -> int:
     """
     by_channels: dict[int, list[Pair]] = {}
     for pair, sample in samples.items():
-        by_channels.setdefault(sample.image.shape[2], []).append(pair)
+        by_channels.setdefault(sample.image.shape[-1], []).append(pair)
     if len(by_channels) > 1:
         counts = "; ".join(
             f"{len(pairs)} with {channels} (such as {shown_name(pairs[0].image)})"

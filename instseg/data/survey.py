@@ -1,6 +1,7 @@
 """What the images and labels of a data folder hold, and what may make a training worse."""
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from instseg.data.classes import ClassNames, ClassSource
 from instseg.data.label_statistics import Diameters, LabelStatistics, crumb_limit
 from instseg.data.problems import ProblemList, Severity
 from instseg.io.folders import Pair, UnmatchedFiles
+from instseg.labels.regions import equivalent_diameter
 
 # Of an image that is no single value, a sparse grid shows that already.
 _GRID = 61
@@ -30,8 +32,10 @@ class FolderSurvey:
     folder : Path
         Files are named relative to it.
     problems : ProblemList
-    shapes : dict of Path to (int, int)
-        Height and width of each image.
+    shapes : dict of Path to tuple of int
+        Height and width of each image; planes, rows and columns of a volume.
+    spacings : dict of Path to (float, float, float)
+        Of the volumes whose size of a voxel is known: that along Z, Y and X, divided by that along X.
     dtypes, channels : dict of str to list of Path
         The images by the type of their values and by their number of channels.
     areas : dict of Path to (N,) int64
@@ -52,7 +56,8 @@ class FolderSurvey:
 
     folder: Path
     problems: ProblemList = field(default_factory=ProblemList)
-    shapes: dict[Path, tuple[int, int]] = field(default_factory=dict)
+    shapes: dict[Path, tuple[int, ...]] = field(default_factory=dict)
+    spacings: dict[Path, tuple[float, float, float]] = field(default_factory=dict)
     dtypes: dict[str, list[Path]] = field(default_factory=dict)
     channels: dict[str, list[Path]] = field(default_factory=dict)
     areas: dict[Path, NDArray[np.int64]] = field(default_factory=dict)
@@ -70,15 +75,23 @@ class FolderSurvey:
         self.problems.add(severity, what, advice, path)
 
     def inspect_image(self, path: Path, image: NDArray[Any]) -> None:
-        """Take an image (H, W, C)."""
-        height, width, channels = image.shape
-        self.shapes[path] = (height, width)
+        """Take an image (H, W, C), or a volume (Z, Y, X, C)."""
+        *shape, channels = image.shape
+        self.shapes[path] = tuple(shape)
         self.dtypes.setdefault(str(image.dtype), []).append(path)
         self.channels.setdefault(str(channels), []).append(path)
         self.digests[path] = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
         if _has_one_value(image):
             self.constant += 1
             self.add("warning", "the image has one value only", "remove it if nothing was recorded", path)
+
+    def inspect_spacing(self, path: Path, spacing: tuple[float, float, float] | None) -> None:
+        """Take what the file of a volume says of its voxels: their relative size, or nothing."""
+        if spacing is not None:
+            self.spacings[path] = spacing
+            return
+        what = "the file does not say how far apart the planes of the volume are, so that voxels are taken for cubes"
+        self.add("warning", what, "give `spacing` where a command takes it, or write it into the file", path)
 
     def inspect_unmatched(self, mismatches: Iterable[UnmatchedFiles]) -> None:
         """Take the files that belong to no pair."""
@@ -127,9 +140,31 @@ class FolderSurvey:
         chosen = self.areas.values() if paths is None else [self.areas[path] for path in paths]
         return np.concatenate([*chosen, np.zeros(0, np.int64)])
 
+    def diameters(self) -> NDArray[np.float64]:
+        """Return the diameter of each instance that is no crumb: of the disc, or in volumes of the ball, as large.
+
+        In volumes it is in pixels along X. Where there are only crumbs, these are measured.
+        """
+        limit = self.crumbs()
+        measured, crumbs = [], []
+        for (image, shape), areas in zip(self.shapes.items(), self.areas.values(), strict=True):
+            voxel = math.prod(self.spacings.get(image, (1.0,)))
+            of_image = equivalent_diameter(areas * voxel, len(shape))
+            measured.append(of_image[areas > limit])
+            crumbs.append(of_image[areas <= limit])
+        found = np.concatenate([*measured, np.zeros(0)])
+        return found if len(found) else np.concatenate([*crumbs, np.zeros(0)])
+
+    def by_spacing(self) -> dict[str, list[Path]]:
+        """Return the volumes by the relative size of their voxels, such as '2 : 1 : 1'."""
+        found: dict[str, list[Path]] = {}
+        for path, spacing in self.spacings.items():
+            found.setdefault(" : ".join(f"{size:.3g}" for size in spacing), []).append(path)
+        return found
+
     def small(self, scale: float, patch_size: int) -> list[Path]:
         """Return the images that are smaller than a patch at a scale."""
-        return [path for path, shape in self.shapes.items() if round(min(shape) * scale) < patch_size]
+        return [path for path, shape in self.shapes.items() if round(min(shape[-2:]) * scale) < patch_size]
 
     def conclude(self, diameters: Diameters, scale: float, patch_size: int, *, validated_apart: bool) -> None:
         """Add the problems that show when all pairs are known.
@@ -147,9 +182,11 @@ class FolderSurvey:
         """
         self._add_crumbs()
         self._add_partly()
+        self._add_volumes(diameters)
         for path in self.small(scale, patch_size):
             shown = "" if scale == 1 else f", shown at {scale:.2g} times its size,"
-            what = f"the image{shown} is smaller than a training patch of {patch_size} pixels"
+            kind = "image" if len(self.shapes[path]) == 2 else "volume"
+            what = f"the {kind}{shown} is smaller than a training patch of {patch_size} pixels"
             self.add("warning", what, "it will be padded; a smaller `patch_size` avoids that", path)
         if len(self.shapes) == 1 and not validated_apart and self.empty == 0:
             advice = "training validates on the image that it learns from; add more, so that some can be kept for that"
@@ -170,12 +207,30 @@ class FolderSurvey:
 
     def partly_share(self) -> float:
         """Return the share of all pixels that are not labelled yet in images that are labelled in parts, 0..1."""
-        return sum(self.partly.values()) / max(1, sum(height * width for height, width in self.shapes.values()))
+        return sum(self.partly.values()) / max(1, sum(math.prod(shape) for shape in self.shapes.values()))
 
     def _add_partly(self) -> None:
         what = f"labelled in parts; {self.partly_share():.1%} of all pixels are not, and take no part"
         for path in self.partly:
             self.add("note", what, "nothing has to be done", path)
+
+    def _add_volumes(self, diameters: Diameters) -> None:
+        """Add what may be wrong with volumes, where there are any."""
+        volumes = {path: shape for path, shape in self.shapes.items() if len(shape) == 3}
+        kinds = {"two": [path for path in self.shapes if path not in volumes], "three": list(volumes)}
+        advice = "put images and volumes into folders of their own"
+        self.problems.add_mixed(
+            "error", "number of axes", {name: paths for name, paths in kinds.items() if paths}, advice
+        )
+        self.problems.add_mixed("warning", "sizes of voxels", self.by_spacing(), "resample them to one size of voxels")
+        for path, shape in volumes.items():
+            depth = shape[0] * self.spacings.get(path, (1.0,))[0]
+            if depth < diameters.typical:
+                what = (
+                    f"the volume of {shape[0]} planes is {depth:.3g} pixels deep, less than an object of "
+                    f"{diameters.typical:.3g} pixels"
+                )
+                self.add("warning", what, "all its objects are cut off; train on its planes as images", path)
 
     def _add_crumbs(self) -> None:
         limit = self.crumbs()
@@ -198,5 +253,5 @@ class FolderSurvey:
 
 
 def _has_one_value(image: NDArray[Any]) -> bool:
-    first = image[0, 0]
+    first = image[(0,) * (image.ndim - 1)]
     return bool((image[::_GRID, ::_GRID] == first).all() and (image == first).all())

@@ -2,10 +2,11 @@
 
     folder/
       0.3.npz        the tile of row 0 and column 3: appears when it is complete, and is never written again
+      2.0.3.npz      of a volume it is the block of these places along planes, rows and columns
 
 1. `segment_tile`: the network and the clustering, tile by tile, each on its own.
-2. `match_seams`: which instances of a tile are the same as those of its neighbours above and to the left, from the
-   bands that both see.
+2. `match_seams`: which instances of a tile are the same as those of its neighbours above and to the left, and in the
+   planes before, from the bands that both see.
 3. `instseg.tiling.stitch.LabelMerger`: one process gives the instances their labels, from numbers only.
 4. `write_tile`: the pixels get their labels, again tile by tile.
 
@@ -23,11 +24,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instseg.clustering.cluster import cluster
+from instseg.clustering.embeddings import Embeddings
 from instseg.clustering.instances import Instances, measure_instances, median_diameter
 from instseg.errors import InstsegError
-from instseg.inference.image_tiles import ImageTiles, TilePlan
+from instseg.inference.segmentation import AssemblyPlan
 from instseg.io.atomic import atomic_write
-from instseg.tiling.grid import Box, Grid, TileIndex, shared_band
+from instseg.tiling.grid import Box, Grid, Side, Tile, TileIndex, shared_band
 from instseg.tiling.stitch import LabelTable, TileInstances, match_instances, tile_bands, tile_instances
 
 # Fast, and labels shrink to a fiftieth all the same.
@@ -50,14 +52,23 @@ class TileSummary(NamedTuple):
     diameter: float
 
 
-def segment_tile(tiles: ImageTiles, plan: TilePlan, index: TileIndex, folder: Path, *, measure: bool = False) -> None:
+class EmbedsTiles(Protocol):
+    """A model at an image or a volume: `ImageTiles` or `VolumeTiles`."""
+
+    def embed(self, plan: Any, tile: Tile, /) -> Embeddings:
+        """Return the embeddings and maps of a tile's whole extent."""
+
+
+def segment_tile(
+    tiles: EmbedsTiles, plan: AssemblyPlan, index: TileIndex, folder: Path, *, measure: bool = False
+) -> None:
     """Segment a tile and keep what it holds.
 
     Parameters
     ----------
-    tiles : ImageTiles
+    tiles : ImageTiles or VolumeTiles
         The model at the image.
-    plan : TilePlan
+    plan : TilePlan or VolumePlan
     index : TileIndex
     folder : Path
     measure : bool
@@ -76,12 +87,12 @@ def segment_tile(tiles: ImageTiles, plan: TilePlan, index: TileIndex, folder: Pa
     areas = np.bincount(labels[core].ravel())[1:]
     contents: dict[str, Any] = {
         **tile_instances(grid, tile, labels, plan.clustering.min_size)._asdict(),
-        "diameter": median_diameter(areas[areas > 0]),
+        "diameter": median_diameter(areas[areas > 0], embeddings.steps),
         "core": _compress(labels[core]),
-        **{name: _compress(band) for name, band in tile_bands(grid, tile, labels).items()},
+        **{_band_name(side): _compress(band) for side, band in tile_bands(grid, tile, labels).items()},
     }
     if measure:
-        part = measure_instances(labels, embeddings, core).translated(tile.extent.top, tile.extent.left)
+        part = measure_instances(labels, embeddings, core).translated(tile.extent.begin)
         contents |= {f"{_MEASURED}{name}": values for name, values in part.to_arrays().items()}
     with atomic_write(_path(folder, index)) as temporary:
         np.savez(temporary, **contents)
@@ -106,9 +117,9 @@ def read_summary(folder: Path, index: TileIndex) -> TileSummary:
 
 
 def match_seams(folder: Path, grid: Grid, index: TileIndex) -> dict[TileIndex, NDArray[np.int64]]:
-    """Return which instances of a tile are the same as those of its neighbours to the left and above.
+    """Return which instances of a tile are the same as those of the neighbours before it, such as left and above.
 
-    Time is O(pixels of two bands).
+    Time is O(pixels of a band along each axis).
 
     Returns
     -------
@@ -122,10 +133,10 @@ def match_seams(folder: Path, grid: Grid, index: TileIndex) -> dict[TileIndex, N
     """
     tile = grid.tile(*index)
     pairs = {}
-    for name, across in (("left", "right"), ("above", "below")):
-        other = grid.neighbours(tile).get(name)
-        if other is not None:
+    for (axis, step), other in grid.neighbours(tile).items():
+        if step < 0:
             shape = shared_band(other, tile).shape
+            name, across = _band_name((axis, step)), _band_name((axis, -step))
             before = _decompress(_read(folder, other.index, across)[across], shape)
             after = _decompress(_read(folder, index, name)[name], shape)
             pairs[other.index] = match_instances(before, after)
@@ -138,7 +149,7 @@ class Target(Protocol):
     shape: tuple[int, ...]
     chunks: tuple[int, ...]
 
-    def __setitem__(self, places: tuple[slice, slice], values: NDArray[Any], /) -> None:
+    def __setitem__(self, places: tuple[slice, ...], values: NDArray[Any], /) -> None:
         """Write a part."""
 
 
@@ -162,7 +173,7 @@ def write_tile(
     tables : mapping of TileIndex to LabelTable
         Of the tiles that `tables_for` names.
     target : array-like
-        (H, W)
+        (H, W) or (D, H, W)
 
     Raises
     ------
@@ -203,14 +214,18 @@ def _record(contents: Mapping[str, NDArray[Any]]) -> TileInstances:
 def _chunks_of(grid: Grid, index: TileIndex, chunks: tuple[int, ...]) -> Box:
     """Return the chunks that begin in the core of a tile."""
     core = grid.tile(*index).core
-    tall, wide = chunks
-    top, left = -(-core.top // tall) * tall, -(-core.left // wide) * wide
-    bottom, right = -(-core.bottom // tall) * tall, -(-core.right // wide) * wide
-    return Box(top, left, bottom, right).intersection(grid.box)
+    corners = (-(-place // length) * length for place, length in zip(core, (*chunks, *chunks), strict=True))
+    return Box(*corners).intersection(grid.box)
 
 
 def _path(folder: Path, index: TileIndex) -> Path:
-    return folder / f"{index[0]}.{index[1]}.npz"
+    return folder / f"{'.'.join(map(str, index))}.npz"
+
+
+def _band_name(side: Side) -> str:
+    """Return under which name a tile's file has the band at one of its sides."""
+    axis, step = side
+    return f"band {axis} {'before' if step < 0 else 'after'}"
 
 
 def _compress(labels: NDArray[np.int32]) -> NDArray[np.uint8]:
@@ -218,7 +233,7 @@ def _compress(labels: NDArray[np.int32]) -> NDArray[np.uint8]:
     return np.frombuffer(data, np.uint8)
 
 
-def _decompress(data: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.int32]:
+def _decompress(data: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.int32]:
     return np.frombuffer(imagecodecs.zstd_decode(data.tobytes()), np.int32).reshape(shape)
 
 

@@ -41,22 +41,24 @@ from instseg.inference.options import ProgressCallback, no_progress
 from instseg.inference.outputs import SingleOutput
 from instseg.inference.report import write_distributed_part
 from instseg.inference.results import UNFAMILIAR_NOTE, ImageSummary
+from instseg.inference.volume_blocks import VolumePlan
 from instseg.io.atomic import atomic_write, ensure_dir, write_errors
 from instseg.io.container import result_stem
 from instseg.io.json_text import read_json
 from instseg.io.label_strips import open_labels
 from instseg.io.remote_address import remote_url
-from instseg.io.source import open_image, read_geometry
+from instseg.io.source import ImageReader, open_image, read_geometry
 from instseg.io.tables import write_table
+from instseg.io.volumes import VolumeReader, open_volume
 from instseg.io.zarr_labels import create_zarr_labels, partial_zarr, replace_zarr, zarr_lock
-from instseg.tiling.grid import Box, TileIndex
+from instseg.tiling.grid import Box, Grid, TileIndex
 from instseg.tiling.stitch import LabelMerger, LabelTable
 from instseg.version import installed_version
 
 # Images in a task: a worker reads and embeds one while it writes the one before.
 _MAX_FILES = 16
-# Height and width of what a task writes of the pyramid of labels.
-_COARSER_SIDE = 2048
+# Along each axis, so many chunks of the pyramid of labels are written by a task.
+_CHUNKS_OF_TASK = 4
 
 
 class DaskExecutor:
@@ -164,7 +166,7 @@ class _ImageRun:
             If the image cannot be segmented, something cannot be written, or an unfinished run with other settings is
             there.
         """
-        self._outputs.check_streamable(self._image, "")
+        self._outputs.check_streamable(self._image, "", volume=self._task.job.volume)
         with zarr_lock(self._out):
             return self._run()
 
@@ -180,7 +182,8 @@ class _ImageRun:
             if instances is not None and filters.active:
                 instances, label_of = filter_instances(instances, filters, plan.grid.shape, count)
                 tables = {index: LabelTable(*(label_of[part] for part in table)) for index, table in tables.items()}
-                count, diameters = len(instances), [(median_diameter(instances.area), len(instances))]
+                steps = plan.spacing if isinstance(plan, VolumePlan) else (1.0, 1.0)
+                count, diameters = len(instances), [(median_diameter(instances.area, steps), len(instances))]
             self._write(plan, tables)
         self._write_tables(instances)
         with write_errors(self._out):
@@ -189,11 +192,10 @@ class _ImageRun:
         if (report := self._task.job.report) is not None:
             planes = self._task.job.planes_as_channels
             write_distributed_part(report, result_stem(self._image), self._image, self._out, instances, planes)
-        height, width = plan.grid.shape
-        return ImageSummary(count, _weighted_median(diameters), plan.magnification, (height, width), unfamiliar)
+        return ImageSummary(count, _weighted_median(diameters), plan.magnification, plan.grid.shape, unfamiliar)
 
     def _measure(
-        self, plan: TilePlan, tables: dict[TileIndex, LabelTable], count: int
+        self, plan: TilePlan | VolumePlan, tables: dict[TileIndex, LabelTable], count: int
     ) -> tuple[Instances | None, bool]:
         """Return the instances, where they are measured, and whether they say that the model knows no such images."""
         if not self._task.job.options.measure:
@@ -210,11 +212,17 @@ class _ImageRun:
             write_table(path, instances)
         if (path := self._outputs.extra("measure", "")) is not None:
             job = self._task.job
-            labels = open_labels(self._labels)
-            with closing(open_image(self._image, planes_as_channels=job.planes_as_channels)) as image:
+            labels = open_labels(self._labels, volume=job.volume)
+            with closing(self._opened()) as image:
                 write_measured(path, labels, image, pixel_size=job.pixel_size, instances=instances)
 
-    def _join(self, plan: TilePlan) -> tuple[dict[TileIndex, LabelTable], int, list[tuple[float, int]]]:
+    def _opened(self) -> ImageReader | VolumeReader:
+        job = self._task.job
+        if job.volume:
+            return open_volume(self._image, spacing=job.spacing, time=job.time)
+        return open_image(self._image, planes_as_channels=job.planes_as_channels)
+
+    def _join(self, plan: TilePlan | VolumePlan) -> tuple[dict[TileIndex, LabelTable], int, list[tuple[float, int]]]:
         """Segment all tiles, and return their label tables, the number of instances, and diameters with weights."""
         indices = [tile.index for tile in plan.grid]
         merger, diameters = LabelMerger(plan.grid), []
@@ -227,9 +235,13 @@ class _ImageRun:
             merger.match(indices[number], pairs)
         return *merger.finish(plan.clustering.min_size), diameters
 
-    def _write(self, plan: TilePlan, tables: dict[TileIndex, LabelTable]) -> None:
+    def _write(self, plan: TilePlan | VolumePlan, tables: dict[TileIndex, LabelTable]) -> None:
         grid = plan.grid
-        geometry = read_geometry(self._image)
+        if self._task.job.volume:
+            with closing(self._opened()) as volume:
+                geometry = volume.geometry
+        else:
+            geometry = read_geometry(self._image)
         with write_errors(self._out):
             shutil.rmtree(self._labels, ignore_errors=True)
             arrays = create_zarr_labels(self._labels, self._out.stem, grid.shape, geometry)
@@ -240,7 +252,7 @@ class _ImageRun:
         for _ in self._each(write_one_tile, writes, "Writing"):
             pass
         for level, array in enumerate(arrays[1:], start=1):
-            parts = [(self._labels, level, box) for box in _parts(array.shape)]
+            parts = [(self._labels, level, box) for box in _parts(array.shape, array.chunks)]
             for _ in self._each(write_coarser, parts, "Writing"):
                 pass
 
@@ -260,6 +272,7 @@ def _check_same_run(path: Path, task: ImageTask) -> None:
         "precision": task.model.precision,
         "version": installed_version(),
         "planes_as_channels": str(job.planes_as_channels),
+        **({"spacing": str(job.spacing), "time": str(job.time)} if job.volume else {}),
         **{name: repr(value) for name, value in vars(job.options).items() if name != "workspace"},
     }
     if path.exists():
@@ -280,11 +293,10 @@ def _check_same_run(path: Path, task: ImageTask) -> None:
         temporary.write_text(json.dumps(own, indent=2) + "\n", encoding="utf-8")
 
 
-def _parts(shape: tuple[int, int]) -> Iterator[Box]:
-    height, width = shape
-    for top in range(0, height, _COARSER_SIDE):
-        for left in range(0, width, _COARSER_SIDE):
-            yield Box(top, left, min(top + _COARSER_SIDE, height), min(left + _COARSER_SIDE, width))
+def _parts(shape: tuple[int, ...], chunks: tuple[int, ...]) -> Iterator[Box]:
+    """Return the parts of an array that tasks write: of an image 4 x 4 chunks, of a volume 4 x 4 x 4."""
+    for tile in Grid(shape, side=[_CHUNKS_OF_TASK * length for length in chunks], overlap=0, multiple=chunks):
+        yield tile.core
 
 
 def _weighted_median(values: list[tuple[float, int]]) -> float:

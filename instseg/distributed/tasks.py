@@ -10,13 +10,16 @@ from typing import Any, NamedTuple
 from numpy.typing import NDArray
 
 from instseg.distributed.blocks import TileSummary, match_seams, read_summary, segment_tile, tile_exists, write_tile
+from instseg.distributed.volume_tiles import VolumeTiles
 from instseg.errors import InstsegError
 from instseg.inference.batch import FileResult, LocalExecutor, PredictJob, open_streamable
 from instseg.inference.failures import without_frames
 from instseg.inference.image_tiles import ImageTiles, TilePlan
 from instseg.inference.model import Model, load
+from instseg.inference.volume_blocks import VolumePlan
 from instseg.io.atomic import write_errors
 from instseg.io.source import ImageReader
+from instseg.io.volumes import VolumeReader, open_volume
 from instseg.io.zarr_labels import downsample_level, open_zarr_labels
 from instseg.models.config import model_digest
 from instseg.network.runtime import load_tensorflow
@@ -86,14 +89,14 @@ def segment_files(task: FilesTask) -> FilesOutcome:
 
 
 class ImageTask(NamedTuple):
-    """A large image that many workers share; the job has this one file."""
+    """A large image, or a volume, that many workers share; the job has this one file."""
 
     model: ModelRef
     job: PredictJob
 
 
-def plan_tiles(task: ImageTask) -> TilePlan:
-    """Return how the image is cut, normalised and clustered."""
+def plan_tiles(task: ImageTask) -> TilePlan | VolumePlan:
+    """Return how the image, or the volume, is cut, normalised and clustered."""
     with _busy:
         return _image_tiles(task).plan()
 
@@ -102,7 +105,7 @@ class TileTask(NamedTuple):
     """A tile of an image; `folder` is that of the tiles."""
 
     image: ImageTask
-    plan: TilePlan
+    plan: TilePlan | VolumePlan
     tile: TileIndex
     folder: Path
 
@@ -170,18 +173,23 @@ class _ImageCache:
     """The image of the last task: opening it and choosing its channels takes time."""
 
     key: tuple[Any, ...] = ()
-    reader: ImageReader
-    tiles: ImageTiles
+    reader: ImageReader | VolumeReader
+    tiles: ImageTiles | VolumeTiles
 
 
-def _image_tiles(task: ImageTask) -> ImageTiles:
-    file = task.job.files[0]
-    key = (task.model, file, task.job.planes_as_channels, repr(task.job.options))
+def _image_tiles(task: ImageTask) -> ImageTiles | VolumeTiles:
+    job = task.job
+    file = job.files[0]
+    key = (task.model, file, job.planes_as_channels, job.volume, job.spacing, job.time, repr(job.options))
     if _ImageCache.key != key:
         if _ImageCache.key:
             _ImageCache.reader.close()
         _ImageCache.key = ()
-        _ImageCache.reader = open_streamable(file, task.job, "")
-        _ImageCache.tiles = ImageTiles(_loaded(task.model), _ImageCache.reader, task.job.options)
+        if job.volume:
+            volume = _ImageCache.reader = open_volume(file, spacing=job.spacing, time=job.time)
+            _ImageCache.tiles = VolumeTiles(_loaded(task.model), volume, job.options)
+        else:
+            image = _ImageCache.reader = open_streamable(file, job, "")
+            _ImageCache.tiles = ImageTiles(_loaded(task.model), image, job.options)
         _ImageCache.key = key
     return _ImageCache.tiles

@@ -1,9 +1,12 @@
-"""Images with their true and their predicted labels, one after the other: never all of them are in memory."""
+"""Images with their true and their predicted labels, one after the other: never all of them are in memory.
+
+Where labels have planes along Z they are volumes, and so are their images.
+"""
 
 import functools
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -12,19 +15,26 @@ from numpy.typing import NDArray
 
 from instseg.clustering.instances import Instances
 from instseg.data.classes import find_classes
-from instseg.errors import InstsegError, format_names
+from instseg.data.volumes import known_spacing
+from instseg.errors import InstsegError, UsageError, format_names
 from instseg.inference.failures import as_instseg_error
 from instseg.inference.model import Model
 from instseg.inference.options import PredictOptions
+from instseg.inference.segmentation import Segmentation
 from instseg.inference.tiled import segment_many
+from instseg.inference.volume import segment_volume
 from instseg.io.container import shown_name
 from instseg.io.folders import Pair, find_images
 from instseg.io.image_names import stem_of
 from instseg.io.images import read_image
 from instseg.io.label_images import read_labels
+from instseg.io.label_volumes import read_label_volume
 from instseg.io.pairs import read_pair
-from instseg.io.source import ArrayReader, ImageReader, whole_box
+from instseg.io.source import ArrayReader, ImageReader
+from instseg.io.stored_volume import read_volume_header
+from instseg.io.volumes import ArrayVolume, VolumeReader, is_volume, read_volume
 from instseg.labels.regions import connected_components as count_components
+from instseg.tiling.grid import Box
 
 # What masks have where objects are: 1, or white of 8 or 16 bit.
 _MASK_VALUES = (1, 255, 65_535)
@@ -33,21 +43,23 @@ _SHOWN = 10
 
 
 class Case(NamedTuple):
-    """An image with its true and its predicted labels.
+    """An image, or a volume, with its true and its predicted labels.
 
     Attributes
     ----------
     name : str
         The stem of its file, as `stem_of` returns it.
-    truth, predicted : (H, W) int32
+    truth, predicted : (H, W) or (Z, Y, X) int32
         0 is background; in the truth, `IGNORED` stands for pixels that do not count.
-    image : (H, W) or (H, W, C) array, or None
+    image : (H, W) or (H, W, C), (Z, Y, X) or (Z, Y, X, C) array, or None
     instances : Instances or None
         The predicted instances with their scores, where a model predicted them.
     classes : mapping of int to str, or None
         The true class of each label, where it is known.
     looks_like_mask : bool
         Whether the prediction has one value in several pieces, as if it were a binary mask.
+    notes : tuple of str
+        What is to be said of the volume, and of how it was segmented.
     """
 
     name: str
@@ -57,6 +69,7 @@ class Case(NamedTuple):
     instances: Instances | None = None
     classes: Mapping[int, str] | None = None
     looks_like_mask: bool = False
+    notes: tuple[str, ...] = ()
 
 
 class LabelFiles(NamedTuple):
@@ -85,8 +98,11 @@ def model_cases(
     *,
     connected_components: bool,
     ignore_label: int | None,
+    spacing: Sequence[float] | None = None,
 ) -> Generator[Case]:
     """Segment the images of a data folder; the network is at the next image while a case is made use of.
+
+    Of volumes one after the other is segmented.
 
     Parameters
     ----------
@@ -99,14 +115,22 @@ def model_cases(
         Whether each connected piece of a true mask is an instance.
     ignore_label : int or None
         The value of true labels whose pixels do not count.
+    spacing : sequence of float, optional
+        The size of a voxel along Z, Y and X, where it is not what the files of volumes say.
 
     Raises
     ------
+    UsageError
+        If a spacing is given for images.
     InstsegError
         If an image or its labels cannot be read, or the image cannot be segmented. It names all files that cannot be
         read, so that one run is enough to find them.
     """
     settings = model.settings
+    volumes = _are_volumes(pairs)
+    if spacing is not None and not volumes:
+        what = f"spacing is of volumes, and the labels of {data} are images; leave it out"
+        raise UsageError(what, parameter="spacing")
     classes = None
     if len(settings.class_names) > 1:
         classes = find_classes(data, connected_components=connected_components)
@@ -115,10 +139,12 @@ def model_cases(
         connected_components=connected_components,
         ignore_label=ignore_label,
         planes_as_channels=options.channels is not None or settings.channel_choice is not None,
+        volume=volumes,
     )
     # Filled by the thread that reads.
     truths: deque[NDArray[np.int32]] = deque()
-    with closing(segment_many(model, _readers(pairs, read, truths), options)) as segmentations:
+    segment = _segment_volumes if volumes else segment_many
+    with closing(segment(model, _readers(pairs, read, truths, spacing), options)) as segmentations:
         for number, (pair, segmentation) in enumerate(zip(pairs, segmentations, strict=True), start=1):
             if isinstance(segmentation, InstsegError):
                 # Errors of reading name the file themselves.
@@ -130,10 +156,31 @@ def model_cases(
                 name=pair.name,
                 truth=truth,
                 predicted=segmentation.labels,
-                image=image.read(whole_box(image)),
+                image=image.read(Box.whole(image.shape[:-1])),
                 instances=segmentation.instances,
                 classes=None if classes is None else classes.names(pair, truth),
+                notes=segmentation.notes if volumes else (),
             )
+
+
+def _are_volumes(pairs: Sequence[Pair]) -> bool:
+    """Return whether pairs are volumes, as the first labels say that can be read; the others fail later."""
+    for pair in pairs:
+        with suppress(InstsegError):
+            return is_volume(pair.labels)
+    return False
+
+
+def _segment_volumes(
+    model: Model, readers: Iterable[Callable[[], Any]], options: PredictOptions
+) -> Generator[Segmentation | InstsegError]:
+    for read in readers:
+        result: Segmentation | InstsegError
+        try:
+            result = segment_volume(model, read(), options)
+        except Exception as error:  # Whatever it is, it is this volume's.
+            result = as_instseg_error(error)
+        yield result
 
 
 def _unreadable(files: Sequence[_Files], read: Callable[[_Files], Any]) -> Iterator[InstsegError]:
@@ -163,13 +210,18 @@ def _readers(
     pairs: Sequence[Pair],
     read: Callable[[Pair], tuple[NDArray[Any], NDArray[np.int32]]],
     truths: "deque[NDArray[np.int32]]",
-) -> Generator[Callable[[], ImageReader]]:
-    """Yield a function for each pair that reads it, adds its labels to `truths` and returns its image."""
+    spacing: Sequence[float] | None,
+) -> Generator[Callable[[], Any]]:
+    """Yield a function for each pair that reads it, adds its labels to `truths` and returns its image or volume."""
 
-    def open_pair(pair: Pair) -> ImageReader:
+    def open_pair(pair: Pair) -> ImageReader | VolumeReader:
         image, truth = read(pair)
         truths.append(truth)
-        return ArrayReader(image, pair.image)
+        if truth.ndim == 2:
+            return ArrayReader(image, pair.image)
+        geometry = read_volume_header(pair.image).geometry
+        known = None if geometry is not None and geometry.depth is not None else known_spacing(pair)
+        return ArrayVolume(image, spacing=spacing or known, geometry=geometry)
 
     for pair in pairs:
         yield functools.partial(open_pair, pair)
@@ -217,17 +269,19 @@ def folder_cases(
 def _read_case(
     files: LabelFiles, image_path: Path | None, connected_components: bool, ignore_label: int | None
 ) -> Case:
-    truth = read_labels(files.truth, connected_components=connected_components, ignore_label=ignore_label)
-    predicted = read_labels(files.predicted, connected_components=connected_components, prediction=True)
+    volume = is_volume(files.truth)
+    read = read_label_volume if volume else read_labels
+    truth = read(files.truth, connected_components=connected_components, ignore_label=ignore_label)
+    predicted = read(files.predicted, connected_components=connected_components, prediction=True)
     if truth.shape != predicted.shape:
         sizes = f"{_size(predicted)} pixels and its labels are {_size(truth)}"
         raise InstsegError(
             f"the prediction of {files.name} is {sizes}; expected equal sizes; compare labels of one image"
         )
-    image = None if image_path is None else read_image(image_path)
-    if image is not None and image.shape[:2] != truth.shape:
+    image = None if image_path is None else (read_volume if volume else read_image)(image_path)
+    if image is not None and image.shape[: truth.ndim] != truth.shape:
         raise InstsegError(
-            f"{image_path} is {_size(image)} pixels and {files.truth} is {_size(truth)}, expected equal sizes; "
+            f"{image_path} is {_size(image[..., 0])} pixels and {files.truth} is {_size(truth)}, expected equal sizes; "
             "give the images that the labels are of"
         )
     return Case(files.name, truth, predicted, image, looks_like_mask=_looks_like_mask(predicted))
@@ -241,7 +295,7 @@ def _looks_like_mask(labels: NDArray[np.int32]) -> bool:
 
 
 def _size(values: NDArray[Any]) -> str:
-    return f"{values.shape[0]} x {values.shape[1]}"
+    return " x ".join(str(side) for side in values.shape)
 
 
 def match_images(folder: Path, label_files: Sequence[LabelFiles]) -> dict[str, Path]:

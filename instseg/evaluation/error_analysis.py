@@ -53,7 +53,7 @@ def classify_errors(
 
     Parameters
     ----------
-    truth, predicted : (H, W) integers
+    truth, predicted : (H, W) or (Z, Y, X) integers
         One label per pixel, 0 is background.
     iou_threshold : float
         Least IoU of a matched pair, above 0 and at most 1.

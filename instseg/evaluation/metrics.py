@@ -134,7 +134,7 @@ def score(
 
     Parameters
     ----------
-    truth, predicted : (H, W) integers
+    truth, predicted : (H, W) or (Z, Y, X) integers
         One label per pixel, 0 is background. Pixels whose true label is `IGNORED` do not count, nor do predictions that
         lie mainly on them: see `drop_ignored`.
     thresholds : sequence of T floats
@@ -142,7 +142,7 @@ def score(
     min_truth_size : int
         True instances of fewer pixels are taken out of the truth. A prediction that has more than half of its pixels on
         what was taken out counts neither as right nor as wrong. All other pairs keep their IoU.
-    ignored : (H, W) bool or None
+    ignored : bool of the shape of the labels, or None
         Pixels to be taken out of the truth in the same way, before sizes are compared.
 
     Returns

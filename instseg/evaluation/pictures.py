@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from instseg.evaluation.error_analysis import ErrorAnalysis, classify_errors
+from instseg.evaluation.error_analysis import ErrorAnalysis
 from instseg.evaluation.results import named_errors
+from instseg.evaluation.views import worst_view
 from instseg.visualization.colours import Picture
 from instseg.visualization.pictures import (
     IGNORED_COLOUR,
@@ -58,24 +59,27 @@ def error_panel(
     Parameters
     ----------
     title : str
-    truth, predicted : (H, W) integers
-        One label per pixel, 0 is background.
+    truth, predicted : (H, W) or (Z, Y, X) integers
+        One label per pixel, 0 is background. Of a volume, the plane with the most mistakes is drawn, and those of the
+        whole volume are counted.
     image : (H, W) or (H, W, C) numbers, optional
-        Without it the true labels are drawn in its place.
-    ignored : (H, W) bool, optional
+        Without it the true labels are drawn in its place. Of a volume (Z, Y, X) or (Z, Y, X, C).
+    ignored : bool of the shape of the labels, optional
         Pixels that do not count, where both labels are 0; they become gray.
 
     Returns
     -------
     panel : (h, w, 3) uint8
     """
-    analysis = classify_errors(truth, predicted)
-    counts = named_errors(analysis.counts())
+    shown = worst_view(truth, predicted, image, ignored)
+    counts = named_errors(shown.analysis.counts())
     caption = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items() if count)
+    plane = "" if shown.plane is None else f", z = {shown.plane}"
+    labels = shown.truth if shown.ignored is None else np.where(shown.ignored, -1, shown.truth)
     return hstack(
-        label2rgb(truth if ignored is None else np.where(ignored, -1, truth)) if image is None else to_rgb8(image),
-        error_overlay(image, truth, predicted, analysis, ignored),
-        captions=[title, caption or "no mistakes"],
+        label2rgb(labels) if shown.image is None else to_rgb8(shown.image),
+        error_overlay(shown.image, shown.truth, shown.predicted, shown.analysis, shown.ignored),
+        captions=[f"{title}{plane}", caption or "no mistakes"],
     )
 
 

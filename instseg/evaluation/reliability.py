@@ -39,7 +39,7 @@ def is_right(
 
     Parameters
     ----------
-    truth, predicted : (H, W) integers
+    truth, predicted : (H, W) or (Z, Y, X) integers
         0 is background; true pixels of `IGNORED` do not count, nor do predictions that lie mainly on them.
     label : (N,) integers
         Of the instances.

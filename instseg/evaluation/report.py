@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instseg.evaluation.cases import Case
-from instseg.evaluation.error_analysis import ErrorAnalysis, classify_errors
+from instseg.evaluation.error_analysis import ErrorAnalysis
 from instseg.evaluation.metrics import THRESHOLDS
 from instseg.evaluation.request import EvaluationRequest
 from instseg.evaluation.results import Evaluation, ImageResult, Labels, drop_small_truth, named_errors
+from instseg.evaluation.views import View, worst_view
 from instseg.inference.model import Model
 from instseg.labels.matching import drop_ignored
 from instseg.labels.regions import dense_labels, equivalent_diameter
@@ -137,19 +138,22 @@ class MistakesFigure:
     case : Case
     result : ImageResult
         Its figures.
-    labels : pair of (H, W) integers
-        The true and the predicted labels that count.
+    labels : pair of (H, W) or (Z, Y, X) integers
+        The true and the predicted labels that count. Of a volume, the plane with the most mistakes is drawn.
     budget : Budget
     """
 
     def __init__(self, case: Case, result: ImageResult, labels: tuple[Labels, Labels], budget: Budget) -> None:
         truth, predicted = labels
         self._case, self._result, self._budget = case, result, budget
-        self._groups, self._objects, self._left_out = _outlined(case, truth, predicted, budget)
+        shown = worst_view(truth, predicted, case.image)
+        self._plane, self._shape = shown.plane, shown.truth.shape
+        areas = {"predicted": _areas(predicted), "true": _areas(truth)}
+        self._groups, self._objects, self._left_out = _outlined(case, shown, areas, budget)
         self._pixels: NDArray[np.uint8] | None = None
-        self._covered = truth.shape
-        if case.image is not None:
-            image = case.image if case.image.ndim == 3 else case.image[:, :, None]
+        self._covered = self._shape
+        if shown.image is not None:
+            image = shown.image if shown.image.ndim == 3 else shown.image[:, :, None]
             reducer = Reducer(image.shape, budget.traced_side)
             reducer.add(image)
             reduced = reducer.finish()
@@ -169,12 +173,14 @@ class MistakesFigure:
             for kind, amount in named_errors(result.errors).items()
             if amount
         ]
+        if self._plane is not None:
+            words.append(f"drawn is the plane z = {self._plane}")
         if self._left_out:
             words.append(f"the outlines of {self._left_out:,} small ones are not drawn")
         objects = ObjectTable(*self._objects)
         anchor = _anchor(case.name)
         return image_figure(
-            anchor, case.name, ", ".join(words), self._picture(large), case.truth.shape, self._groups, objects
+            anchor, case.name, ", ".join(words), self._picture(large), self._shape, self._groups, objects
         )
 
     def _picture(self, large: bool) -> Picture | None:
@@ -186,11 +192,11 @@ class MistakesFigure:
 
 
 def _outlined(
-    case: Case, truth: Labels, predicted: Labels, budget: Budget
+    case: Case, shown: View, areas: Mapping[str, Mapping[int, int]], budget: Budget
 ) -> tuple[list[OutlineGroup], tuple[list[str], list[list[Any]]], int]:
     """Return the groups of outlines, the table of their objects, and how many are left out."""
-    analysis = classify_errors(truth, predicted)
-    ids = _by_group(analysis)
+    truth, predicted = shown.truth, shown.predicted
+    ids = _by_group(shown.analysis)
     stride = max(1, max(truth.shape) // budget.traced_side)
     wrong = np.where(np.isin(truth, np.concatenate([ids["missed"], ids["splits"]])), truth, 0)
     traced = {
@@ -200,8 +206,7 @@ def _outlined(
         "true": outline_paths(wrong[stride // 2 :: stride, stride // 2 :: stride], budget.outline_bytes // 3),
     }
     scores, classes = _known(case)
-    areas = {"predicted": _areas(predicted), "true": _areas(truth)}
-    columns = ["object", "kind", "area", "diameter"]
+    columns = ["object", "kind", "area" if shown.plane is None else "volume", "diameter"]
     columns += [name for name, known in (("score", scores), ("class", classes)) if known]
     groups, rows = [], []
     for name, (_, kind) in _GROUPS.items():
@@ -211,7 +216,7 @@ def _outlined(
         groups.append(OutlineGroup(name, paths, stride))
         for label in paths:
             area = areas[side][label]
-            row: list[Any] = [label, kind, area, round(float(equivalent_diameter(area)), 2)]
+            row: list[Any] = [label, kind, area, round(float(equivalent_diameter(area, case.truth.ndim)), 2)]
             row += [known.get(label) if side == "predicted" else None for known in (scores, classes) if known]
             rows.append(row)
     return groups, (columns, rows), traced["predicted"].left_out + traced["true"].left_out

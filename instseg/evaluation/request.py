@@ -8,7 +8,8 @@ from typing import Any
 from instseg.errors import UsageError, check_parameter
 from instseg.inference.job import check_predict_options
 from instseg.inference.model import Model
-from instseg.inference.options import Diameter
+from instseg.inference.options import Diameter, PlanesFrom
+from instseg.io.volumes import check_spacing
 from instseg.settings import Precision, TileSettings
 
 _MAX_WORST = 100
@@ -48,12 +49,17 @@ class EvaluationRequest:
     channels: str | None = None
     precision: Precision = "float32"
     threads: int | None = None
+    spacing: tuple[float, float, float] | None = None
+    planes_from: PlanesFrom | None = None
     clustering: Mapping[str, Any] = field(default_factory=dict)
     tiles: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_predict_options(self.diameter, self.channels, self.clustering)
         TileSettings(**self.tiles)
+        if self.spacing is not None:
+            check_spacing(self.spacing)
+        check_parameter(self.planes_from in (None, "z", "zyx"), "planes_from", repr(self.planes_from), "'z' or 'zyx'")
         check_parameter(1 <= self.worst <= _MAX_WORST, "worst", self.worst, f"1 to {_MAX_WORST} images")
         check_parameter(self.min_truth_size >= 0, "min_truth_size", self.min_truth_size, "0 or a number above 0")
         ignored = self.ignore_label
@@ -83,6 +89,8 @@ class EvaluationRequest:
             "diameter": self.diameter is not None,
             "channels": self.channels is not None,
             "precision": self.precision != "float32",
+            "spacing": self.spacing is not None,
+            "planes_from": self.planes_from is not None,
         }
         if any(options.values()):
             names = " and ".join(f"`{name}`" for name, given in options.items() if given)

@@ -191,7 +191,7 @@ def evaluate_image(
     ----------
     name : str
         Of the image, for tables and messages.
-    truth, predicted : (H, W) integers
+    truth, predicted : (H, W) or (Z, Y, X) integers
         0 is background; other labels may be any positive integers. Pixels whose true label is `IGNORED` do not count,
         nor do predictions that lie mainly on them: see `drop_ignored`.
     min_truth_size : int
@@ -292,13 +292,13 @@ def drop_small_truth(truth: Labels, predicted: Labels, min_truth_size: int) -> t
 
     Parameters
     ----------
-    truth, predicted : (H, W) integers
+    truth, predicted : (H, W) or (Z, Y, X) integers
         0 is background.
     min_truth_size : int
 
     Returns
     -------
-    truth, predicted : (H, W) integers
+    truth, predicted : (H, W) or (Z, Y, X) integers
         The same labels, 0 where something was removed.
     """
     if min_truth_size <= 1:

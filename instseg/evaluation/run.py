@@ -13,7 +13,7 @@ from instseg.evaluation.request import EvaluationRequest
 from instseg.evaluation.results import Evaluation, ImageResult, drop_small_truth, evaluate_image
 from instseg.evaluation.tables import write_results
 from instseg.inference.model import Model, load
-from instseg.inference.options import Diameter, PredictOptions, ProgressCallback, no_progress
+from instseg.inference.options import Diameter, PlanesFrom, PredictOptions, ProgressCallback, no_progress
 from instseg.io.atomic import StrPath, check_writable
 from instseg.io.container import shown_name
 from instseg.io.folders import find_images, find_pairs, match_folder
@@ -46,6 +46,8 @@ def evaluate(
     channels: str | None = None,
     precision: Precision = "float32",
     threads: int | None = None,
+    spacing: tuple[float, float, float] | None = None,
+    planes_from: PlanesFrom | None = None,
     progress: ProgressCallback = no_progress,
     **settings: Any,
 ) -> Evaluation:
@@ -56,7 +58,8 @@ def evaluate(
     model : Model, path-like or str, optional
         A model that `instseg.load` opened, a model directory, or the name of a model in the package.
     data : path-like, optional
-        For `model`: a folder with images/ and labels/, or images beside labels/.
+        For `model`: a folder with images/ and labels/, or images beside labels/. Labels that have planes along Z
+        are volumes.
     pred, labels : path-like, optional
         Folders of predicted and of true label images, in the place of `model` and `data`.
     images : path-like, optional
@@ -86,6 +89,10 @@ def evaluate(
         What the network computes in, where `model` is not opened yet.
     threads : int, optional
         Threads of TensorFlow, where it is not in use yet.
+    spacing : tuple of 3 floats, optional
+        Of volumes: the size of a voxel along Z, Y and X, where it is not what the files say.
+    planes_from : {'z', 'zyx'}, optional
+        Of volumes and a model of images: along which axes it sees planes; by default chosen by the spacing.
     progress : callable
         Takes how many images of how many are done, and a text.
     **settings
@@ -133,6 +140,8 @@ def evaluate(
         channels=channels,
         precision=precision,
         threads=threads,
+        spacing=spacing,
+        planes_from=planes_from,
         clustering=clustering,
         tiles=tiles,
     )
@@ -246,6 +255,7 @@ def _model_cases(
         overrides=request.clustering,
         tiles=TileSettings(**request.tiles),
         measure=True,
+        planes_from=request.planes_from,
     )
     cases = model_cases(
         opener(request),
@@ -254,6 +264,7 @@ def _model_cases(
         options,
         connected_components=request.connected_components,
         ignore_label=request.ignore_label,
+        spacing=request.spacing,
     )
     return len(pairs), cases
 
@@ -277,6 +288,7 @@ class _Oddities:
         self._forgotten = None if request.connected_components else _ignored_in_training(request)
         self._has_forgotten = False
         self._masks: list[str] = []
+        self._of_volumes: dict[str, list[str]] = {}
         self._nothing_left: list[str] = []
         self._ignored, self._pixels = 0, 0
 
@@ -284,6 +296,8 @@ class _Oddities:
         """Take a case, and return whether it has a pixel that counts."""
         if case.looks_like_mask:
             self._masks.append(case.name)
+        for note in case.notes:
+            self._of_volumes.setdefault(note, []).append(case.name)
         ignored = case.truth == IGNORED
         self._ignored += int(ignored.sum())
         self._pixels += ignored.size
@@ -304,6 +318,8 @@ class _Oddities:
         if self._nothing_left:
             images = _count(self._nothing_left, "image is ignored", "images are ignored")
             yield f"{images} as a whole, and not in the figures"
+        for note, names in self._of_volumes.items():
+            yield f"{format_names(names)}: {note}"
         yield from self._left_out()
         if self._ignore_label is not None and not self._ignored:
             yield f"no label has the value {self._ignore_label} of `ignore_label`: nothing is ignored"

@@ -1,6 +1,7 @@
 """Objects that a model is sure of and that have no label: such a set teaches a network to miss."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from typing import cast
@@ -15,6 +16,7 @@ from instseg.errors import InstsegError
 from instseg.inference.model import Model
 from instseg.io.folders import Pair, match_folder
 from instseg.io.images import read_image
+from instseg.io.volumes import is_volume
 
 # So many images of a folder tell it, spread over all.
 _IMAGES = 20
@@ -49,7 +51,8 @@ def find_unlabelled(
     Returns
     -------
     tuple of Problem
-        A warning that names the images in which more objects have no label than have one; else nothing.
+        A warning that names the images in which more objects have no label than have one; else nothing. Of volumes, a
+        note that says that they are not looked at.
 
     Raises
     ------
@@ -58,6 +61,8 @@ def find_unlabelled(
     """
     folder = Path(data)
     pairs, _ = match_folder(folder)
+    if _first_is_volume(pairs):
+        return (Problem("note", "no model looks for objects without a label in volumes", "leave `model` out", 0, ()),)
     pairs = pairs[:: -(-len(pairs) // _IMAGES)] if pairs else []
     reader = SampleReader(folder, connected_components, None, None, ignore_label or None)
     problems = ProblemList()
@@ -75,6 +80,13 @@ def find_unlabelled(
                 )
         progress(done, len(pairs))
     return problems.merged(folder)
+
+
+def _first_is_volume(pairs: Sequence[Pair]) -> bool:
+    # What cannot be read is reported elsewhere.
+    with suppress(InstsegError, OSError):
+        return bool(pairs) and is_volume(pairs[0].labels)
+    return False
 
 
 def _read_labels(reader: SampleReader, pair: Pair) -> NDArray[np.int32] | None:

@@ -5,7 +5,7 @@ import functools
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,12 +18,15 @@ from instseg.inference.measured import write_measured
 from instseg.inference.options import PredictOptions, ProgressCallback, no_progress
 from instseg.inference.outputs import OutputPaths
 from instseg.inference.report_parts import ReportParts
-from instseg.inference.results import ImageSummary, save_results
+from instseg.inference.results import ImageSummary, SavedResults, save_results
 from instseg.inference.segmentation import Segmentation
 from instseg.inference.tiled import segment_many
+from instseg.inference.volume import segment_volumes
+from instseg.inference.volume_results import save_volume_results
 from instseg.io.container import result_stem, split_inner
 from instseg.io.label_strips import LabelStrips
 from instseg.io.source import ImageReader, open_image, open_planes
+from instseg.io.volumes import VolumeReader, open_volume
 from instseg.measurements.objects import PixelSize
 
 
@@ -41,10 +44,17 @@ class PredictJob:
         Whether stacks are taken plane by plane.
     planes_as_channels : bool
         Whether the planes of a stack are channels.
+    volume : bool
+        Whether files hold volumes.
+    spacing : tuple of 3 floats or None
+        The size of a voxel along Z, Y and X, where it is not what the files say.
+    time : int or None
+        Which of a file's volumes is taken, where there is one for each time point.
     report : ReportParts or None
         Where what a report shows of each image goes.
-    pixel_size : (float, float) or None
-        Height and width of a pixel in micrometres, where it is not what the files say.
+    pixel_size : tuple of float or None
+        Height and width of a pixel in micrometres, or the sides of a voxel along Z, Y and X, where these are not what
+        the files say.
     """
 
     files: tuple[Path, ...]
@@ -52,6 +62,9 @@ class PredictJob:
     outputs: OutputPaths
     planes: bool = False
     planes_as_channels: bool = False
+    volume: bool = False
+    spacing: tuple[float, float, float] | None = None
+    time: int | None = None
     report: ReportParts | None = None
     pixel_size: PixelSize | None = None
 
@@ -164,10 +177,12 @@ class LocalExecutor:
         # Filled by the thread that reads.
         images: deque[_Image] = deque()
         single = len(job.files) == 1 and not job.planes
-        throughput = Throughput(no_progress if single else progress, len(job.files))
+        throughput = Throughput(
+            no_progress if single else progress, len(job.files), "voxels" if job.volume else "pixels"
+        )
         of_tiles = progress if single else no_progress
         start = time.perf_counter()
-        with closing(segment_many(self._embedder, _readers(job, images), job.options, of_tiles)) as segmentations:
+        with closing(self._segment(job, images, of_tiles)) as segmentations:
             for segmentation in segmentations:
                 image = images.popleft()
                 result = _save(segmentation, job, image, start)
@@ -178,6 +193,13 @@ class LocalExecutor:
                 yield result
                 if result.error is not None and has_no_room(result.error):
                     raise no_room_error(len(job.files) - image.number)
+
+    def _segment(
+        self, job: PredictJob, images: "deque[_Image]", progress: ProgressCallback
+    ) -> Generator[Segmentation | InstsegError]:
+        if job.volume:
+            return segment_volumes(self._embedder, _readers(job, images), job.options, progress)
+        return segment_many(self._embedder, _readers(job, images), job.options, progress)
 
 
 def no_room_error(left: int) -> InstsegError:
@@ -190,15 +212,15 @@ def no_room_error(left: int) -> InstsegError:
 class Throughput:
     """Adds how fast images are done to a progress that counts files."""
 
-    def __init__(self, progress: ProgressCallback, total: int) -> None:
-        self._progress, self._total = progress, total
+    def __init__(self, progress: ProgressCallback, total: int, unit: str = "pixels") -> None:
+        self._progress, self._total, self._unit = progress, total, unit
         self._start, self._pixels = time.perf_counter(), 0
 
     def add(self, done: int, summary: ImageSummary | None) -> None:
         """Take how many files are done, and the figures of the last image."""
         self._pixels += 0 if summary is None else summary.pixels
         seconds = max(time.perf_counter() - self._start, 1e-9)
-        speed = f"{done / seconds:.1f} images/s, {self._pixels / 1e6 / seconds:.2f} megapixels/s"
+        speed = f"{done / seconds:.1f} images/s, {self._pixels / 1e6 / seconds:.2f} mega{self._unit}/s"
         self._progress(done, self._total, speed)
 
 
@@ -216,7 +238,7 @@ def _save(segmentation: Segmentation | InstsegError, job: PredictJob, image: _Im
     try:
         if isinstance(segmentation, InstsegError):
             raise segmentation
-        saved = save_results(segmentation, job.outputs, image.name)
+        saved = _save_files(segmentation, job, image)
         figures = _measure(segmentation, job, image)
         if job.report is not None:
             state = file_state(saved.labels)
@@ -233,6 +255,13 @@ def _save(segmentation: Segmentation | InstsegError, job: PredictJob, image: _Im
     return dataclasses.replace(result, seconds=time.perf_counter() - start)
 
 
+def _save_files(segmentation: Segmentation, job: PredictJob, image: _Image) -> SavedResults:
+    if not job.volume:
+        return save_results(segmentation, job.outputs, image.name)
+    with closing(_reopened(segmentation.image, job, image)) as volume:
+        return save_volume_results(segmentation, job.outputs, image.name, volume)
+
+
 def _measure(segmentation: Segmentation, job: PredictJob, image: _Image) -> dict[str, Any] | None:
     """Write the table of what is measured, where it is wanted; return the figures of the image."""
     if (path := job.outputs.extra("measure", image.name)) is None:
@@ -242,23 +271,25 @@ def _measure(segmentation: Segmentation, job: PredictJob, image: _Image) -> dict
         return write_measured(path, labels, pixels, pixel_size=job.pixel_size, instances=segmentation.instances)
 
 
-def _reopened(pixels: ImageReader, job: PredictJob, image: _Image) -> ImageReader:
+def _reopened(pixels: Any, job: PredictJob, image: _Image) -> Any:
     """Return an image to be read once more; one that is streamed was closed when its last tile had been read."""
     if not pixels.streamed:
         return pixels
+    if job.volume:
+        return open_volume(image.file, spacing=job.spacing, time=job.time)
     if job.planes:
         return open_planes(image.file)[image.plane]
     return open_image(image.file, planes_as_channels=job.planes_as_channels)
 
 
-def _readers(job: PredictJob, images: "deque[_Image]") -> Iterator[Callable[[], ImageReader]]:
-    """Yield a function that opens an image for each, and note in `images` which it is."""
+def _readers(job: PredictJob, images: "deque[_Image]") -> Iterator[Callable[[], Any]]:
+    """Yield a function that opens an image or a volume for each, and note in `images` which it is."""
     for number, file in enumerate(job.files, start=1):
         state = file_state(file)
         if not job.planes:
             name = result_stem(file)
             images.append(_Image(number, file, name, None, state))
-            yield functools.partial(open_streamable, file, job, name)
+            yield functools.partial(_open_volume if job.volume else open_streamable, file, job, name)
             continue
         try:
             _check_link(file)
@@ -290,6 +321,20 @@ def open_streamable(file: Path, job: PredictJob, name: str) -> ImageReader:
     job.outputs.check_names(name)
     _check_link(file)
     return _checked(open_image(file, planes_as_channels=job.planes_as_channels), job, file, name)
+
+
+def _open_volume(file: Path, job: PredictJob, name: str) -> VolumeReader:
+    """Open a volume of a job; errors as `open_streamable`."""
+    job.outputs.check_names(name)
+    _check_link(file)
+    volume = open_volume(file, spacing=job.spacing, time=job.time)
+    if volume.streamed:
+        try:
+            job.outputs.check_streamable(file, name, volume=True)
+        except InstsegError:
+            volume.close()
+            raise
+    return volume
 
 
 def _open_plane(planes: Sequence[ImageReader], index: int, job: PredictJob, file: Path) -> ImageReader:

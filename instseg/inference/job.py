@@ -1,9 +1,8 @@
 """From what a caller names (images, outputs, choices) to a job that is known to be possible."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from instseg.errors import UsageError
 from instseg.inference.annotation_files import AnnotationFiles, AnnotationPlan, folder_annotations, single_annotations
@@ -12,19 +11,18 @@ from instseg.inference.existing import Remaining, check_no_results, without_resu
 from instseg.inference.options import Diameter, PredictOptions
 from instseg.inference.outputs import OutputFolder, OutputPaths, SingleOutput
 from instseg.inference.report import ReportPlan, plan_report
+from instseg.inference.request import LabelFormat, PredictRequest
 from instseg.inference.run_record import Making, RunRecord, read_records
-from instseg.io.atomic import StrPath
+from instseg.inference.volume_job import check_volume_file, check_volume_model, check_volume_request
 from instseg.io.folders import search_images
-from instseg.measurements.objects import PixelSize, check_pixel_size
+from instseg.io.volumes import find_volumes
+from instseg.measurements.objects import check_pixel_size
 from instseg.models.builtin import find_model
 from instseg.models.config import TrainingConfig, model_digest, read_training
 from instseg.preprocessing.channels import parse_channels
-from instseg.preprocessing.level_choice import LevelChoice, Range
+from instseg.preprocessing.level_choice import LevelChoice
 from instseg.settings import ClusterSettings, FilterSettings, ModelSettings, Precision, TileSettings
 from instseg.version import installed_version
-
-LabelFormat = Literal["png", "tif", "npy", "zarr"]
-TableFormat = Literal["csv", "parquet"]
 
 
 class PreparedJob(NamedTuple):
@@ -80,77 +78,6 @@ def check_predict_options(diameter: Diameter, channels: str | None, clustering: 
         raise UsageError(f"diameter is {diameter}, expected a number of pixels, or auto", parameter="diameter")
 
 
-@dataclass(frozen=True, kw_only=True)
-class PredictRequest:
-    """What a caller wants of `predict`.
-
-    Attributes
-    ----------
-    model : Path
-        A model directory, or the name of a model in the package.
-    images : sequence of path-like
-        Files, folders or patterns.
-    out, out_dir : path-like or None
-        A file for the labels of one image, or a folder for those of many: one of the two.
-    file_format : {'png', 'tif', 'npy', 'zarr'}
-        Of the labels in `out_dir`.
-    overwrite, skip_existing : bool
-        Whether to replace results, or to leave images out that have theirs; with both, results that are out of date
-        are replaced.
-    shard : str or None
-        'I/N' takes every N-th image from the I-th on.
-    planes : bool
-        Whether to take stacks plane by plane.
-    extras : mapping of str to path-like or None
-        Further results by `instseg.inference.outputs.EXTRAS`: files beside `out`, folders beside `out_dir`.
-    report : path-like or None
-        A page that shows all images with their objects.
-    coco, yolo : path-like or None
-        A file of COCO, and a folder for a data set of YOLO, of all images.
-    distributed : bool
-        Whether workers do the job, which write the labels of a single image as OME-Zarr only.
-    tta, diameter, channels
-        As `PredictOptions` has them.
-    levels, percentiles, ignore_zeros
-        As `instseg.preprocessing.level_choice.LevelChoice` has them.
-    precision : {'float32', 'bfloat16'}
-        What the network computes in.
-    measure_format : {'csv', 'parquet'}
-        Of the tables of measurements in a folder.
-    pixel_size : (float, float) or None
-        Height and width of a pixel in micrometres for these, where it is not what the files say.
-    clustering, filters, tiles : mapping of str to value
-        Those settings of `ClusterSettings`, `FilterSettings` and `TileSettings` that are not the defaults.
-    """
-
-    model: Path
-    images: Sequence[StrPath]
-    out: StrPath | None = None
-    out_dir: StrPath | None = None
-    file_format: LabelFormat = "png"
-    overwrite: bool = False
-    skip_existing: bool = False
-    shard: str | None = None
-    planes: bool = False
-    extras: Mapping[str, StrPath | None] = field(default_factory=dict)
-    report: StrPath | None = None
-    coco: StrPath | None = None
-    yolo: StrPath | None = None
-    distributed: bool = False
-    tta: bool = False
-    diameter: Diameter = None
-    channels: str | None = None
-    levels: Range | None = None
-    percentiles: Range | None = None
-    ignore_zeros: bool = False
-    precision: Precision = "float32"
-    measure_format: TableFormat = "csv"
-    pixel_size: PixelSize | None = None
-    clustering: Mapping[str, Any] = field(default_factory=dict)
-    filters: Mapping[str, Any] = field(default_factory=dict)
-    tiles: Mapping[str, Any] = field(default_factory=dict)
-
-
 def prepare_job(request: PredictRequest) -> PreparedJob:
     """Find images, check where results go, make the folders, and put the job together; TensorFlow is not needed.
 
@@ -163,11 +90,13 @@ def prepare_job(request: PredictRequest) -> PreparedJob:
     filters = FilterSettings(**request.filters)
     _check_request(request)
     folders = [Path(path) for path in (request.out_dir, request.yolo, *request.extras.values()) if path is not None]
-    found = search_images(request.images, results=folders)
+    found = (find_volumes if request.volume else search_images)(request.images, results=folders)
     files = _shard_of(list(found.files), request.shard)
     outputs = _outputs_of(request, files)
     model = find_model(request.model)
     config = read_training(model).config
+    check_volume_model(request, config.model)
+    check_volume_file(request, files)
     if isinstance(request.diameter, float | int):
         # Refused before TensorFlow takes its seconds.
         config.model.magnification(request.diameter)
@@ -204,6 +133,7 @@ def prepare_job(request: PredictRequest) -> PreparedJob:
         or outputs.wants("scores", "outlines", "overlay", "measure"),
         return_embeddings=outputs.wants("embeddings", "embeddings_picture"),
         workspace=Path(request.out_dir or ".") if request.out is None else Path(request.out).parent,
+        planes_from=request.planes_from,
     )
     job = PredictJob(
         files=remaining.files,
@@ -211,6 +141,9 @@ def prepare_job(request: PredictRequest) -> PreparedJob:
         outputs=outputs,
         planes=request.planes,
         planes_as_channels=_planes_as_channels(request, config),
+        volume=request.volume,
+        spacing=request.spacing,
+        time=request.time,
         report=None if report is None else report.parts,
         pixel_size=request.pixel_size,
     )
@@ -254,7 +187,7 @@ def _report_plan(
 def _making(request: PredictRequest, model: Path, config: TrainingConfig) -> Making:
     """Return all that labels depend on, with what the model says where the request says nothing."""
     settings = {
-        "format": request.file_format,
+        "format": _label_format(request),
         "planes": request.planes,
         "tta": request.tta,
         "diameter": request.diameter,
@@ -268,11 +201,18 @@ def _making(request: PredictRequest, model: Path, config: TrainingConfig) -> Mak
         **FilterSettings(**request.filters).to_dict(),
         **TileSettings(**request.tiles).to_dict(),
     }
+    if request.volume:
+        spacing = None if request.spacing is None else list(request.spacing)
+        settings |= {"volume": True, "spacing": spacing, "time": request.time, "planes_from": request.planes_from}
     if request.extras.get("measure") is not None:
         # Labels do not depend on it, and tables do.
         settings["pixel_size"] = None if request.pixel_size is None else list(request.pixel_size)
     name = str(request.model)
     return Making(version=installed_version(), model=name, digest=model_digest(model), settings=settings)
+
+
+def _label_format(request: PredictRequest) -> LabelFormat:
+    return request.file_format or ("tif" if request.volume else "png")
 
 
 def _level_choice(request: PredictRequest) -> LevelChoice:
@@ -281,6 +221,7 @@ def _level_choice(request: PredictRequest) -> LevelChoice:
 
 def _check_request(request: PredictRequest) -> None:
     """Check that no two choices exclude each other."""
+    check_volume_request(request)
     if (request.out is None) == (request.out_dir is None):
         raise UsageError("expected either `out=FILE` for one image or `out_dir=DIR` for many; give one of them")
     if request.out is not None and (request.skip_existing or request.shard is not None):
@@ -297,7 +238,7 @@ def _outputs_of(request: PredictRequest, files: list[Path]) -> OutputPaths:
         return _single_output(Path(request.out), extras, files, request.planes, request.distributed)
     shared = _is_shared(request)
     tables = f".{request.measure_format}"
-    return OutputFolder(Path(request.out_dir or "."), request.file_format, extras, files, shared, tables)
+    return OutputFolder(Path(request.out_dir or "."), _label_format(request), extras, files, shared, tables)
 
 
 def _single_output(

@@ -14,32 +14,35 @@ from numpy.typing import NDArray
 from instseg.errors import InstsegError
 from instseg.tiling.grid import Box, Grid, Tile, TileIndex
 
+# As many are put in place at once, with as much memory again.
+_STRIP_PIXELS = 2**23
+
 Lookups = Mapping[TileIndex, NDArray[np.int32]]
 """For each tile, the label of each of its numbers."""
 
 
 class LabelStore(Protocol):
-    """Labels of an image, made of the numbers of its tiles.
+    """Labels of an image or a volume, made of the numbers of its tiles.
 
     Attributes
     ----------
     shape : tuple of int
-        Height and width.
+        Height and width, or planes, height and width.
     """
 
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
 
     def put(self, tile: Tile, numbers: NDArray[np.int32]) -> None:
-        """Take the numbers (h, w) of a tile's core; tiles come in the grid's order."""
+        """Take the numbers of a tile's core, of its shape."""
 
     def finish(self, lookups: Lookups) -> None:
         """Replace numbers by labels; what `strips` and `array` return is complete from then on."""
 
     def strips(self, rows: int) -> Iterator[NDArray[np.int32]]:
-        """Return the labels from the top, (rows, W) at a time; the last strip may be lower."""
+        """Return the labels from the top, (rows, W) or (planes, H, W) at a time; the last strip may be lower."""
 
     def array(self) -> NDArray[np.int32]:
-        """Return all labels (H, W) in memory."""
+        """Return all labels in memory."""
 
 
 class LabelsInMemory:
@@ -48,7 +51,7 @@ class LabelsInMemory:
     def __init__(self, grid: Grid) -> None:
         self.shape = grid.shape
         self._grid = grid
-        self._labels = np.zeros((0, 0), np.int32) if len(grid) == 1 else np.zeros(grid.shape, np.int32)
+        self._labels = np.zeros(grid.shape if len(grid) > 1 else (0,) * len(grid.shape), np.int32)
 
     def put(self, tile: Tile, numbers: NDArray[np.int32]) -> None:
         """See `LabelStore.put`."""
@@ -73,7 +76,7 @@ class LabelsInMemory:
 
 
 class LabelsOnDisk:
-    """Labels in a temporary file, a row of tiles after the other.
+    """Labels in a temporary file, one tile's core after the other, as they come.
 
     Parameters
     ----------
@@ -90,7 +93,8 @@ class LabelsOnDisk:
     def __init__(self, grid: Grid, folder: Path) -> None:
         self.shape = grid.shape
         self._grid = grid
-        self._row = np.zeros((0, grid.shape[1]), np.int32)
+        self._begins: dict[TileIndex, int] = {}
+        self._end = 0
         self._lookups: Lookups = {}
         with self._write_errors():
             self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
@@ -98,14 +102,12 @@ class LabelsOnDisk:
 
     def put(self, tile: Tile, numbers: NDArray[np.int32]) -> None:
         """See `LabelStore.put`."""
-        core = tile.core
-        if core.left == 0:
-            self._row = np.zeros((core.shape[0], self.shape[1]), np.int32)
-        self._row[:, core.left : core.right] = numbers
-        if core.right == self.shape[1]:
-            with self._write_errors():
-                self._file.write(self._row.tobytes())
-                self._file.flush()
+        with self._write_errors():
+            self._file.seek(self._end)
+            self._file.write(np.ascontiguousarray(numbers, np.int32).data)
+            self._file.flush()
+        self._begins[tile.index] = self._end
+        self._end += 4 * numbers.size
 
     def finish(self, lookups: Lookups) -> None:
         """See `LabelStore.finish`; numbers are replaced when they are read."""
@@ -113,20 +115,27 @@ class LabelsOnDisk:
 
     def strips(self, rows: int) -> Iterator[NDArray[np.int32]]:
         """See `LabelStore.strips`."""
-        height, width = self.shape
-        self._file.seek(0)
-        for top in range(0, height, rows):
-            box = Box(top, 0, min(top + rows, height), width)
-            numbers = np.frombuffer(self._file.read(box.shape[0] * width * 4), np.int32).reshape(box.shape)
-            labels = np.empty_like(numbers)
+        for top in range(0, self.shape[0], rows):
+            box = self._grid.box.with_bounds(0, top, min(top + rows, self.shape[0]))
+            labels = np.empty(box.shape, np.int32)
             for tile in self._grid.tiles_in(box):
-                part = tile.core.intersection(box).slices_in(box)
-                labels[part] = self._lookups[tile.index][numbers[part]]
+                part = tile.core.with_bounds(0, *tile.core.intersection(box)[:: box.ndim])
+                labels[part.slices_in(box)] = self._lookups[tile.index][self._read(tile, part)]
             yield labels
+
+    def _read(self, tile: Tile, part: Box) -> NDArray[np.int32]:
+        """Return the numbers in some rows of a tile's core, or in some planes, which lie side by side."""
+        row = 4 * math.prod(part.shape[1:])
+        self._file.seek(self._begins[tile.index] + (part.begin[0] - tile.core.begin[0]) * row)
+        return np.frombuffer(self._file.read(part.shape[0] * row), np.int32).reshape(part.shape)
 
     def array(self) -> NDArray[np.int32]:
         """See `LabelStore.array`."""
-        return np.concatenate(list(self.strips(512)))
+        rows = max(1, _STRIP_PIXELS // math.prod(self.shape[1:]))
+        labels = np.empty(self.shape, np.int32)
+        for number, strip in enumerate(self.strips(rows)):
+            labels[number * rows : number * rows + len(strip)] = strip
+        return labels
 
     @contextmanager
     def _write_errors(self) -> Iterator[None]:
@@ -134,6 +143,6 @@ class LabelsOnDisk:
             yield
         except OSError as error:
             raise InstsegError(
-                f"cannot keep the labels of {self.shape[0]} x {self.shape[1]} pixels on the disc: "
+                f"cannot keep the labels of {' x '.join(map(str, self.shape))} pixels on the disc: "
                 f"{error.strerror or error}; make room for {4 * math.prod(self.shape) / 2**30:.1f} GiB"
             ) from error

@@ -1,6 +1,9 @@
-"""Files of labels, and the images that they belong to, to one table of all objects and one of all images."""
+"""Files of labels, and the images that they belong to, to one table of all objects and one of all images.
 
-from collections.abc import Sequence
+Files whose planes are a depth are volumes, which are measured as such.
+"""
+
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,8 +18,9 @@ from instseg.io.atomic import StrPath, check_writable, is_zarr
 from instseg.io.folders import LABEL_ENDINGS, search_images
 from instseg.io.image_names import stem_of
 from instseg.io.label_strips import open_labels
-from instseg.io.source import open_image
+from instseg.io.source import ImageReader, open_image
 from instseg.io.tables import TABLE_SUFFIXES, require_table, write_columns, write_csv
+from instseg.io.volumes import VolumeReader, is_volume, open_volume
 from instseg.measurements.objects import Columns, PixelSize, check_pixel_size
 from instseg.measurements.summary import SUMMARY_COLUMNS, summarise
 
@@ -85,7 +89,7 @@ def measure_files(
     connected_components: bool = False,
     progress: ProgressCallback = no_progress,
 ) -> MeasureResult:
-    """Measure the objects in label images from anywhere, and write a row for each.
+    """Measure the objects in label images or volumes of labels from anywhere, and write a row for each.
 
     Files that do not fit into memory (OME-Zarr, large TIFF) are read part by part; the table is in memory.
 
@@ -99,8 +103,9 @@ def measure_files(
         Table of all objects, .csv or .parquet, in the columns that `instseg.measurements.column_names` names.
     summary : path-like, optional
         Table of all images (.csv): how many objects they have, how densely they lie, how large they are.
-    pixel_size : (float, float), optional
-        Height and width of a pixel in micrometres, where it is not what the files say.
+    pixel_size : tuple of float, optional
+        Height and width of a pixel in micrometres, or the sides of a voxel along Z, Y and X, where it is not what the
+        files say.
     connected_components : bool
         Whether every connected piece of a binary mask is an object.
     progress : callable
@@ -135,10 +140,11 @@ def measure_files(
     single = is_zarr(labels) or not labels.is_dir()
     pairs, notes = ([_Pair(stem_of(images or labels), labels, images)], ()) if single else _pairs(labels, images)
     files, tables = [], []
+    unknown: list[str] = []
     for number, pair in enumerate(pairs, start=1):
         file = MeasuredFile(name=pair.name, labels=pair.labels, image=pair.image)
         try:
-            columns, figures = _measure(pair, pixel_size, connected_components)
+            columns, figures, known = _measure(pair, pixel_size, connected_components)
         except Exception as error:  # Whatever it is, it is this file's.
             if single:
                 raise
@@ -146,13 +152,13 @@ def measure_files(
         else:
             files.append(_with(file, figures=figures))
             tables.append((pair.name, columns))
+            unknown += [] if known else [pair.name]
         progress(number, len(pairs), "")
     columns = tables[0][1] if single else _joined(tables)
     write_columns(out, columns)
     if summary is not None:
-        rows = [(file.name, *file.figures.values()) for file in files if file.figures is not None]
-        write_csv(summary, ("image", *SUMMARY_COLUMNS), rows)
-    return MeasureResult(files=tuple(files), columns=columns, notes=notes)
+        _write_summary(summary, files)
+    return MeasureResult(files=tuple(files), columns=columns, notes=(*notes, *_size_notes(unknown)))
 
 
 def _with(file: MeasuredFile, **changes: Any) -> MeasuredFile:
@@ -168,14 +174,36 @@ def _check_tables(out: Path, summary: Path | None) -> None:
             raise UsageError("`out` and `summary` cannot share a file; give each its own name")
 
 
-def _measure(pair: _Pair, pixel_size: PixelSize | None, connected_components: bool) -> tuple[Columns, dict[str, Any]]:
-    labels = open_labels(pair.labels, connected_components=connected_components)
-    image = None
+def _write_summary(path: StrPath, files: Sequence[MeasuredFile]) -> None:
+    figures = {file.name: file.figures for file in files if file.figures is not None}
+    # Images and volumes have different columns; what a row has not is empty.
+    columns = dict.fromkeys(name for of_file in figures.values() for name in of_file) or SUMMARY_COLUMNS
+    rows = [(name, *(of_file.get(column) for column in columns)) for name, of_file in figures.items()]
+    write_csv(path, ("image", *columns), rows)
+
+
+def _size_notes(unknown: Sequence[str]) -> Iterator[str]:
+    if unknown:
+        names = f"1 volume ({unknown[0]})" if len(unknown) == 1 else f"{len(unknown)} volumes ({format_names(unknown)})"
+        yield (
+            f"the files of {names} do not say how large a voxel is, so that all is counted in voxels, as if these were "
+            "cubes; give `pixel_size` in micrometres, along Z, Y and X"
+        )
+
+
+def _measure(
+    pair: _Pair, pixel_size: PixelSize | None, connected_components: bool
+) -> tuple[Columns, dict[str, Any], bool]:
+    """Return the table of a file, its figures, and whether lengths mean what they say."""
+    volume = is_volume(pair.labels)
+    labels = open_labels(pair.labels, connected_components=connected_components, volume=volume)
+    image: ImageReader | VolumeReader | None = None
     try:
-        image = None if pair.image is None else open_image(pair.image)
+        if pair.image is not None:
+            image = open_volume(pair.image) if volume else open_image(pair.image)
         columns = measure_labels(labels, image, pixel_size=pixel_size)
         size = resolve_pixel_size(pixel_size, image, labels)
-        return columns, summarise(columns["area"], labels.shape, size)
+        return columns, summarise(columns["area"], labels.shape, size), not volume or size is not None
     finally:
         labels.close()
         if image is not None:

@@ -12,6 +12,7 @@ from instseg.io.label_strips import LabelReader
 from instseg.io.pixel_size import PixelGeometry, length_ratio
 from instseg.io.source import ImageReader
 from instseg.io.tables import write_columns
+from instseg.io.volumes import VolumeReader
 from instseg.measurements.objects import Columns, PixelSize, check_pixel_size, measure_strips
 from instseg.measurements.summary import summarise
 from instseg.tiling.grid import Box
@@ -24,7 +25,7 @@ _SCREENS = (25_400 / 72, 25_400 / 96)
 
 def measure_labels(
     labels: LabelReader,
-    image: ImageReader | None = None,
+    image: ImageReader | VolumeReader | None = None,
     *,
     pixel_size: PixelSize | None = None,
     instances: Instances | None = None,
@@ -34,10 +35,12 @@ def measure_labels(
     Parameters
     ----------
     labels : LabelReader
-    image : ImageReader, optional
+        Of an image, or of a volume.
+    image : ImageReader or VolumeReader, optional
         What intensities are measured in: all of its channels, in its own values.
-    pixel_size : (float, float), optional
-        Height and width of a pixel in micrometres; by default what the image's file says, else that of the labels.
+    pixel_size : tuple of float, optional
+        Height and width of a pixel in micrometres, or the sides of a voxel along Z, Y and X; by default what the
+        image's file says, else that of the labels.
     instances : Instances, optional
         What a model says of the objects.
 
@@ -51,24 +54,26 @@ def measure_labels(
     InstsegError
         If sizes differ, something cannot be read, or objects are too large for the memory.
     """
-    if image is not None and image.shape[:2] != labels.shape:
+    shape = labels.shape
+    if image is not None and image.shape[:-1] != shape:
         raise InstsegError(
-            f"the labels have {labels.shape[0]} x {labels.shape[1]} pixels and the image has {image.shape[0]} x "
-            f"{image.shape[1]}, expected equal sizes; give the image that the labels belong to"
+            f"the labels have {_size(shape)} pixels and the image has {_size(image.shape[:-1])}, expected equal sizes; "
+            "give the image that the labels belong to"
         )
-    width = labels.shape[1]
 
     def read(top: int, bottom: int) -> NDArray[np.generic]:
-        part: NDArray[np.generic] = np.asarray(image.read(Box(top, 0, bottom, width)))  # type: ignore[union-attr]
-        return part.reshape(bottom - top, width, -1)
+        box = Box(top, *(0,) * (len(shape) - 1), bottom, *shape[1:])
+        part: NDArray[np.generic] = np.asarray(image.read(box))  # type: ignore[union-attr]
+        return part.reshape(bottom - top, *shape[1:], -1)
 
+    streamed = labels.streamed or (image is not None and image.streamed)
     columns = measure_strips(
         labels.strips,
-        labels.shape,
+        shape,
         None if image is None else read,
-        channels=0 if image is None else image.shape[2],
+        channels=0 if image is None else image.shape[-1],
         pixel_size=resolve_pixel_size(pixel_size, image, labels),
-        rows=_STREAMED_ROWS if labels.streamed or (image is not None and image.streamed) else None,
+        rows=_STREAMED_ROWS if streamed and len(shape) == 2 else None,
     )
     return columns if instances is None else _with_instances(columns, instances)
 
@@ -76,7 +81,7 @@ def measure_labels(
 def write_measured(
     path: StrPath,
     labels: LabelReader,
-    image: ImageReader | None = None,
+    image: ImageReader | VolumeReader | None = None,
     *,
     pixel_size: PixelSize | None = None,
     instances: Instances | None = None,
@@ -95,16 +100,24 @@ def write_measured(
     return summarise(columns["area"], labels.shape, resolve_pixel_size(pixel_size, image, labels))
 
 
-def resolve_pixel_size(pixel_size: PixelSize | None, *sources: ImageReader | LabelReader | None) -> PixelSize | None:
+def _size(shape: tuple[int, ...]) -> str:
+    return " x ".join(str(side) for side in shape)
+
+
+def resolve_pixel_size(
+    pixel_size: PixelSize | None, image: ImageReader | VolumeReader | None, labels: LabelReader
+) -> PixelSize | None:
     """Return the size of pixels that is given, else the first that a file tells, in micrometres; None without any."""
     if pixel_size is not None:
         return pixel_size
-    sizes = (pixel_size_um(source.geometry) for source in sources if source is not None)
+    sizes = (pixel_size_um(source.geometry, len(labels.shape)) for source in (image, labels) if source is not None)
     return next((size for size in sizes if size is not None), None)
 
 
-def pixel_size_um(geometry: PixelGeometry | None) -> PixelSize | None:
+def pixel_size_um(geometry: PixelGeometry | None, ndim: int = 2) -> PixelSize | None:
     """Return the height and the width of a file's pixels in micrometres, None where it tells none of length.
+
+    Where `ndim` is 3, these are the sides of a voxel along Z, Y and X, and None where the file does not tell all three.
 
     Resolutions of 72 and 96 pixels per inch are not believed: programs write them that know nothing.
 
@@ -115,17 +128,18 @@ def pixel_size_um(geometry: PixelGeometry | None) -> PixelSize | None:
     >>> pixel_size_um(PixelGeometry((2.54 / 72, 2.54 / 72), None, "centimeter"))
     """
     ratio = None if geometry is None else length_ratio(geometry.unit, "micrometer")
-    if geometry is None or ratio is None:
+    sides = None if geometry is None else geometry.pixel_size if ndim == 2 else geometry.spacing
+    if sides is None or ratio is None:
         return None
     # 0.3 should not become 0.30000000000000004 by units.
-    height, width = (float(f"{side * ratio:.12g}") for side in geometry.pixel_size)
-    if any(abs(height / screen - 1) < 1e-3 and abs(width / screen - 1) < 1e-3 for screen in _SCREENS):
+    size = tuple(float(f"{side * ratio:.12g}") for side in sides)
+    if any(all(abs(side / screen - 1) < 1e-3 for side in size[-2:]) for screen in _SCREENS):
         return None
-    return (height, width) if all(0 < side < np.inf for side in (height, width)) else None
+    return size if all(0 < side < np.inf for side in size) else None
 
 
 def parse_pixel_size(text: str) -> PixelSize:
-    """Parse a size of pixels: '0.5' micrometres, or '0.5,0.25' for height and width.
+    """Parse a size of pixels: '0.5' micrometres, '0.5,0.25' for height and width, or '2,0.5,0.5' for voxels.
 
     Raises
     ------
@@ -141,12 +155,13 @@ def parse_pixel_size(text: str) -> PixelSize:
         sides = tuple(float(part) for part in text.split(","))
     except ValueError:
         sides = ()
-    if len(sides) not in (1, 2):
+    if len(sides) not in (1, 2, 3):
         raise UsageError(
-            f"pixel_size is {text}, expected a number of micrometres above 0, or one for rows and one for columns",
+            f"pixel_size is {text}, expected a number of micrometres above 0, one for rows and one for columns, or "
+            "three for the z, y and x of a volume",
             parameter="pixel_size",
         )
-    size = (sides[0], sides[-1])
+    size = sides * 2 if len(sides) == 1 else sides
     check_pixel_size(size)
     return size
 

@@ -10,12 +10,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from instseg.clustering.calibration import ScoreCalibration
 from instseg.clustering.embeddings import Embeddings
-from instseg.errors import InstsegError
-from instseg.inference.embedder import Embedder
+from instseg.errors import InstsegError, UsageError
 from instseg.inference.image_tiles import ImageTiles
 from instseg.inference.options import Diameter, PredictOptions, ProgressCallback, no_progress
 from instseg.inference.segmentation import Segmentation
 from instseg.inference.tiled import segment, segment_many
+from instseg.inference.volume_model import VolumeModel
 from instseg.io.source import ArrayReader, ImageReader, open_image, whole_box
 from instseg.models.builtin import find_model
 from instseg.models.directory import damaged_model_error, read_generation, read_settings
@@ -29,7 +29,7 @@ ImageLike = ArrayLike | str | PathLike[str] | ImageReader
 _SIGNATURE = "with_percentiles"
 
 
-class Model(Embedder):
+class Model(VolumeModel):
     """A trained model, as `instseg.load` returns it.
 
     Attributes
@@ -244,6 +244,8 @@ class Model(Embedder):
         return ImageTiles(self, pixels, options).embed_whole()
 
     def _reader(self, image: ImageLike, channels: str | None) -> ImageReader:
+        if self.settings.ndim == 3:
+            raise UsageError("this is a model of volumes; call predict_volume, segment_volume or embed_volume")
         if isinstance(image, (str, PathLike)):
             return open_image(image, planes_as_channels=self.takes_planes_as_channels(channels))
         # A protocol cannot be tested for at run time, and nothing else has this attribute.

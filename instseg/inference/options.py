@@ -14,6 +14,9 @@ from instseg.settings import ClusterSettings, FilterSettings, TileSettings
 Diameter = float | Literal["auto"] | None
 """Typical diameter of an image's objects in pixels; 'auto' estimates it, None means that of the training."""
 
+PlanesFrom = Literal["z", "zyx"]
+"""Along which axes of a volume planes are cut for a network of images."""
+
 PercentileRange = tuple[NDArray[np.float32], NDArray[np.float32]]
 """The values (C,) that normalisation maps to 0 and to 1."""
 
@@ -53,6 +56,9 @@ class PredictOptions:
         Whether to keep the embeddings and maps of the whole image.
     workspace : Path or None
         Folder for the labels of streamed images until they are complete; None keeps all in memory.
+    planes_from : {'z', 'zyx'} or None
+        Of volumes, whether a network of images sees planes along z alone, whose instances are joined, or along all
+        three axes; None chooses by the spacing.
     """
 
     tta: bool = False
@@ -66,3 +72,4 @@ class PredictOptions:
     measure: bool = False
     return_embeddings: bool = False
     workspace: Path | None = None
+    planes_from: PlanesFrom | None = None

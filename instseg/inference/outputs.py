@@ -30,6 +30,8 @@ EXTRAS = {
 _LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".npy", ".zarr")
 # Results that need all of an image at once.
 _WHOLE = ("embeddings", "embeddings_picture", "overlay", "outlines")
+# Pictures of volumes are drawn slab by slab.
+_WHOLE_VOLUME = ("embeddings",)
 
 
 class OutputPaths(ABC):
@@ -103,8 +105,8 @@ class OutputPaths(ABC):
         paths.annotations = None if self.annotations is None else self.annotations.absolute()
         return paths
 
-    def check_streamable(self, file: Path, name: str) -> None:
-        """Check that all results of a streamed image can be written part by part.
+    def check_streamable(self, file: Path, name: str, *, volume: bool = False) -> None:
+        """Check that all results of a streamed image, or volume, can be written part by part.
 
         Raises
         ------
@@ -116,7 +118,7 @@ class OutputPaths(ABC):
                 f"{file} is read part by part, and its labels are written so, as TIFF; "
                 "give `out=NAME.tif` or `file_format='tif'`"
             )
-        whole = [kind for kind in _WHOLE if self.wants(kind)]
+        whole = [kind for kind in (_WHOLE_VOLUME if volume else _WHOLE) if self.wants(kind)]
         if pictures := [*whole, *([] if self.annotations is None else self.annotations.kinds)]:
             what = " and ".join(f"`{kind}`" for kind in pictures)
             raise InstsegError(f"{file} is read part by part, which {what} cannot be; leave it out, or cut out a part")

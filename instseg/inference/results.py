@@ -36,11 +36,11 @@ class ImageSummary(NamedTuple):
     instances : int
         How many there are.
     diameter : float
-        Median over the instances, in pixels; 0 without any.
+        Median over the instances, in pixels, of a volume in those along X; 0 without any.
     magnification : float
         How many times larger the network has seen it, beside the scale of the training.
     shape : tuple of int
-        Height and width.
+        Height and width, or planes, height and width.
     unfamiliar : bool
         Whether the scores say that the model does not know such images.
     """
@@ -48,12 +48,12 @@ class ImageSummary(NamedTuple):
     instances: int
     diameter: float
     magnification: float
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
     unfamiliar: bool = False
 
     @property
     def pixels(self) -> int:
-        """Height times width."""
+        """Pixels, or voxels of a volume."""
         return math.prod(self.shape)
 
 

@@ -2,25 +2,26 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from instseg.clustering.calibration import ScoreCalibration
 from instseg.clustering.cluster import cluster
 from instseg.clustering.embeddings import Embeddings
 from instseg.clustering.filters import filter_instances
 from instseg.clustering.instances import Instances, measure_instances, merge_instances
-from instseg.inference.image_tiles import TilePlan
 from instseg.inference.label_store import LabelsInMemory, LabelsOnDisk, LabelStore
 from instseg.inference.options import PredictOptions
-from instseg.io.source import ImageReader
-from instseg.tiling.grid import Tile, TileIndex
+from instseg.settings import ClusterSettings
+from instseg.tiling.grid import Grid, Tile, TileIndex
 from instseg.tiling.stitch import LabelMerger, TileInstances, match_instances, tile_bands, tile_instances
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Segmentation:
-    """The instances of an image.
+    """The instances of an image or a volume.
 
     Attributes
     ----------
@@ -30,44 +31,74 @@ class Segmentation:
         A row for each instance: label, score, area, centroid, bounding box, class; None where it was not asked for.
     embeddings : Embeddings or None
         What was clustered, where asked for.
-    image : ImageReader
+    image : ImageReader or VolumeReader
         The image as it was read.
     magnification : float
         How many times larger the network has seen it, beside the scale of the training.
     unfamiliar : bool
         Whether instances were measured, and their scores are far below those in images like the training's.
+    notes : tuple of str
+        What is to be said of how a volume was segmented.
     """
 
     store: LabelStore
     instances: Instances | None
     embeddings: Embeddings | None
-    image: ImageReader
+    image: Any
     magnification: float
     unfamiliar: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def labels(self) -> NDArray[np.int32]:
-        """The labels (H, W): 0 is background, instances 1..N in raster order of their first pixel."""
+        """The labels (H, W), or (D, H, W) of a volume: 0 is background, instances 1..N by their first pixel."""
         return self.store.array()
 
     def strips(self, rows: int) -> Iterator[NDArray[np.int32]]:
-        """Return the labels from the top, (rows, W) int32 at a time, without having all of them in memory."""
+        """Return labels from the top, (rows, W) or (planes, H, W) int32 at a time, without all of them in memory."""
         return self.store.strips(rows)
 
 
+class AssemblyPlan(Protocol):
+    """How an image or a volume is cut and clustered: what the assembler has to know of it.
+
+    Attributes
+    ----------
+    grid : Grid
+        The tiles, along two axes or three.
+    clustering : ClusterSettings
+    calibration : ScoreCalibration or None
+        What the scores of instances mean, once those of all tiles are joined.
+    magnification : float
+        How many times larger the network sees it, beside the scale of the training.
+    """
+
+    @property
+    def grid(self) -> Grid: ...  # noqa: D102
+
+    @property
+    def clustering(self) -> ClusterSettings: ...  # noqa: D102
+
+    @property
+    def calibration(self) -> ScoreCalibration | None: ...  # noqa: D102
+
+    @property
+    def magnification(self) -> float: ...  # noqa: D102
+
+
 class Assembler:
-    """Clusters the tiles of an image one after the other, and joins their instances.
+    """Clusters the tiles of an image or a volume one after the other, and joins their instances.
 
     Parameters
     ----------
-    plan : TilePlan
-    image : ImageReader
+    plan : AssemblyPlan
+    image : ImageReader or VolumeReader
     options : PredictOptions
     positions : bool
-        Whether the first two embedding dimensions are a position in pixels, which depends on where a tile lies.
+        Whether the first embedding dimensions, one for each axis, are a position, which depends on where a tile lies.
     """
 
-    def __init__(self, plan: TilePlan, image: ImageReader, options: PredictOptions, positions: bool) -> None:
+    def __init__(self, plan: AssemblyPlan, image: Any, options: PredictOptions, positions: bool) -> None:
         self._plan, self._image, self._options, self._positions = plan, image, options, positions
         self._grid = plan.grid
         # Labels of an image that does not fit into memory do not fit either.
@@ -78,10 +109,11 @@ class Assembler:
         self._merger = LabelMerger(plan.grid)
         self._records: dict[TileIndex, TileInstances] = {}
         # Bands that tiles share with tiles to come, by the indices of both.
-        self._bands: dict[tuple[TileIndex, TileIndex], NDArray[np.int32]] = {}
+        self._bands: dict[tuple[TileIndex, TileIndex], NDArray[np.integer]] = {}
         self._parts: list[tuple[TileIndex, Instances]] = []
         self._maps: dict[str, NDArray[np.float32]] = {}
         self._class_names: tuple[str, ...] = ()
+        self._spacing: tuple[float, ...] | None = None
         self.added = 0
 
     @property
@@ -105,7 +137,7 @@ class Assembler:
         self._store.put(tile, labels[core])
         if self._measuring:
             within = None if len(self._grid) == 1 else core
-            part = measure_instances(labels, embeddings, within).translated(tile.extent.top, tile.extent.left)
+            part = measure_instances(labels, embeddings, within).translated(tile.extent.begin)
             self._parts.append((tile.index, part))
         if len(self._grid) > 1:
             self._join(tile, labels)
@@ -116,22 +148,24 @@ class Assembler:
         self._merger.add(tile.index, record)
         bands, neighbours = tile_bands(self._grid, tile, labels), self._grid.neighbours(tile)
         pairs = {}
-        for name, other in neighbours.items():
-            if name in ("left", "above"):
-                pairs[other.index] = match_instances(self._bands.pop((other.index, tile.index)), bands[name])
+        for (axis, step), other in neighbours.items():
+            if step < 0:
+                pairs[other.index] = match_instances(self._bands.pop((other.index, tile.index)), bands[axis, step])
             else:
-                self._bands[tile.index, other.index] = bands[name].copy()
+                # Those of a whole layer of blocks are held, in as few bytes as their numbers need.
+                self._bands[tile.index, other.index] = bands[axis, step].astype(np.min_scalar_type(record.largest))
         self._merger.match(tile.index, pairs)
 
     def _keep_maps(self, tile: Tile, embeddings: Embeddings) -> None:
-        self._class_names = embeddings.class_names
+        self._class_names, self._spacing = embeddings.class_names, embeddings.spacing
         for name, values in embeddings.arrays().items():
             if name not in self._maps:
-                self._maps[name] = np.empty((*self._grid.shape, *values.shape[2:]), np.float32)
+                self._maps[name] = np.empty((*self._grid.shape, *values.shape[embeddings.ndim :]), np.float32)
             target = self._maps[name][tile.core.slices_in(self._grid.box)]
             target[...] = values[tile.core.slices_in(tile.extent)]
             if name == "embeddings" and self._positions:
-                target[..., :2] += np.array([tile.extent.top, tile.extent.left], np.float32)
+                corner = np.multiply(tile.extent.begin, embeddings.spacing or 1)
+                target[..., : len(corner)] += corner.astype(np.float32)
 
     def finish(self) -> Segmentation:
         """Return the result, once all tiles are there."""
@@ -141,6 +175,7 @@ class Assembler:
             embeddings = Embeddings(
                 **self._maps,
                 settings=self._plan.clustering,
+                spacing=self._spacing,
                 class_names=self._class_names,
                 calibration=self._plan.calibration,
             )
@@ -171,7 +206,9 @@ class Assembler:
             unfamiliar = calibration is not None and calibration.is_unfamiliar(instances.score)
             if filters.active:
                 instances, label_of = filter_instances(instances, filters, self._grid.shape, count)
-                lookups = {index: label_of[lookup] for index, lookup in lookups.items()} or {(0, 0): label_of}
+                lookups = {index: label_of[lookup] for index, lookup in lookups.items()} or {
+                    (0,) * len(self._grid.shape): label_of
+                }
         if lookups:
             self._store.finish(lookups)
         return instances, unfamiliar

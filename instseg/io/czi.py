@@ -43,7 +43,7 @@ def open_czi(path: Path, place: InnerPath) -> Iterator[StoredArray]:
 
     with czi.open_czi(str(place.file)) as document:
         values = _Scene(path, document, _scene(path, document, place.inner))
-        yield StoredArray(path, "CZI", values, values.roles, _geometry(document))
+        yield StoredArray(path, "CZI", values, values.roles, _geometry(document), planewise=True)
 
 
 def _scene(path: Path, document: Any, name: str) -> int | None:
@@ -119,8 +119,8 @@ def _geometry(document: Any) -> PixelGeometry | None:
     """Return the size of the pixels, which the metadata has in metres."""
     with suppress(Exception):  # Damaged metadata says nothing of the pixels, which can be read all the same.
         text = document.raw_metadata
-        found = [re.search(_LENGTH.format(axis), text) for axis in "YX"]
-        sizes = [float(match[1]) * 1e6 for match in found if match is not None]
-        if len(sizes) == 2 and all(0 < size < math.inf for size in sizes):
-            return PixelGeometry((sizes[0], sizes[1]), None, "micrometer")
+        found = [re.search(_LENGTH.format(axis), text) for axis in "ZYX"]
+        depth, height, width = (math.nan if match is None else float(match[1]) * 1e6 for match in found)
+        if 0 < height < math.inf and 0 < width < math.inf:
+            return PixelGeometry((height, width), None, "micrometer", depth if 0 < depth < math.inf else None)
     return None

@@ -161,7 +161,7 @@ def iterate_planes(path: Path, header: ImageHeader) -> Iterator[NDArray[Any]]:
 
 
 @contextmanager
-def open_stored_array(path: Path, kind: str) -> Iterator[StoredArray]:
+def open_stored_array(path: Path, kind: str, *, planes: bool = False) -> Iterator[StoredArray]:
     """Open the array of a file that is made for arrays.
 
     Parameters
@@ -170,6 +170,8 @@ def open_stored_array(path: Path, kind: str) -> Iterator[StoredArray]:
         Of the file, or of an array in it.
     kind : str
         One of `ARRAY_FORMATS`.
+    planes : bool
+        Whether the first of three axes that have no names is one of planes also in Zarr, where it else is of channels.
     """
     place = split_inner(path)
     if kind == "NumPy":
@@ -177,7 +179,7 @@ def open_stored_array(path: Path, kind: str) -> Iterator[StoredArray]:
     elif kind == "zip":
         opened = open_npz(path, place)
     elif kind == "Zarr":
-        opened = open_zarr(located(path))
+        opened = open_zarr(located(path), planes=planes)
     elif kind == "CZI":
         opened = open_czi(path, place)
     elif kind == "ND2":

@@ -1,7 +1,6 @@
 """The label images of a sequence: which files or planes are its frames, when they were taken, and reading them."""
 
 import math
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,10 +15,9 @@ from instseg.io.container import result_stem
 from instseg.io.folders import search_images
 from instseg.io.formats import read_header
 from instseg.io.image_file import ImageFileError
-from instseg.io.image_names import stem_of
+from instseg.io.image_names import DIGITS, counted_name, stem_of
 from instseg.io.label_images import LABEL_SUFFIXES, read_label_planes, read_labels
 
-_DIGITS = re.compile(r"(\d+)")
 # Axes along which the planes of a file may be frames; those without a name are ''.
 _TIME_AXES = ("", "T", "Z")
 
@@ -96,7 +94,7 @@ def find_frames(paths: Sequence[StrPath]) -> FrameSequence:
         If there are no label images, two have the same number, or planes are not those of a time series.
     """
     found = search_images(paths)
-    files = sorted(found.files, key=_counted)
+    files = sorted(found.files, key=counted_name)
     if len(files) == 1:
         header = read_header(files[0], max_pixels=None)
         if header.planes > 1:
@@ -130,16 +128,10 @@ def _stack(path: Path, planes: int, axes: str, notes: tuple[str, ...]) -> FrameS
     return FrameSequence(frames=frames, notes=notes, stack=True)
 
 
-def _counted(path: Path) -> tuple[object, ...]:
-    """Return a key that orders names as people count."""
-    parts = _DIGITS.split(stem_of(path))
-    return (path.parent, [(int(part), "") if number % 2 else (0, part) for number, part in enumerate(parts)], path.name)
-
-
 def _times(files: Sequence[Path]) -> tuple[list[int], list[str]]:
     """Return the times of files in their order, and what is to be said of them."""
     positions = list(range(len(files)))
-    parts = [_DIGITS.split(stem_of(path)) for path in files]
+    parts = [DIGITS.split(stem_of(path)) for path in files]
     varying = [column for column in range(len(parts[0])) if len({tuple(one[column : column + 1]) for one in parts}) > 1]
     if len({path.parent for path in files}) > 1 or len({len(one) for one in parts}) > 1 or len(varying) != 1:
         return positions if len(files) > 1 else _single(parts[0]), []

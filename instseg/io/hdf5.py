@@ -161,5 +161,7 @@ def _geometry(dataset: Any, roles: tuple[str, ...]) -> PixelGeometry | None:
         if len(sizes) >= 2 and np.isfinite(sizes).all() and (sizes[-2:] > 0).all():
             in_order = roles.index("y") < roles.index("x")
             height, width = sizes[-2:] if in_order else sizes[:-3:-1]
-            return PixelGeometry((float(height), float(width)), None, "micrometer")
+            # Three sizes are those of z, y and x, whatever else the axes are.
+            depth = float(sizes[0]) if len(sizes) == 3 and sizes[0] > 0 else None
+            return PixelGeometry((float(height), float(width)), None, "micrometer", depth)
     return None

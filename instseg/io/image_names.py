@@ -1,6 +1,7 @@
 """What files are called: which names are those of images, and the stems by which files are told apart."""
 
 import os
+import re
 import unicodedata
 from pathlib import Path
 
@@ -17,6 +18,9 @@ Where a file of one of the others has the stem of one of `PICTURE_SUFFIXES` besi
 `a.png`, it is none of the images of the folder.
 """
 
+DIGITS = re.compile(r"(\d+)")
+"""Splits a name at its numbers, which come at odd places."""
+
 
 def stem_of(path: Path) -> str:
     """Return the stem of a file's name (`result_stem`) in the one form in which names are compared (NFC).
@@ -24,6 +28,12 @@ def stem_of(path: Path) -> str:
     The same letters can be written by different code points: file systems and archives of macOS take accents apart.
     """
     return unicodedata.normalize("NFC", result_stem(path))
+
+
+def counted_name(path: Path) -> tuple[object, ...]:
+    """Return a key that orders names as people count: `z2` comes before `z10`."""
+    parts = DIGITS.split(stem_of(path))
+    return (path.parent, [(int(part), "") if number % 2 else (0, part) for number, part in enumerate(parts)], path.name)
 
 
 def is_image(path: Path) -> bool:

@@ -77,7 +77,7 @@ def read_planes(path: StrPath) -> list[NDArray[Any]]:
         raise ImageFileError(path, "it holds labels, expected an image", "give the image")
     planes = decode(path, header)
     with decoder_errors(path):
-        return [_as_image(path, plane.pixels, plane.header) for plane in planes]
+        return [to_image(path, plane.pixels, plane.header) for plane in planes]
 
 
 def describe_stack(header: ImageHeader) -> str:
@@ -113,15 +113,18 @@ def write_picture(path: StrPath, picture: NDArray[np.uint8] | NDArray[np.uint16]
     write_png(path, picture)
 
 
-def _as_image(path: Path, pixels: NDArray[Any], header: ImageHeader) -> NDArray[Any]:
-    """Make a decoded plane (H, W, C) uint8, uint16, int16 or float32 without alpha."""
+def to_image(path: Path, pixels: NDArray[Any], header: ImageHeader, where: str = "") -> NDArray[Any]:
+    """Make decoded pixels (..., C) uint8, uint16, int16 or float32 without alpha, by the rules of `read_image`.
+
+    `where` is for messages, as `to_image_values` takes it.
+    """
     if header.colour not in ("gray", "rgb", "palette"):
         raise ImageFileError(path, f"its colours are {header.colour}, expected gray or RGB", "convert it to RGB")
     # PNG's transparent colours come decoded as a further channel.
     transparent = 3 if header.colour in ("rgb", "palette") else 1
     if header.alpha or (header.format == "PNG" and pixels.shape[-1] > transparent):
         pixels = _without_alpha(path, pixels)
-    pixels = to_image_values(path, pixels)
+    pixels = to_image_values(path, pixels, where)
     if header.white_is_zero:
         # Values of 2, 4 or 12 bit go up to less than their type does.
         white = (
@@ -176,6 +179,18 @@ def to_image_values(path: Path, values: NDArray[Any], where: str = "") -> NDArra
             raise ImageFileError(path, what, "save it as 16 bit or as 32-bit float")
         values = values.astype(fitting)
     return values
+
+
+def image_dtype(stored: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the type of an image that is read part by part, whose stored values are of another type.
+
+    Integers that may be negative beyond 16 bit are taken for what has none below 0, as it takes all values to tell.
+    """
+    if stored.kind == "f":
+        return np.dtype(np.float32)
+    if stored.kind == "i" and stored.itemsize <= 2:
+        return np.dtype(np.int16)
+    return np.dtype(np.uint8 if stored.kind == "b" or stored == np.uint8 else np.uint16)
 
 
 def white_and_black(pixels: NDArray[np.bool_]) -> NDArray[np.uint8]:

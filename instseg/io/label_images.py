@@ -77,7 +77,11 @@ def read_labels(
 
 def read_label_values(path: StrPath, *, ignore_label: int | None = None) -> NDArray[np.int32]:
     """Read one label image without asking what its values mean; parameters, result and errors as `read_labels`."""
-    values = _read_integers(Path(path))
+    return to_label_values(_read_integers(Path(path)), ignore_label)
+
+
+def to_label_values(values: NDArray[np.integer], ignore_label: int | None = None) -> NDArray[np.int32]:
+    """Return the labels of an image or a volume that integers stand for, as `read_label_values` returns them."""
     ignored = None if ignore_label is None else values == ignore_label
     if ignored is not None:
         values = np.where(ignored, values.dtype.type(0), values)
@@ -96,9 +100,9 @@ def read_label_planes(path: StrPath, *, connected_components: bool = False) -> I
     """
     path = Path(path)
     header = read_header(path, max_pixels=None)
-    _require_label_header(path, replace(header, planes=1))
+    require_label_header(path, replace(header, planes=1))
     for plane in iterate_planes(path, header):
-        values = _integers(path, header, plane)
+        values = to_integers(path, header, plane)
         if values.max() > _MAX_INT32:
             values = relabel_sequential(values)
         labels = np.ascontiguousarray(values, np.int32)
@@ -108,7 +112,10 @@ def read_label_planes(path: StrPath, *, connected_components: bool = False) -> I
 def to_instances(
     path: StrPath, values: NDArray[np.int32], *, connected_components: bool = False, prediction: bool = False
 ) -> NDArray[np.int32]:
-    """Return the instances (H, W) of what `read_label_values` read; parameters and errors as `read_labels`."""
+    """Return the instances of what `read_label_values` read; parameters and errors as `read_labels`.
+
+    Labels (Z, Y, X) of a volume have 26-connected components.
+    """
     if connected_components:
         return np.where(values < 0, np.int32(IGNORED), regions.connected_components(np.maximum(values, 0)))
     if not prediction:
@@ -186,7 +193,7 @@ def write_labels(path: StrPath, labels: NDArray[np.integer], geometry: PixelGeom
 
 
 def write_labels_streamed(
-    path: StrPath, shape: tuple[int, int], strips: Iterator[NDArray[np.int32]], geometry: PixelGeometry | None = None
+    path: StrPath, shape: tuple[int, ...], strips: Iterator[NDArray[np.int32]], geometry: PixelGeometry | None = None
 ) -> None:
     """Write labels that come strip by strip: a tiled, compressed 32-bit TIFF (BigTIFF where it has to be), or a .npy.
 
@@ -208,7 +215,7 @@ def write_labels_streamed(
     """
     path = Path(path)
     if path.suffix.lower() == ".npy":
-        _write_array_streamed(path, shape, strips)
+        write_array_streamed(path, shape, strips)
         return
     if path.suffix.lower() not in (".tif", ".tiff"):
         raise InstsegError(
@@ -239,7 +246,8 @@ def write_labels_streamed(
         )
 
 
-def _write_array_streamed(path: Path, shape: tuple[int, int], strips: Iterator[NDArray[np.int32]]) -> None:
+def write_array_streamed(path: Path, shape: tuple[int, ...], strips: Iterator[NDArray[np.integer]]) -> None:
+    """Write labels that come strip by strip along their first axis as an array of NumPy, in one step."""
     with atomic_write(path) as temporary, temporary.open("wb") as file:
         header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.int32)), "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
@@ -247,7 +255,8 @@ def _write_array_streamed(path: Path, shape: tuple[int, int], strips: Iterator[N
             file.write(np.ascontiguousarray(strip, np.int32).data)
 
 
-def _require_label_header(path: Path, header: ImageHeader) -> None:
+def require_label_header(path: Path, header: ImageHeader) -> None:
+    """Check that a file of this header holds one label image, or a plane of labels; an ImageFileError says why not."""
     gray = "save one gray channel, a number for each instance, as 16-bit PNG or 32-bit TIFF"
     if header.format in ("JPEG", "JPEG 2000", "WebP"):
         raise ImageFileError(path, f"it is a {header.format}, which does not keep labels' values", gray)
@@ -272,12 +281,12 @@ def _require_label_header(path: Path, header: ImageHeader) -> None:
 def _read_integers(path: Path) -> NDArray[np.integer]:
     """Read an image (H, W) of integers, none below 0."""
     header = read_header(path)
-    _require_label_header(path, header)
-    return _integers(path, header, decode(path, header)[0].pixels)
+    require_label_header(path, header)
+    return to_integers(path, header, decode(path, header)[0].pixels)
 
 
-def _integers(path: Path, header: ImageHeader, pixels: NDArray[Any]) -> NDArray[np.integer]:
-    """Return the integers (H, W) of a decoded plane, none below 0."""
+def to_integers(path: Path, header: ImageHeader, pixels: NDArray[Any]) -> NDArray[np.integer]:
+    """Return the integers (H, W) of a decoded plane, or (Z, Y, X) of planes, none below 0."""
     if pixels.shape[-1] != 1:
         raise ImageFileError(path, "it has transparency, expected labels", "save it without an alpha channel")
     labels = pixels[..., 0]

@@ -1,6 +1,7 @@
 """Labels strip by strip: from the top, some rows at a time, whether they fit into memory or not."""
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -8,12 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instseg.io.atomic import StrPath, is_zarr
+from instseg.io.container import located
 from instseg.io.formats import read_header
-from instseg.io.image_file import ImageFileError
-from instseg.io.label_images import read_labels
+from instseg.io.image_file import ImageFileError, decoder_errors
+from instseg.io.label_images import read_labels, require_label_header
+from instseg.io.label_volumes import read_label_box, read_label_volume
 from instseg.io.omezarr import ZarrReader
 from instseg.io.pixel_size import PixelGeometry, read_pixel_geometry
 from instseg.io.source import STREAMING_PIXELS
+from instseg.io.stored_volume import open_stored_volume, read_volume_header
 from instseg.io.tiff import TiffReader, supports_region_reads
 from instseg.tiling.grid import Box
 
@@ -26,13 +30,13 @@ class LabelReader(Protocol):
 
     Attributes
     ----------
-    shape : (int, int)
-        Height and width.
+    shape : tuple of int
+        Height and width; planes, rows and columns of a volume.
     streamed : bool
         Whether they are read from a file part by part.
     """
 
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
     streamed: bool
 
     @property
@@ -40,7 +44,7 @@ class LabelReader(Protocol):
         """The size and position of the pixels, None where nothing is known."""
 
     def strips(self, rows: int) -> Iterator[NDArray[np.integer]]:
-        """Return the labels (rows, W) at a time; the last strip may be lower."""
+        """Return the labels (rows, W), of a volume (planes, Y, X), at a time; the last strip may be lower."""
 
     def close(self) -> None:
         """Close the file."""
@@ -51,8 +55,8 @@ class LabelStrips:
 
     Parameters
     ----------
-    shape : (int, int)
-        Height and width.
+    shape : tuple of int
+        Height and width; planes, rows and columns of a volume.
     strips : callable
         See `LabelReader.strips`.
     streamed : bool
@@ -62,7 +66,7 @@ class LabelStrips:
 
     def __init__(
         self,
-        shape: tuple[int, int],
+        shape: tuple[int, ...],
         strips: Callable[[int], Iterator[NDArray[np.integer]]],
         *,
         streamed: bool = False,
@@ -73,7 +77,11 @@ class LabelStrips:
     @property
     def geometry(self) -> PixelGeometry | None:
         """See `LabelReader.geometry`."""
-        return None if self._path is None else read_pixel_geometry(self._path)
+        if self._path is None:
+            return None
+        return (
+            read_pixel_geometry(self._path) if len(self.shape) == 2 else read_volume_header(self._path, time=0).geometry
+        )
 
     def strips(self, rows: int) -> Iterator[NDArray[np.integer]]:
         """See `LabelReader.strips`."""
@@ -84,42 +92,56 @@ class LabelStrips:
 
 
 def label_array(labels: NDArray[np.integer], path: Path | None = None) -> LabelStrips:
-    """Return labels (H, W) in memory as a `LabelReader`."""
+    """Return labels (H, W) or (Z, Y, X) in memory as a `LabelReader`."""
 
     def strips(rows: int) -> Iterator[NDArray[np.integer]]:
         return (labels[top : top + rows] for top in range(0, len(labels), rows))
 
-    return LabelStrips((labels.shape[0], labels.shape[1]), strips, path=path)
+    return LabelStrips(labels.shape, strips, path=path)
 
 
-def open_labels(path: StrPath, *, connected_components: bool = False) -> LabelReader:
-    """Open a file of labels, to be closed: Zarr, and TIFF of more than `STREAMING_PIXELS`, are read part by part.
+def open_labels(
+    path: StrPath, *, connected_components: bool = False, volume: bool = False, time: int | None = None
+) -> LabelReader:
+    """Open a file of labels, to be closed.
+
+    Zarr and TIFF of more than `STREAMING_PIXELS`, and volumes of more voxels in any format, are read part by part.
 
     Parameters
     ----------
     path : path-like
-        What `read_labels` reads, or OME-Zarr or a Zarr array of one channel of integers.
+        What `read_labels` reads, or OME-Zarr or a Zarr array of one channel of integers; of a volume what
+        `read_label_volume` reads.
     connected_components : bool
         As `read_labels` takes it; labels that are read part by part have to be numbered.
+    volume : bool
+        Whether the planes of the file are those of a volume (Z, Y, X).
+    time : int, optional
+        Of a volume, which of several time points, from 0.
 
     Raises
     ------
     ImageFileError
-        If it holds no labels or cannot be read, as `read_labels` says.
+        If it holds no labels or cannot be read, as `read_labels` or `read_label_volume` says.
     """
     path = Path(path)
-    streamed: _ZarrLabels | _TiffLabels
-    if is_zarr(path):
-        streamed = _ZarrLabels(path)
+    streamed: LabelReader
+    if volume:
+        if not read_volume_header(path, time=time).streamed:
+            labels = read_label_volume(path, connected_components=connected_components, time=time)
+            return label_array(labels, path)
+        streamed = _LabelVolume(path, time)
+    elif is_zarr(path):
+        streamed = _StreamedLabels(path, _ZarrLabels(path))
     elif _is_large_tiff(path):
-        streamed = _TiffLabels(path)
+        streamed = _StreamedLabels(path, _TiffLabels(path))
     else:
         return label_array(read_labels(path, connected_components=connected_components), path)
     if connected_components:
         streamed.close()
         what = "it is read part by part, in which connected pieces cannot be numbered"
         raise ImageFileError(path, what, "number the objects, or cut it into parts")
-    return _StreamedLabels(path, streamed)
+    return streamed
 
 
 def _is_large_tiff(path: Path) -> bool:
@@ -154,7 +176,7 @@ class _StreamedLabels:
         self._path, self._reader = path, reader
         self.geometry = reader.geometry
         height, width, channels = reader.shape
-        self.shape = (height, width)
+        self.shape: tuple[int, ...] = (height, width)
         problem = None
         if channels != 1:
             problem = f"it has {channels} channels, expected gray labels"
@@ -177,3 +199,31 @@ class _StreamedLabels:
     def close(self) -> None:
         """Close the file."""
         self._reader.close()
+
+
+class _LabelVolume:
+    """The labels of a volume that are read from a file slab by slab."""
+
+    streamed = True
+
+    def __init__(self, path: Path, time: int | None) -> None:
+        self._path = path = located(path)
+        with ExitStack() as stack:
+            self._volume = stack.enter_context(open_stored_volume(path, time=time))
+            require_label_header(path, self._volume.image_header)
+            self.shape: tuple[int, ...] = self._volume.header.shape
+            self.geometry = self._volume.header.geometry
+            self._open = stack.pop_all()
+
+    def strips(self, rows: int) -> Iterator[NDArray[np.integer]]:
+        """See `LabelReader.strips`."""
+        depth, height, width = self.shape
+        for first in range(0, depth, rows):
+            with decoder_errors(self._path):
+                box = Box(first, 0, 0, min(first + rows, depth), height, width)
+                slab = read_label_box(self._path, self._volume, box)
+            yield slab
+
+    def close(self) -> None:
+        """Close the file."""
+        self._open.close()

@@ -33,7 +33,7 @@ def open_nd2(path: Path, place: InnerPath) -> Iterator[StoredArray]:
 
     with nd2.ND2File(str(place.file)) as document:
         values = _Frames(path, document, _find_position(path, document, place.inner))
-        yield StoredArray(path, "ND2", values, values.roles, _geometry(document))
+        yield StoredArray(path, "ND2", values, values.roles, _geometry(document), planewise=True)
 
 
 def _find_position(path: Path, document: Any, name: str) -> int:
@@ -88,5 +88,6 @@ def _geometry(document: Any) -> PixelGeometry | None:
     with suppress(Exception):  # Damaged metadata says nothing of the pixels, which can be read all the same.
         size = document.voxel_size()
         if 0 < size.x < np.inf and 0 < size.y < np.inf:
-            return PixelGeometry((float(size.y), float(size.x)), None, "micrometer")
+            depth = float(size.z) if "Z" in document.sizes and 0 < size.z < np.inf else None
+            return PixelGeometry((float(size.y), float(size.x)), None, "micrometer", depth)
     return None

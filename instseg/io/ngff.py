@@ -260,30 +260,34 @@ def _axis(path: Path, axis: object) -> Axis:
 def _geometry(path: Path, axes: tuple[Axis, ...], multiscale: dict[str, Any]) -> PixelGeometry | None:
     """Return the size and the position of the finest level's pixels, None where nothing is said of them."""
     roles = [axis.role for axis in axes]
-    indices = [roles.index("y"), roles.index("x")]
-    size, position = [1.0, 1.0], [0.0, 0.0]
+    indices = [roles.index(role) for role in "yxz" if role in roles]
+    size, position = [1.0] * len(indices), [0.0] * len(indices)
     # The transformations of the level are applied before those of all levels.
     for holder in (*multiscale.get("datasets", [])[:1], multiscale):
         for kind, values in _transformations(path, holder):
             # What has another number of axes is passed over, as what is none of the transformations that are known.
             if len(values) != len(axes):
                 continue
-            row, column = (values[index] for index in indices)
+            own = [values[index] for index in indices]
             if kind == "scale":
-                size, position = [size[0] * row, size[1] * column], [position[0] * row, position[1] * column]
+                size = [one * factor for one, factor in zip(size, own, strict=True)]
+                position = [one * factor for one, factor in zip(position, own, strict=True)]
             else:
-                position = [position[0] + row, position[1] + column]
-    unit, unit_of_columns = (axes[index].unit for index in indices)
-    if unit != unit_of_columns:
-        ratio = length_ratio(unit_of_columns, unit)
-        if ratio is None:
-            return None
-        size[1], position[1] = size[1] * ratio, position[1] * ratio
+                position = [one + shift for one, shift in zip(position, own, strict=True)]
+    unit = axes[indices[0]].unit
+    for number, index in enumerate(indices):
+        if axes[index].unit != unit:
+            ratio = length_ratio(axes[index].unit, unit)
+            if ratio is None:
+                return None
+            size[number], position[number] = size[number] * ratio, position[number] * ratio
     if not all(math.isfinite(value) for value in (*size, *position)):
         raise damaged(path, "its pixels are infinitely large or far away")
-    if min(size) <= 0 or (size == [1, 1] and not any(position) and unit is None):
+    if min(size) <= 0 or (set(size) == {1.0} and not any(position) and unit is None):
         return None
-    return PixelGeometry((size[0], size[1]), (position[0], position[1]) if any(position) else None, unit)
+    place = (position[0], position[1]) if any(position[:2]) else None
+    depth, first = (size[2], position[2]) if len(size) > 2 else (None, 0.0)
+    return PixelGeometry((size[0], size[1]), place, unit, depth, first or None)
 
 
 def _transformations(path: Path, holder: dict[str, Any]) -> list[tuple[str, list[float]]]:

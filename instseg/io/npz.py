@@ -4,7 +4,7 @@ Any program can write one; `numpy.savez` is enough. Keys:
 
 ============  ====================================================================================
 format        integer, 1: the version of this layout
-embeddings    float (H, W, D): a vector for every pixel
+embeddings    float (H, W, D): a vector for every pixel; (Z, Y, X, D) in volumes, and so on
 foreground    float (H, W) in 0..1: probability that the pixel belongs to an object
 seeds         optional float (H, W) in 0..1: how well the pixel represents its object
 bandwidth     optional float (H, W), above 0: distance in embedding space at which membership is one half
@@ -12,6 +12,7 @@ classes       optional float (H, W, K) in 0..1: probability of each class if the
 class_names   optional text (K): what the classes are called
 settings      optional text: the clustering settings the model was tuned to, as a JSON object
 calibration   optional text: what the scores of instances mean (`ScoreCalibration`), as a JSON object
+spacing       optional float (2) or (3), above 0: how far pixels lie apart along each axis, in columns
 ============  ====================================================================================
 
 Half and double precision are read as well and become float32; unknown keys
@@ -74,6 +75,8 @@ def write_embeddings(path: StrPath, embeddings: Embeddings) -> None:
         members["settings"] = np.array(json.dumps(embeddings.settings.to_dict()))
     if embeddings.calibration is not None:
         members["calibration"] = np.array(embeddings.calibration.to_json())
+    if embeddings.spacing is not None:
+        members["spacing"] = np.array(embeddings.spacing, np.float64)
     with atomic_write(path) as temporary, temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **members)
 
@@ -120,12 +123,20 @@ def _read(archive: zipfile.ZipFile, size: int) -> Embeddings:
     calibration = _json_object(archive, "calibration", size) if "calibration" in names else None
     named = {"class_names", "classes"} <= names
     class_names = _names(_member(archive, "class_names", size)) if named else ()
+    spacing = _spacing(_member(archive, "spacing", size)) if "spacing" in names else None
     return Embeddings(
         **arrays,
         settings=None if settings is None else ClusterSettings.from_dict(settings),
         class_names=class_names,
         calibration=ScoreCalibration.from_stored(calibration),
+        spacing=spacing,
     )
+
+
+def _spacing(values: NDArray[Any]) -> tuple[float, ...]:
+    if values.dtype.kind not in "iuf" or values.ndim != 1:
+        raise InstsegError(f"'spacing' is {_shown(values)}, expected a number for each axis; write it again")
+    return tuple(float(value) for value in values)
 
 
 def _names(text: NDArray[Any]) -> tuple[str, ...]:

@@ -34,7 +34,7 @@ def open_npy(path: Path) -> Iterator[StoredArray]:
     if math.prod(claims.shape) == 0:
         values: Any = np.empty(claims.shape, claims.dtype)
     else:
-        values = np.memmap(path, claims.dtype, "r", claims.header_bytes, claims.shape, order)
+        values = _Mapped(path, claims, order)
     yield StoredArray.nameless(path, "NumPy", values)
 
 
@@ -67,6 +67,19 @@ def _only(path: Path, names: list[str]) -> str:
         raise ImageFileError(path, "it holds embeddings, expected an image", "give the image, or cluster it instead")
     what = f"it holds {len(names)} arrays ({format_names(names)}), expected one"
     raise ImageFileError(path, what, f"give one of them, such as {path}:/{names[0]}")
+
+
+class _Mapped:
+    """The array of a `.npy`, mapped anew for each part, as the pages of a mapping that stays count as memory."""
+
+    def __init__(self, path: Path, claims: ArrayClaims, order: Literal["C", "F"]) -> None:
+        self._path, self._claims, self._order = path, claims, order
+        self.shape, self.dtype = claims.shape, claims.dtype
+
+    def __getitem__(self, index: Any) -> NDArray[Any]:
+        claims = self._claims
+        mapped = np.memmap(self._path, claims.dtype, "r", claims.header_bytes, claims.shape, self._order)
+        return np.array(mapped[index])
 
 
 class _Member:

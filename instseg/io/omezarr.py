@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from instseg.io.atomic import StrPath
 from instseg.io.image_file import ImageFileError
-from instseg.io.images import to_image_values
+from instseg.io.images import image_dtype, to_image_values
 from instseg.io.ngff import ZarrImage, find_image
 from instseg.io.remote import reached
 from instseg.io.zarr_array import ZarrValues
@@ -67,7 +67,8 @@ class ZarrReader:
         values.open()
         self._path, self._values, self._plane = image.path, values, plane
         self._roles = [axis.role for axis in image.axes]
-        self.dtype, self.geometry = _image_dtype(image.layout.dtype), image.geometry
+        self.dtype = image_dtype(image.layout.dtype)
+        self.geometry = None if image.geometry is None else image.geometry.plane
         self.shape = (sizes["y"], sizes["x"], sizes.get("c", 1))
         if min(self.shape[0], _PART_SIDE) * min(self.shape[1], _PART_SIDE) * self.shape[2] > _MAX_PART_VALUES:
             what = f"it has {self.shape[2]:,} channels, more than can be read of a pixel at once"
@@ -136,12 +137,3 @@ def _several(image: ZarrImage) -> dict[str, int]:
     """Return the names and the sizes of the axes along which an image has several planes."""
     axes = zip(image.axes, image.layout.shape, strict=True)
     return {axis.name: size for axis, size in axes if axis.role not in ("y", "x", "c") and size != 1}
-
-
-def _image_dtype(stored: np.dtype[Any]) -> np.dtype[Any]:
-    """Return the type of an image whose stored values are of another type, as `read_image` has it."""
-    if stored.kind == "f":
-        return np.dtype(np.float32)
-    if stored.kind == "i" and stored.itemsize <= 2:
-        return np.dtype(np.int16)
-    return np.dtype(np.uint8 if stored.kind == "b" or stored == np.uint8 else np.uint16)

@@ -1,4 +1,4 @@
-"""Reading a pair of a data folder: an image, its labels, and which of its pixels are not labelled yet."""
+"""Reading a pair of a data folder: an image or a volume, its labels, and which pixels are not labelled yet."""
 
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ from instseg.io.formats import decode, read_header
 from instseg.io.image_file import ImageFileError
 from instseg.io.images import read_image
 from instseg.io.label_images import read_label_values, to_instances
+from instseg.io.label_volumes import read_label_volume_values
+from instseg.io.volumes import read_volume
 from instseg.labels.regions import IGNORED
 
 UNKNOWN = 255
@@ -19,14 +21,27 @@ UNKNOWN = 255
 
 
 def read_pair(
-    pair: Pair, *, connected_components: bool = False, ignore_label: int | None = None, planes_as_channels: bool = False
+    pair: Pair,
+    *,
+    connected_components: bool = False,
+    ignore_label: int | None = None,
+    planes_as_channels: bool = False,
+    volume: bool = False,
 ) -> tuple[NDArray[Any], NDArray[np.int32]]:
     """Read an image and its labels; the options are those of `read_labels` and `read_image`.
 
+    Parameters
+    ----------
+    pair : Pair
+    connected_components, ignore_label, planes_as_channels
+        See `read_labels` and `read_image`.
+    volume : bool
+        Whether both are volumes, as `instseg.io.volumes.is_volume` says of the labels.
+
     Returns
     -------
-    image : (H, W, C) uint8, uint16, int16 or float32
-    labels : (H, W) int32
+    image : (H, W, C), or (Z, Y, X, C) of a volume, uint8, uint16, int16 or float32
+    labels : (H, W), or (Z, Y, X) of a volume, int32
         0 is background, `IGNORED` the pixels of `ignore_label` and those that are not labelled yet.
 
     Raises
@@ -34,21 +49,21 @@ def read_pair(
     InstsegError
         If one of them cannot be read or their sizes differ.
     """
-    image = read_image(pair.image, planes_as_channels=planes_as_channels)
-    values = read_pair_values(pair, ignore_label=ignore_label)
+    image = read_volume(pair.image) if volume else read_image(pair.image, planes_as_channels=planes_as_channels)
+    values = read_pair_values(pair, ignore_label=ignore_label, volume=volume)
     labels = to_instances(pair.labels, values, connected_components=connected_components)
-    if image.shape[:2] != labels.shape:
-        sizes = f"{_size(image)} pixels and {pair.labels} is {_size(labels)}"
+    if image.shape[:-1] != labels.shape:
+        sizes = f"{_size(image[..., 0])} {'voxels' if volume else 'pixels'} and {pair.labels} is {_size(labels)}"
         raise InstsegError(f"{pair.image} is {sizes}, expected equal sizes; export the labels at the image's size")
     return image, labels
 
 
-def read_pair_values(pair: Pair, *, ignore_label: int | None = None) -> NDArray[np.int32]:
-    """Read the values of a label image, of which `to_instances` makes instances.
+def read_pair_values(pair: Pair, *, ignore_label: int | None = None, volume: bool = False) -> NDArray[np.int32]:
+    """Read the values of a label image, or of the labels of a volume, of which `to_instances` makes instances.
 
     Returns
     -------
-    (H, W) int32
+    (H, W) or (Z, Y, X) int32
         As `read_label_values` has them; pixels that are not labelled yet are `IGNORED`.
 
     Raises
@@ -56,7 +71,8 @@ def read_pair_values(pair: Pair, *, ignore_label: int | None = None) -> NDArray[
     InstsegError
         If the labels, or the regions that are not labelled yet, cannot be read, or are not of one size.
     """
-    values = read_label_values(pair.labels, ignore_label=ignore_label)
+    read = read_label_volume_values if volume else read_label_values
+    values = read(pair.labels, ignore_label=ignore_label)
     if pair.ignored is not None:
         ignored = read_ignored(pair.ignored)
         if ignored.shape != values.shape:
@@ -96,4 +112,4 @@ def read_ignored(path: Path) -> NDArray[np.bool_]:
 
 
 def _size(pixels: NDArray[np.generic]) -> str:
-    return f"{pixels.shape[0]} x {pixels.shape[1]}"
+    return " x ".join(map(str, pixels.shape))

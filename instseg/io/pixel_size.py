@@ -7,7 +7,7 @@ middle of the first pixel, and so does `PixelGeometry`.
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -64,11 +64,37 @@ class PixelGeometry:
         Row and column of the middle of the first pixel, in the same unit; None where nothing is known.
     unit : str or None
         As OME-NGFF names it, such as 'micrometer'; None where nothing is known.
+    depth : float or None
+        Of a volume, how far apart its planes are, above 0, in the same unit; None where nothing is known.
+    depth_position : float or None
+        Of a volume, where its first plane lies.
     """
 
     pixel_size: tuple[float, float]
     position: tuple[float, float] | None = None
     unit: str | None = None
+    depth: float | None = None
+    depth_position: float | None = None
+
+    @property
+    def plane(self) -> "PixelGeometry | None":
+        """That of one plane of a volume; None where nothing is left that an image has not by itself."""
+        if self.unit is None and self.position is None and self.pixel_size == (1.0, 1.0):
+            return None
+        return PixelGeometry(self.pixel_size, self.position, self.unit)
+
+    @property
+    def spacing(self) -> tuple[float, float, float] | None:
+        """The size of a voxel along Z, Y and X; None where that along Z is not known."""
+        return None if self.depth is None else (self.depth, *self.pixel_size)
+
+    @property
+    def relative_spacing(self) -> tuple[float, float, float] | None:
+        """The size of a voxel divided by that along X; None where that along Z is not known."""
+        if self.depth is None:
+            return None
+        height, width = self.pixel_size
+        return (self.depth / width, height / width, 1.0)
 
 
 def read_pixel_geometry(path: StrPath) -> PixelGeometry | None:
@@ -112,6 +138,38 @@ def tiff_geometry(tiff: tifffile.TiffFile) -> PixelGeometry | None:
         top, left = (_ratio(tag) * resolution_unit / _CENTIMETRES[unit] for tag in tags)
         position = _finite_pair(top + size[0] / 2, left + size[1] / 2)
     return PixelGeometry(size, position, unit)
+
+
+def tiff_volume_geometry(tiff: tifffile.TiffFile) -> PixelGeometry | None:
+    """Return the size and the position of the voxels of an open TIFF, None where it says nothing.
+
+    The unit is that of OME-XML or of ImageJ; None where it is none of length, such as the pixel, so that only the ratio
+    of the sizes means something. Where neither says how far apart planes are, it is that of `tiff_geometry`.
+    """
+    if tiff.ome_metadata:
+        sizes = _ome_sizes(tiff.ome_metadata)
+        geometry = tiff_geometry(tiff)
+        if sizes is None or page_orientation(tiff.pages.first) != 1:
+            return geometry
+        depth, height, width, name = sizes
+        if geometry is None:
+            return PixelGeometry((height, width), None, None, depth)
+        ratio = length_ratio(name, geometry.unit)
+        return geometry if ratio is None else replace(geometry, depth=depth * ratio)
+    described = tiff.imagej_metadata or {}
+    spacing = _length(described.get("spacing"))
+    unit = _UNIT_NAMES.get(str(described.get("unit", "")).lower())
+    if spacing is None and unit is None:
+        return tiff_geometry(tiff)
+    page: Any = tiff.pages.first
+    rows, columns = (_ratio(page.tags.get(name)) or 1.0 for name in ("YResolution", "XResolution"))
+    height, width = 1 / rows, 1 / columns
+    top, left, first = (
+        _first_place(described.get(f"{axis}origin"), size)
+        for axis, size in (("y", height), ("x", width), ("z", spacing or 1.0))
+    )
+    position = None if top is None or left is None else (top, left)
+    return PixelGeometry((height, width), position, unit, spacing, first)
 
 
 def tiff_tags(geometry: PixelGeometry | None) -> dict[str, Any]:
@@ -234,20 +292,57 @@ def _aperio_pixel_size(page: Any) -> tuple[tuple[float, float], str] | None:
     return ((size, size), "micrometer") if 0 < size < math.inf else None
 
 
+def _length(value: object) -> float | None:
+    """Return a number that a file gives for a length, which some have below 0; None where it is none."""
+    number = abs(value) if isinstance(value, int | float) and not isinstance(value, bool) else 0
+    return float(number) if 0 < number < math.inf else None
+
+
+def _first_place(origin: object, size: float) -> float | None:
+    """Return where the first pixel lies along an axis, for which ImageJ has the pixel at zero; None without it."""
+    if isinstance(origin, bool) or not isinstance(origin, int | float) or not math.isfinite(origin):
+        return None
+    return -origin * size
+
+
+def _ome_sizes(text: str) -> tuple[float, float, float, str] | None:
+    """Return the depth, the height and the width of a voxel of the first image in OME-XML, and the unit of all.
+
+    None stands for lengths in several units, and for damaged XML.
+    """
+    try:
+        attributes = _first_pixels(text)
+        depth, height, width = (_length(float(attributes[f"PhysicalSize{axis}"])) for axis in "ZYX")
+        units = [attributes.get(f"PhysicalSize{axis}Unit", "µm").lower() for axis in "ZYX"]
+    except (ElementTree.ParseError, KeyError, ValueError):
+        return None
+    if depth is None or height is None or width is None:
+        return None
+    ratios = [length_ratio(unit, units[2]) for unit in units]
+    if None in ratios and len(set(units)) > 1:
+        return None
+    known = [1.0 if ratio is None else ratio for ratio in ratios]
+    return depth * known[0], height * known[1], width * known[2], units[2]
+
+
+def _first_pixels(text: str | None) -> dict[str, str]:
+    """Return the attributes of the first `Pixels` element of OME-XML."""
+    pixels = _FirstPixels()
+    parser = ElementTree.XMLParser(target=pixels)
+    parser.feed(text or "")
+    parser.close()
+    return pixels.attributes
+
+
 def _ome_pixel_size(text: str | None) -> tuple[tuple[float, float], str] | None:
     """Return the height and the width of the first image's pixels in OME-XML, and their unit.
 
     None stands for damaged XML, too, as for XML without the size: the pixels can be read all the same.
     """
-    if not text:
-        return None
-    pixels = _FirstPixels()
-    parser = ElementTree.XMLParser(target=pixels)
     try:
-        parser.feed(text)
-        parser.close()
-        sizes = [float(pixels.attributes[f"PhysicalSize{axis}"]) for axis in "YX"]
-        units = [_UNIT_NAMES[pixels.attributes.get(f"PhysicalSize{axis}Unit", "µm").lower()] for axis in "YX"]
+        attributes = _first_pixels(text)
+        sizes = [float(attributes[f"PhysicalSize{axis}"]) for axis in "YX"]
+        units = [_UNIT_NAMES[attributes.get(f"PhysicalSize{axis}Unit", "µm").lower()] for axis in "YX"]
     except (ElementTree.ParseError, KeyError, ValueError):
         return None
     unit = units[0]

@@ -232,7 +232,7 @@ def read_geometry(path: Path) -> PixelGeometry | None:
         return ZarrReader(path).geometry
     if not path.is_dir() and (kind := file_format(path)) in ARRAY_FORMATS:
         with decoder_errors(path), open_stored_array(path, kind) as stored:
-            return stored.geometry
+            return None if stored.geometry is None else stored.geometry.plane
     return read_pixel_geometry(path)
 
 

@@ -1,7 +1,7 @@
 """Arrays in files that are made for arrays (NumPy, HDF5, Zarr): which axes are rows, columns, channels and planes."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ class StoredArray:
         The size of the pixels, where the file says it.
     is_labels : bool
         Whether the file says that these are labels.
+    planewise : bool
+        Whether the axes of planes are indexed by integers alone, so that planes are read one by one.
 
     Raises
     ------
@@ -47,6 +49,7 @@ class StoredArray:
     roles: tuple[str, ...]
     geometry: PixelGeometry | None = None
     is_labels: bool = False
+    planewise: bool = False
 
     def __post_init__(self) -> None:
         shape, dtype = self.values.shape, np.dtype(self.values.dtype)
@@ -73,7 +76,7 @@ class StoredArray:
     def header(self) -> ImageHeader:
         """What is known before values are read."""
         sizes = dict(zip(self.roles, self.values.shape, strict=True))
-        along = {role: size for role, size in self._plane_axes() if size > 1}
+        along = {role: size for role, size in self.plane_sizes if size > 1}
         dtype = np.dtype(self.values.dtype)
         return ImageHeader(
             format=self.kind,
@@ -82,13 +85,15 @@ class StoredArray:
             channels=sizes.get("c", 1),
             bits=1 if dtype.kind == "b" else 8 * dtype.itemsize,
             dtype=dtype.newbyteorder("=").name,
-            planes=math.prod(size for _, size in self._plane_axes()),
+            planes=math.prod(size for _, size in self.plane_sizes),
             plane_axes=" and ".join(role.upper() for role in along if role != NAMELESS),
             colour="rgb" if sizes.get("c") == 3 else "gray",
             is_labels=self.is_labels,
         )
 
-    def _plane_axes(self) -> list[tuple[str, int]]:
+    @property
+    def plane_sizes(self) -> list[tuple[str, int]]:
+        """The role and the size of each axis of planes, in their order."""
         return [pair for pair in zip(self.roles, self.values.shape, strict=True) if pair[0] not in ("y", "x", "c")]
 
     def planes(self) -> Iterator[NDArray[Any]]:
@@ -98,10 +103,42 @@ class StoredArray:
 
     def read(self, plane: int, rows: slice, columns: slice) -> NDArray[Any]:
         """Return a part (h, w, C) of a plane, which is counted in the order of the array."""
-        places = iter(np.unravel_index(plane, [size for _, size in self._plane_axes()]) if self._plane_axes() else ())
-        slices = {"y": rows, "x": columns, "c": slice(None)}
-        indices = tuple(slices[role] if role in slices else int(next(places)) for role in self.roles)
-        part, roles = np.asarray(self.values[indices]), [role for role in self.roles if role in slices]
+        sizes = [size for _, size in self.plane_sizes]
+        return self._part(np.unravel_index(plane, sizes) if sizes else (), rows, columns)
+
+    def read_volume(self, places: Sequence[int | slice], rows: slice, columns: slice) -> NDArray[Any]:
+        """Return a part (z, h, w, C) of a volume.
+
+        Parameters
+        ----------
+        places : sequence of int or slice
+            For each of `plane_sizes` an index, or for the axis that is the volume's depth a slice with both of its
+            ends; without one the part has one plane.
+        rows, columns : slice
+        """
+        depth = next((number for number, place in enumerate(places) if isinstance(place, slice)), None)
+        if depth is None:
+            return self._part(places, rows, columns)[None]
+        if not self.planewise:
+            return self._part(places, rows, columns)
+        first, last = places[depth].start, places[depth].stop  # type: ignore[union-attr]
+        parts = (
+            self._part((*places[:depth], index, *places[depth + 1 :]), rows, columns) for index in range(first, last)
+        )
+        plane = next(parts)
+        slab = np.empty((last - first, *plane.shape), plane.dtype)
+        slab[0] = plane
+        for number, plane in enumerate(parts, start=1):
+            slab[number] = plane
+        return slab
+
+    def _part(self, places: Sequence[Any], rows: slice, columns: slice) -> NDArray[Any]:
+        """Return (h, w, C), or (z, h, w, C) where one of the places is a slice."""
+        slices, remaining = {"y": rows, "x": columns, "c": slice(None)}, iter(places)
+        indices = tuple(slices[role] if role in slices else next(remaining) for role in self.roles)
+        part = np.asarray(self.values[tuple(i if isinstance(i, slice) else int(i) for i in indices)])
+        sliced = zip(self.roles, indices, strict=True)
+        roles = [role if role in slices else "depth" for role, index in sliced if isinstance(index, slice)]
         if "c" not in roles:
             part, roles = part[..., None], [*roles, "c"]
-        return np.moveaxis(part, [roles.index(role) for role in "yxc"], [0, 1, 2])
+        return part.transpose([roles.index(role) for role in ("depth", "y", "x", "c") if role in roles])

@@ -158,8 +158,8 @@ def table_columns(instances: Instances) -> dict[str, list[Any]]:
     -------
     dict of str to list
         'id', 'score', 'area', 'row' and 'column' of the centroid, and the bounding box: 'first_row', 'first_column',
-        'last_row' and 'last_column', all of which hold pixels of the instance. With classes also 'class', and a
-        'p(NAME)' for each.
+        'last_row' and 'last_column', all of which hold pixels of the instance. In volumes 'area' is the number of
+        voxels, and a 'plane' comes before each row. With classes also 'class', and a 'p(NAME)' for each.
 
     Examples
     --------
@@ -174,19 +174,12 @@ def table_columns(instances: Instances) -> dict[str, list[Any]]:
     {'id': [1], 'score': [0.5], 'area': [3], 'row': [0.3333], 'column': [1.6667],
      'first_row': [0], 'first_column': [1], 'last_row': [1], 'last_column': [2]}
     """
-    rows, columns = instances.centroid.T
-    first_row, first_column, below, beyond = instances.bbox.T
-    arrays = {
-        "id": instances.label,
-        "score": instances.score,
-        "area": instances.area,
-        "row": rows,
-        "column": columns,
-        "first_row": first_row,
-        "first_column": first_column,
-        "last_row": below - 1,
-        "last_column": beyond - 1,
-    }
+    axes = ("plane", "row", "column")[-instances.ndim :]
+    first, beyond = np.split(instances.bbox, 2, axis=1)
+    arrays: dict[str, NDArray[Any]] = {"id": instances.label, "score": instances.score, "area": instances.area}
+    arrays |= dict(zip(axes, instances.centroid.T, strict=True))
+    arrays |= {f"first_{name}": values for name, values in zip(axes, first.T, strict=True)}
+    arrays |= {f"last_{name}": values - 1 for name, values in zip(axes, beyond.T, strict=True)}
     probabilities = dict(zip(instances.class_names, instances.class_probabilities.T, strict=True))
     table: dict[str, list[Any]] = {name: np.round(values, _DECIMALS).tolist() for name, values in arrays.items()}
     if instances.class_names:

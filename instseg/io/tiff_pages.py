@@ -23,6 +23,8 @@ from instseg.io.image_file import ImageFileError, ImageHeader, is_turned, uprigh
 from instseg.io.ome_planes import OmeImage, ome_images
 from instseg.io.tiff_claims import guard_decoder, require_content, require_whole_page
 from instseg.io.tiff_directories import page_orientations
+from instseg.io.tiff_parts import WHOLE, read_part
+from instseg.io.tiff_series import NAMELESS_AXES, SeriesPlanes, named_sizes
 
 # Without a handler of its own, tifffile's messages on damaged files would reach stderr.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -30,9 +32,7 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())
 # Formats of slides, whose further images are thumbnails, labels and overviews.
 _SLIDES = ("svs", "scn", "qpi", "ndpi", "bif", "avs", "philips")
 _NO_PLANES = ("label", "macro", "thumbnail", "overview")
-# tifffile's names of axes that the file says nothing about.
-_NAMELESS = "IQ"
-_UNDESCRIBED = "axes that its description does not tell"
+_UNDESCRIBED, _INCOMPLETE = "axes that its description does not tell", "T and Z, of which some are missing"
 _AGAIN = "copy or export it again"
 
 
@@ -48,11 +48,19 @@ class TiffImage:
         The first of their pages.
     read_planes : callable
         Returns their pixels, (H, W, C) each, as `instseg.io.formats.Plane` describes them.
+    plane_sizes : tuple of (str, int)
+        For each axis along which there are several planes, in their order: 't', 'z', another name or '' for none, and
+        how many there are.
+    read_plane : callable
+        Returns the pixels (h, w, C) of a plane by its number, as `read_planes` has them, or of a part of it by slices
+        of its rows and columns.
     """
 
     header: ImageHeader
     page: Any
     read_planes: Callable[[], Iterator[NDArray[Any]]]
+    plane_sizes: tuple[tuple[str, int], ...]
+    read_plane: Callable[..., NDArray[Any]]
 
 
 @contextmanager
@@ -172,23 +180,26 @@ def _image_of_ome(path: Path, pages: Any, image: OmeImage) -> TiffImage:
     axes = [name for axis, name in enumerate("TZ") if len({place[axis] for place in places}) > 1]
     header = _page_header(path, page, len(places), max(len(channels), samples), _in_words(axes), page.dtype)
 
-    def read_planes() -> Iterator[NDArray[Any]]:
+    def read_plane(number: int, rows: slice = WHOLE, columns: slice = WHOLE) -> NDArray[Any]:
         require_content(page, header)
-        for place in places:
-            parts = []
-            for index in planes[place].values():
-                one = pages[index]
-                if one.shape != page.shape or one.dtype != page.dtype:
-                    raise ImageFileError(path, "its planes differ in size or type", "save them one by one")
-                require_whole_page(one)
-                guard_decoder(one)
-                pixels = one.asarray()
-                parts.append(
-                    np.moveaxis(pixels, 0, -1) if page.axes == "SYX" else pixels.reshape(*pixels.shape[:2], -1)
-                )
-            yield _shown(parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1), page)
+        parts = []
+        for index in planes[places[number]].values():
+            one = pages[index]
+            if one.shape != page.shape or one.dtype != page.dtype:
+                raise ImageFileError(path, "its planes differ in size or type", "save them one by one")
+            require_whole_page(one)
+            guard_decoder(one)
+            parts.append(read_part(one, *_stored(page, rows, columns)))
+        plane = _shown(parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1), page)
+        return plane if page_orientation(page) == 1 else plane[rows, columns]
 
-    return TiffImage(header, page, read_planes)
+    def read_planes() -> Iterator[NDArray[Any]]:
+        yield from map(read_plane, range(len(places)))
+
+    sizes = [len({place[axis] for place in places}) for axis in range(2)]
+    whole = math.prod(sizes) == len(places)
+    named = tuple((role, size) for role, size in zip("tz", sizes, strict=True) if size > 1)
+    return TiffImage(header, page, read_planes, named if whole else ((_INCOMPLETE, len(places)),), read_plane)
 
 
 def _image_of_series(path: Path, series: Any, undescribed: bool) -> TiffImage:
@@ -199,10 +210,11 @@ def _image_of_series(path: Path, series: Any, undescribed: bool) -> TiffImage:
     _require_one_kind_of_channels(path, channels, samples)
     channel = "C" if channels > 1 or "S" not in axes else "S"
     several = [axis for axis, size in zip(axes, shape, strict=True) if axis not in "YXSC" and size > 1]
-    names = [_UNDESCRIBED] if undescribed and several else [axis for axis in several if axis not in _NAMELESS]
+    names = [_UNDESCRIBED] if undescribed and several else [axis for axis in several if axis not in NAMELESS_AXES]
     planes = math.prod(shape) // max(sizes["Y"] * sizes["X"] * sizes.get(channel, 1), 1)
     header = _page_header(path, page, planes, sizes.get(channel, 1), _in_words(names), series.dtype)
     header = replace(header, **_turned_size(header.orientation, sizes["Y"], sizes["X"]))
+    series_planes = SeriesPlanes(path, series, channel)
 
     def read_planes() -> Iterator[NDArray[Any]]:
         require_content(page, header)
@@ -215,13 +227,15 @@ def _image_of_series(path: Path, series: Any, undescribed: bool) -> TiffImage:
             # A page is a plane, and a long stack does not have to fit into memory.
             yield from (_shown(np.asarray(one.asarray())[..., None], page) for one in series._pages)
             return
-        pixels = np.asarray(series.asarray()).reshape(shape)
-        pixels, names = (pixels, axes) if channel in axes else (pixels[..., None], axes + channel)
-        pixels = np.moveaxis(pixels, [names.index(axis) for axis in ("Y", "X", channel)], (-3, -2, -1))
-        for plane in pixels.reshape(-1, *pixels.shape[-3:]):
-            yield _shown(plane, page)
+        yield from (_shown(plane, page) for plane in series_planes.read_all())
 
-    return TiffImage(header, page, read_planes)
+    def read_plane(number: int, rows: slice = WHOLE, columns: slice = WHOLE) -> NDArray[Any]:
+        require_content(page, header)
+        plane = _shown(series_planes.read(number, *_stored(page, rows, columns)), page)
+        return plane if page_orientation(page) == 1 else plane[rows, columns]
+
+    plane_sizes = ((_UNDESCRIBED, planes),) if undescribed and several else named_sizes(series, several)
+    return TiffImage(header, page, read_planes, plane_sizes, read_plane)
 
 
 def _require_one_kind_of_channels(path: Path, channels: int, samples: int) -> None:
@@ -258,6 +272,11 @@ def _page_header(path: Path, page: Any, planes: int, channels: int, plane_axes: 
 
 def _turned_size(orientation: int, rows: int, columns: int) -> dict[str, Any]:
     return {"height": columns, "width": rows} if is_turned(orientation) else {"height": rows, "width": columns}
+
+
+def _stored(page: Any, rows: slice, columns: slice) -> tuple[slice, slice]:
+    """Return which part of the stored pixels to read for a part of what is shown: all where they are turned."""
+    return (rows, columns) if page_orientation(page) == 1 else (WHOLE, WHOLE)
 
 
 def _shown(plane: NDArray[Any], page: Any) -> NDArray[Any]:

@@ -72,9 +72,9 @@ class ZarrValues:
 
 
 @contextmanager
-def open_zarr(path: Path) -> Iterator[StoredArray]:
-    """Open a Zarr image, or one of labels, as an array of a file."""
-    image = find_image(path, labels=True)
+def open_zarr(path: Path, *, planes: bool = False) -> Iterator[StoredArray]:
+    """Open a Zarr image, or one of labels, as an array of a file; `planes` is as `find_image` takes it."""
+    image = find_image(path, planes=planes, labels=True)
     roles = tuple(axis.role for axis in image.axes)
     yield StoredArray(path, "Zarr", ZarrValues(image), roles, image.geometry, image.is_labels)
 

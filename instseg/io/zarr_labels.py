@@ -1,5 +1,9 @@
-"""Labels as OME-Zarr: image-label groups of version 0.5 with a pyramid, written strip by strip or part by part."""
+"""Labels as OME-Zarr: image-label groups of version 0.5 with a pyramid, written strip by strip or part by part.
 
+Labels of an image have the axes y and x, those of a volume z, y and x.
+"""
+
+import itertools
 import json
 import math
 import os
@@ -27,8 +31,10 @@ from instseg.io.locks import file_lock
 from instseg.io.pixel_size import PixelGeometry
 from instseg.tiling.grid import Box
 
-# About the side of the coarsest level: what a viewer shows at once.
-_COARSEST = 1024
+# About the side of the coarsest level by the number of axes: what a viewer shows at once.
+_COARSEST = {2: 1024, 3: 256}
+# Chunks of a volume are of a megavoxel, few enough planes that slabs of them fit into memory.
+_CHUNKS = {2: (STRIP_ROWS, STRIP_ROWS), 3: (16, 256, 256)}
 # Levels are cut out of strips of 512 rows, and each level halves their rows.
 _MOST_LEVELS = 9
 # The attribute of a group that says what it consists of.
@@ -36,7 +42,7 @@ _NOTED = "instseg"
 
 
 def write_zarr_labels(
-    path: StrPath, shape: tuple[int, int], strips: Iterator[NDArray[np.int32]], geometry: PixelGeometry | None = None
+    path: StrPath, shape: tuple[int, ...], strips: Iterator[NDArray[np.integer]], geometry: PixelGeometry | None = None
 ) -> None:
     """Write labels that come strip by strip as an OME-Zarr image-label group.
 
@@ -45,9 +51,9 @@ def write_zarr_labels(
     path : path-like
         It appears when it is complete; a Zarr group that is there stays until then and is replaced.
     shape : tuple of int
-        Height and width of the image.
-    strips : iterator of (`STRIP_ROWS`, W) int32
-        From the top; the last one may be lower.
+        Height and width of the image; planes, rows and columns of a volume.
+    strips : iterator of (h, W) or (z, Y, X) integers
+        From the top, or from the first plane on, of any height.
     geometry : PixelGeometry, optional
         The size and the position of the pixels.
 
@@ -91,22 +97,42 @@ def zarr_lock(path: Path) -> Iterator[None]:
         yield
 
 
-def _write_levels(arrays: list[Any], strips: Iterator[NDArray[np.int32]]) -> None:
-    pending: list[NDArray[np.int32]] = [np.zeros((0, array.shape[1]), np.int32) for array in arrays]
-    top = [0] * len(arrays)
+def _write_levels(arrays: list[Any], strips: Iterator[NDArray[np.integer]]) -> None:
+    pending: list[NDArray[np.integer]] = [np.zeros((0, *array.shape[1:]), np.int32) for array in arrays]
+    written, seen = [0] * len(arrays), 0
+    steps = _steps(arrays)
     for strip in strips:
-        for level, array in enumerate(arrays):
-            step = 2**level
-            pending[level] = np.concatenate([pending[level], strip[::step, ::step]])
-            # Whole rows of chunks at a time: each is compressed once.
-            bottom = top[level] + len(pending[level])
-            if len(pending[level]) >= STRIP_ROWS or bottom == array.shape[0]:
-                array[top[level] : bottom] = pending[level].astype(np.uint32)
-                top[level], pending[level] = bottom, pending[level][:0]
+        for level, (array, step) in enumerate(zip(arrays, steps, strict=True)):
+            # The first row of a strip that is one of the level's.
+            first = -seen % step[0]
+            part = strip[(slice(first, None, step[0]), *(slice(None, None, one) for one in step[1:]))]
+            pending[level] = np.concatenate([pending[level], part]) if len(pending[level]) else part
+            # Whole chunks at a time: each is compressed once.
+            end = written[level] + len(pending[level])
+            if end != array.shape[0]:
+                end -= end % array.chunks[0]
+            if (count := end - written[level]) > 0:
+                array[written[level] : end] = pending[level][:count].astype(np.uint32)
+                written[level], pending[level] = end, pending[level][count:]
+        seen += len(strip)
+
+
+def _steps(arrays: list[Any]) -> list[tuple[int, ...]]:
+    """Return of each level of a pyramid how many pixels of the finest one of its pixels stands for along each axis."""
+    steps = [(1,) * arrays[0].ndim]
+    for finer, coarser in itertools.pairwise(arrays):
+        factors = _factors(finer, coarser)
+        steps.append(tuple(step * factor for step, factor in zip(steps[-1], factors, strict=True)))
+    return steps
+
+
+def _factors(finer: Any, coarser: Any) -> tuple[int, ...]:
+    """Return along which axes a level has every second pixel of the one before; an axis of one pixel has it anyway."""
+    return tuple(1 if one == other else 2 for one, other in zip(finer.shape, coarser.shape, strict=True))
 
 
 def create_zarr_labels(
-    path: StrPath, name: str, shape: tuple[int, int], geometry: PixelGeometry | None = None
+    path: StrPath, name: str, shape: tuple[int, ...], geometry: PixelGeometry | None = None
 ) -> list[Any]:
     """Make an OME-Zarr image-label group with a pyramid of empty arrays.
 
@@ -117,41 +143,74 @@ def create_zarr_labels(
     name : str
         Of the labels.
     shape : tuple of int
-        Height and width of the image.
+        Height and width of the image; planes, rows and columns of a volume.
     geometry : PixelGeometry, optional
         The size and the position of the pixels.
 
     Returns
     -------
     list of zarr.Array
-        uint32, the finest first; each has every second pixel in both directions of the one before.
+        uint32, the finest first; each has every second pixel of the one before along rows and columns, and every second
+        plane where planes are no further apart than pixels.
     """
     import zarr
 
-    levels = 1 + max(0, min(_MOST_LEVELS, math.ceil(math.log2(max(*shape, 1) / _COARSEST))))
-    geometry = geometry or PixelGeometry((1.0, 1.0))
-    unit = {} if geometry.unit is None else {"unit": geometry.unit}
-    datasets = []
-    for level in range(levels):
-        steps: list[dict[str, Any]] = [{"type": "scale", "scale": [side * 2**level for side in geometry.pixel_size]}]
-        if geometry.position is not None:
-            # Every level has the first pixel of the image.
-            steps.append({"type": "translation", "translation": list(geometry.position)})
-        datasets.append({"path": str(level), "coordinateTransformations": steps})
-    axes = [{"name": axis, "type": "space", **unit} for axis in "yx"]
-    multiscales = [{"name": name, "axes": axes, "datasets": datasets, "type": "nearest"}]
+    axes = "zyx"[-len(shape) :]
+    sizes, position, unit = _placed(geometry, len(shape))
+    steps = _level_steps(shape, sizes)
+    described = [{"name": axis, "type": "space", **({} if unit is None else {"unit": unit})} for axis in axes]
+    datasets = [
+        {"path": str(level), "coordinateTransformations": _transformations(sizes, position, step)}
+        for level, step in enumerate(steps)
+    ]
+    multiscales = [{"name": name, "axes": described, "datasets": datasets, "type": "nearest"}]
     attributes = {"ome": {"version": "0.5", "multiscales": multiscales, "image-label": {}}}
     group = zarr.create_group(str(path), attributes=attributes, zarr_format=3)
     return [
         group.create_array(
             str(level),
-            shape=tuple(-(-side // 2**level) for side in shape),
-            chunks=(STRIP_ROWS, STRIP_ROWS),
+            shape=tuple(-(-side // factor) for side, factor in zip(shape, step, strict=True)),
+            chunks=_CHUNKS[len(shape)],
             dtype="uint32",
-            dimension_names=("y", "x"),
+            dimension_names=tuple(axes),
         )
-        for level in range(levels)
+        for level, step in enumerate(steps)
     ]
+
+
+def _placed(
+    geometry: PixelGeometry | None, ndim: int
+) -> tuple[tuple[float, ...], tuple[float, ...] | None, str | None]:
+    """Return the size and the position of pixels or voxels along each axis, and their unit."""
+    geometry = geometry or PixelGeometry((1.0, 1.0))
+    if ndim == 2:
+        return geometry.pixel_size, geometry.position, geometry.unit
+    sizes = geometry.spacing or (geometry.pixel_size[1], *geometry.pixel_size)
+    placed = geometry.position is not None or geometry.depth_position is not None
+    position = (geometry.depth_position or 0.0, *(geometry.position or (0.0, 0.0)))
+    return sizes, position if placed else None, geometry.unit
+
+
+def _level_steps(shape: tuple[int, ...], sizes: tuple[float, ...]) -> list[tuple[int, ...]]:
+    """Return of each level how many pixels of the finest one of its pixels stands for along each axis."""
+    count = 1 + max(0, min(_MOST_LEVELS, math.ceil(math.log2(max(*shape[-2:], 1) / _COARSEST[len(shape)]))))
+    steps = [(1,) * len(shape)]
+    while len(steps) < count:
+        step = steps[-1]
+        # Planes that are further apart than pixels are kept until the pixels of a level are as large.
+        thick = [one * size > math.sqrt(2) * step[-1] * sizes[-1] for one, size in zip(step, sizes, strict=True)]
+        thick[-2:] = False, False
+        steps.append(tuple(one if keep else 2 * one for one, keep in zip(step, thick, strict=True)))
+    return steps
+
+
+def _transformations(
+    sizes: tuple[float, ...], position: tuple[float, ...] | None, step: tuple[int, ...]
+) -> list[dict[str, Any]]:
+    """Return the scale and the position of a level; every level has the first pixel of the image."""
+    scale = [size * factor for size, factor in zip(sizes, step, strict=True)]
+    scaled: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
+    return scaled if position is None else [*scaled, {"type": "translation", "translation": list(position)}]
 
 
 def open_zarr_labels(path: StrPath) -> list[Any]:
@@ -164,9 +223,12 @@ def open_zarr_labels(path: StrPath) -> list[Any]:
 
 def downsample_level(arrays: list[Any], level: int, box: Box) -> None:
     """Write a part of a level of the pyramid, whole chunks, from the level before."""
-    rows, columns = (slice(2 * begin, 2 * end) for begin, end in ((box.top, box.bottom), (box.left, box.right)))
-    finer = arrays[level - 1][rows, columns]
-    arrays[level][box.top : box.bottom, box.left : box.right] = finer[::2, ::2]
+    finer, coarser = arrays[level - 1], arrays[level]
+    factors = _factors(finer, coarser)
+    ends = list(zip(box.begin, box.end, factors, strict=True))
+    part = finer[tuple(slice(factor * begin, factor * end) for begin, end, factor in ends)]
+    kept = part[tuple(slice(None, None, factor) for factor in factors)]
+    coarser[tuple(slice(begin, end) for begin, end, _ in ends)] = kept
 
 
 def replace_zarr(complete: Path, path: Path) -> None:

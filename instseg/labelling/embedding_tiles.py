@@ -176,7 +176,10 @@ class EmbeddingTiles:
         if self.embedder.objective.positions:
             _add_positions(maps["embeddings"], 1)
         names = self.embedder.settings.class_names if "classes" in maps else ()
-        return Embeddings(**maps, settings=plan.clustering, class_names=names, calibration=plan.calibration), box
+        calibration = plan.calibration
+        return Embeddings(
+            **maps, settings=plan.clustering, class_names=names, calibration=calibration, spacing=None
+        ), box
 
     def _prepare(self, image: int) -> ImageTiles:
         prepared = self._prepared.get(image)
@@ -197,7 +200,7 @@ class EmbeddingTiles:
         automatic = plan_tiles(
             plan.grid.shape, settings, options, maps=self.embedder.objective.map_count, magnification=plan.magnification
         )
-        least = 2 * automatic.overlap + 1
+        least = 2 * max(automatic.overlap) + 1
         tiles = type(options)(tile=max(side, 2 * least), overlap=options.overlap, memory=options.memory)
         grid = plan_tiles(
             plan.grid.shape, settings, tiles, maps=self.embedder.objective.map_count, magnification=plan.magnification

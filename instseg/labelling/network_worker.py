@@ -25,7 +25,7 @@ from instseg.io.source import ImageReader
 from instseg.labelling.embedding_tiles import BUDGET, EmbeddingTiles, tiles_under
 from instseg.labelling.ordering import Traits
 from instseg.labelling.segmenting import Prediction, Predictions, segment_steps
-from instseg.tiling.grid import Box
+from instseg.tiling.grid import Box, TileIndex
 
 _LOGGER = logging.getLogger("instseg")
 # Seconds until an image is segmented again whose instances could not be kept.
@@ -308,7 +308,7 @@ class NetworkWorker:
                 self._failures[step.image] = as_instseg_error(error)
                 self._step = None
 
-    def _waited_for(self, tiles: EmbeddingTiles) -> list[tuple[int, tuple[int, int]]]:
+    def _waited_for(self, tiles: EmbeddingTiles) -> list[tuple[int, TileIndex]]:
         with self._changed:
             demands = list(self._demands)
         return [

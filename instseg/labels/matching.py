@@ -73,7 +73,7 @@ def contingency_table(truth: NDArray[np.integer], predicted: NDArray[np.integer]
 
     Parameters
     ----------
-    truth, predicted : (H, W) integers
+    truth, predicted : (H, W) or (Z, Y, X) integers
         One label per pixel, 0 is background; other labels may be any positive integers.
 
     Returns
@@ -126,7 +126,7 @@ def match(truth: NDArray[np.integer], predicted: NDArray[np.integer], iou_thresh
 
     Parameters
     ----------
-    truth, predicted : (H, W) integers
+    truth, predicted : (H, W) or (Z, Y, X) integers
         One label per pixel, 0 is background.
     iou_threshold : float
         Least IoU of a pair, above 0 and at most 1.
@@ -177,18 +177,26 @@ def _sum_by(index: NDArray[np.int64], values: NDArray[np.int64], length: int) ->
 
 
 def matched_pairs(
-    rows: NDArray[np.int64], cols: NDArray[np.int64], iou: NDArray[np.float64], threshold: float
+    rows: NDArray[np.int64],
+    cols: NDArray[np.int64],
+    iou: NDArray[np.float64],
+    threshold: float,
+    *,
+    largest_sum: bool = False,
 ) -> NDArray[np.int64]:
-    """Return which of K pairs make the best one-to-one matching at a threshold.
+    """Return which of K pairs make the best one-to-one matching at a threshold: the most pairs, or the largest sum.
 
     Parameters
     ----------
     rows, cols : (K,) int64
         The true and the predicted instance of each pair, as in `ContingencyTable`.
     iou : (K,) float64
-        Their IoU.
+        Their IoU, or another score above 0 and at most 1.
     threshold : float
         Least IoU of a matched pair.
+    largest_sum : bool
+        Whether the sum of the IoU counts alone, so that a good pair is not given up for two poor ones. Otherwise the
+        number of pairs counts first.
 
     Returns
     -------
@@ -202,21 +210,27 @@ def matched_pairs(
     contested = (np.bincount(rows)[rows] > 1) | (np.bincount(cols)[cols] > 1)
     if not contested.any():
         return candidates
-    chosen = _assign(rows[contested], cols[contested], iou[candidates[contested]])
+    chosen = _assign(rows[contested], cols[contested], iou[candidates[contested]], largest_sum=largest_sum)
     return np.sort(np.concatenate([candidates[~contested], candidates[contested][chosen]]))
 
 
-def _assign(rows: NDArray[np.int64], cols: NDArray[np.int64], iou: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Choose the largest set of pairs that share no row and no column; of several, that of the largest sum of IoU."""
+def _assign(
+    rows: NDArray[np.int64], cols: NDArray[np.int64], iou: NDArray[np.float64], *, largest_sum: bool
+) -> NDArray[np.int64]:
+    """Choose the largest set of pairs that share no row and no column, or the set of the largest sum of IoU.
+
+    Of several largest sets it is that of the largest sum, too.
+    """
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
     row_ids, rows = np.unique(rows, return_inverse=True)
     col_ids, cols = np.unique(cols, return_inverse=True)
     height, width = len(row_ids), len(col_ids)
-    # Each row may also take a column of its own and so stay alone, at a cost above that of any rearrangement.
+    # Each row may also take a column of its own and so stay alone: at a cost above that of any rearrangement, or at
+    # that of a pair without overlap.
     alone = np.arange(height)
-    costs = np.concatenate([2 - iou, np.full(height, height + 3.0)])
+    costs = np.concatenate([2 - iou, np.full(height, 2.0 if largest_sum else height + 3.0)])
     pairs = (np.concatenate([rows, alone]), np.concatenate([cols, width + alone]))
     graph = csr_array((costs, pairs), shape=(height, width + height))
     _, partner = min_weight_full_bipartite_matching(graph)
@@ -268,7 +282,7 @@ def drop_ignored(
 
 
 def require_comparable(truth: NDArray[np.integer], predicted: NDArray[np.integer]) -> None:
-    """Raise InstsegError unless both are integers from 0 on, of the same shape (H, W)."""
+    """Raise InstsegError unless both are integers from 0 on, of the same shape."""
     if truth.shape != predicted.shape:
         raise InstsegError(
             f"the truth is of shape {truth.shape}, the prediction of {predicted.shape}; "

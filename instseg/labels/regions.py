@@ -1,5 +1,8 @@
 """Instances of a label image: connected components, holes, numbering and sizes. NumPy only."""
 
+import itertools
+import math
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +17,7 @@ IGNORED = -1
 _LARGEST_TABLE = 1 << 22
 
 
-def connected_components(labels: NDArray[np.integer], *, connectivity: int = 8) -> NDArray[np.int32]:
+def connected_components(labels: NDArray[np.integer], *, connectivity: int | None = None) -> NDArray[np.int32]:
     """Give each connected component of equal nonzero pixels a number.
 
     Works on the runs of equal pixels in each row, which are far fewer than
@@ -23,20 +26,21 @@ def connected_components(labels: NDArray[np.integer], *, connectivity: int = 8) 
 
     Parameters
     ----------
-    labels : (H, W) integer
+    labels : (H, W) or (Z, Y, X) integer
         0 is background.
-    connectivity : {4, 8}
-        Whether pixels that share only a corner touch (8) or not (4).
+    connectivity : int, optional
+        How many neighbours a pixel touches: 8 in an image and 26 in a volume, the default, where those that share only
+        a corner count, 4 and 6 where they do not.
 
     Returns
     -------
-    (H, W) int32
+    int32 of the labels' shape
         0 where `labels` is 0; components 1..M in raster order of their first pixel.
 
     Raises
     ------
     UsageError
-        If `labels` is not a 2-D array of integers or `connectivity` is neither 4 nor 8.
+        If `labels` is no array of integers with two axes or three, or `connectivity` none of these numbers.
 
     References
     ----------
@@ -64,7 +68,7 @@ class Runs(NamedTuple):
     Attributes
     ----------
     first_pixels : (R,) integers
-        The first pixel of each, row * W + column.
+        The first pixel of each, as a position in the flat array: row * W + column.
     lengths : (R,) integers
         In pixels; a run ends with its row.
     values : (R,) integers
@@ -79,7 +83,7 @@ class Runs(NamedTuple):
     components: NDArray[np.int32]
 
 
-def find_runs(labels: NDArray[np.integer], *, connectivity: int = 8) -> Runs:
+def find_runs(labels: NDArray[np.integer], *, connectivity: int | None = None) -> Runs:
     """Return the runs of a label image and the connected components that they form.
 
     Parameters and errors are those of `connected_components`. Besides the labels, memory holds a byte for each pixel
@@ -92,19 +96,20 @@ def find_runs(labels: NDArray[np.integer], *, connectivity: int = 8) -> Runs:
     array([1, 0, 0, 1, 0], dtype=int32)
     """
     _require_labels(labels)
-    if connectivity not in (4, 8):
-        raise UsageError(f"connectivity is {connectivity}, expected 4 or 8", parameter="connectivity")
-    height, width = labels.shape
+    over_faces, over_corners = 2 * labels.ndim, 3**labels.ndim - 1
+    if connectivity not in (None, over_faces, over_corners):
+        expected = f"{over_faces} or {over_corners}"
+        raise UsageError(f"connectivity is {connectivity}, expected {expected}", parameter="connectivity")
     begins = np.ones(labels.shape, bool)
-    np.not_equal(labels[:, 1:], labels[:, :-1], out=begins[:, 1:])
+    np.not_equal(labels[..., 1:], labels[..., :-1], out=begins[..., 1:])
     first_pixels = np.flatnonzero(begins)
     values = labels.ravel()[first_pixels]
-    upper, lower = _touching_runs(begins, first_pixels, values, reach=1 if connectivity == 8 else 0)
+    upper, lower = _touching_runs(begins, first_pixels, values, corners=connectivity != over_faces)
     roots = _join(len(values), upper, lower)
     # A root is the earliest run of its component, so that counting roots numbers components in raster order.
     is_root = (roots == np.arange(len(values))) & (values != 0)
     numbers = np.cumsum(is_root, dtype=np.int32)[roots] * (values != 0)
-    return Runs(first_pixels, np.diff(first_pixels, append=height * width), values, numbers.astype(np.int32))
+    return Runs(first_pixels, np.diff(first_pixels, append=labels.size), values, numbers.astype(np.int32))
 
 
 def relabel_sequential(labels: NDArray[np.integer]) -> NDArray[np.int32]:
@@ -112,17 +117,17 @@ def relabel_sequential(labels: NDArray[np.integer]) -> NDArray[np.int32]:
 
     Parameters
     ----------
-    labels : (H, W) integer, not negative
+    labels : (H, W) or (Z, Y, X) integer, not negative
         0 is background; values may be of any size.
 
     Returns
     -------
-    (H, W) int32
+    int32 of the labels' shape
 
     Raises
     ------
     UsageError
-        If `labels` is not a 2-D array of integers or has negative values.
+        If `labels` is no array of integers with two axes or three, or has negative values.
 
     Examples
     --------
@@ -182,13 +187,15 @@ def dense_labels(labels: NDArray[np.integer]) -> tuple[NDArray[np.integer], NDAr
     return ids, np.searchsorted(ids, labels).astype(np.int32) + (labels != 0)
 
 
-def equivalent_diameter(areas: ArrayLike) -> NDArray[np.float64]:
-    """Return the diameter of the circle that has as many pixels.
+def equivalent_diameter(areas: ArrayLike, ndim: int = 2) -> NDArray[np.float64]:
+    """Return the diameter of the circle that has as many pixels, or of the ball that has as many voxels.
 
     Parameters
     ----------
     areas : numbers of any shape
-        In pixels.
+        In pixels, or voxels.
+    ndim : {2, 3}
+        Number of axes.
 
     Returns
     -------
@@ -200,29 +207,31 @@ def equivalent_diameter(areas: ArrayLike) -> NDArray[np.float64]:
     >>> equivalent_diameter([3.0, 50.0]).round(2)
     array([1.95, 7.98])
     """
-    return np.sqrt(np.asarray(areas, np.float64) * 4 / np.pi)
+    sizes = np.asarray(areas, np.float64)
+    diameters: NDArray[np.float64] = np.sqrt(sizes * 4 / np.pi) if ndim == 2 else np.cbrt(sizes * 6 / np.pi)
+    return diameters
 
 
 def fill_holes(labels: NDArray[np.int32]) -> NDArray[np.int32]:
     """Give the holes of an instance to it.
 
     A hole is background that one instance alone surrounds: it touches neither another
-    instance nor the image's edge. Background that is connected over corners only makes several
-    holes, as instances are connected over corners, too. Time is O(pixels).
+    instance nor the edge of the image or the volume. Background that is connected over corners
+    only makes several holes, as instances are connected over corners, too. Time is O(pixels).
 
     Parameters
     ----------
-    labels : (H, W) int32
+    labels : (H, W) or (Z, Y, X) int32
         0 is background.
 
     Returns
     -------
-    (H, W) int32
+    int32 of the labels' shape
 
     Raises
     ------
     UsageError
-        If `labels` is not a 2-D array of integers.
+        If `labels` is no array of integers with two axes or three.
 
     Examples
     --------
@@ -235,53 +244,95 @@ def fill_holes(labels: NDArray[np.int32]) -> NDArray[np.int32]:
     _require_labels(labels)
     if labels.size == 0:
         return labels.copy()
-    background = connected_components((labels == 0).astype(np.int8), connectivity=4)
+    background = connected_components((labels == 0).astype(np.int8), connectivity=2 * labels.ndim)
     count = int(background.max()) + 1
     lowest, highest = np.full(count, np.iinfo(np.int32).max, np.int32), np.zeros(count, np.int32)
-    left, right, upper, lower = np.s_[:, :-1], np.s_[:, 1:], np.s_[:-1], np.s_[1:]
-    for one, other in ((left, right), (right, left), (upper, lower), (lower, upper)):
-        beside = (background[one] > 0) & (labels[other] > 0)
-        np.minimum.at(lowest, background[one][beside], labels[other][beside])
-        np.maximum.at(highest, background[one][beside], labels[other][beside])
-    surrounded = lowest == highest
-    for edge in (background[0], background[-1], background[:, 0], background[:, -1]):
-        surrounded[edge] = False
+    is_edge = np.zeros(count, bool)
+    for axis in range(labels.ndim):
+        # Views with this axis first.
+        holes, instances = np.moveaxis(background, axis, 0), np.moveaxis(labels, axis, 0)
+        for one, other in ((np.s_[:-1], np.s_[1:]), (np.s_[1:], np.s_[:-1])):
+            beside = (holes[one] > 0) & (instances[other] > 0)
+            np.minimum.at(lowest, holes[one][beside], instances[other][beside])
+            np.maximum.at(highest, holes[one][beside], instances[other][beside])
+        is_edge[holes[0]] = is_edge[holes[-1]] = True
+    surrounded = (lowest == highest) & ~is_edge
     return labels + np.where(surrounded, highest, 0)[background]
 
 
 def _require_labels(labels: NDArray[np.integer]) -> None:
-    if labels.ndim != 2 or labels.dtype.kind not in "iu":
-        raise UsageError(f"labels are {labels.dtype} of shape {labels.shape}, expected integers of shape (H, W)")
+    if labels.ndim not in (2, 3) or labels.dtype.kind not in "iu":
+        raise UsageError(
+            f"labels are {labels.dtype} of shape {labels.shape}, expected integers of shape (H, W) or (Z, Y, X)"
+        )
 
 
 def _touching_runs(
-    begins: NDArray[np.bool_], first_pixels: NDArray[np.intp], values: NDArray[np.integer], reach: int
+    begins: NDArray[np.bool_], first_pixels: NDArray[np.intp], values: NDArray[np.integer], *, corners: bool
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the pairs (upper, lower) of runs in neighbouring rows that touch and share a value other than 0."""
-    height, width = begins.shape
-    ends = np.append(first_pixels[1:], height * width) - 1
-    upper = np.flatnonzero((values != 0) & (first_pixels < (height - 1) * width))
-    row, begin = np.divmod(first_pixels[upper], width)
-    end = ends[upper] - row * width
-    # The runs below lie side by side: those between the ones under the two ends.
-    below = (row + 1) * width
-    under = np.concatenate([below + np.maximum(begin - reach, 0), below + np.minimum(end + reach, width - 1)])
-    lowest, highest = np.split(_run_at(begins, first_pixels, under), 2)
-    counts = highest - lowest + 1
-    upper = np.repeat(upper, counts)
-    within = np.arange(len(upper)) - np.repeat(np.cumsum(counts) - counts, counts)
-    lower = np.repeat(lowest, counts) + within
-    same = values[upper] == values[lower]
-    return upper[same], lower[same]
+    """Return the pairs (upper, lower) of runs in neighbouring rows that touch and share a value other than 0.
+
+    The rows that follow one are the next in its plane, and in a volume those in the next plane: the one beneath and,
+    where corners count, the two beside that.
+    """
+    width = begins.shape[-1]
+    ends = np.append(first_pixels[1:], begins.size) - 1
+    find_run = _run_finder(begins, first_pixels)
+    labelled = np.flatnonzero(values != 0)
+    row, begin = np.divmod(first_pixels[labelled], width)
+    end = ends[labelled] - row * width
+    reach = int(corners)
+    pairs = []
+    for exists, step in _rows_that_follow(row, begins.shape[:-1], corners=corners):
+        below = (row[exists] + step) * width
+        # The runs below lie side by side: those between the ones under the two ends.
+        first, last = np.maximum(begin[exists] - reach, 0), np.minimum(end[exists] + reach, width - 1)
+        lowest, highest = np.split(find_run(np.concatenate([below + first, below + last])), 2)
+        counts = highest - lowest + 1
+        upper = np.repeat(labelled[exists], counts)
+        within = np.arange(len(upper)) - np.repeat(np.cumsum(counts) - counts, counts)
+        lower = np.repeat(lowest, counts) + within
+        same = values[upper] == values[lower]
+        pairs.append((upper[same], lower[same]))
+    uppers, lowers = zip(*pairs, strict=True)
+    return np.concatenate(uppers), np.concatenate(lowers)
 
 
-def _run_at(begins: NDArray[np.bool_], first_pixels: NDArray[np.intp], pixels: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Return the number of the run that each of some pixels belongs to."""
-    if len(pixels) > begins.size // 16:
+def _rows_that_follow(
+    row: NDArray[np.intp], shape: tuple[int, ...], *, corners: bool
+) -> Iterator[tuple[NDArray[np.bool_], int]]:
+    """Return, for each direction to a later row that touches, which of rows (R,) have it, and how much later it is.
+
+    `shape` is (H,) in an image and (Z, Y) in a volume.
+    """
+    strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    for direction in itertools.product((-1, 0, 1), repeat=len(shape)):
+        if direction <= (0,) * len(shape) or not (corners or sum(map(abs, direction)) == 1):
+            continue
+        step = sum(along * stride for along, stride in zip(direction, strides, strict=True))
+        exists = row < math.prod(shape) - direction[0] * strides[0]
+        for along, stride, length in zip(direction[1:], strides[1:], shape[1:], strict=True):
+            if along:
+                place = row // stride % length + along
+                exists &= (place >= 0) & (place < length)
+        yield exists, step
+
+
+def _run_finder(
+    begins: NDArray[np.bool_], first_pixels: NDArray[np.intp]
+) -> Callable[[NDArray[np.intp]], NDArray[np.intp]]:
+    """Return what finds the number of the run that each of some pixels belongs to."""
+    table: list[NDArray[np.int32]] = []
+
+    def find(pixels: NDArray[np.intp]) -> NDArray[np.intp]:
+        if not table and len(pixels) <= begins.size // 16:
+            return np.searchsorted(first_pixels, pixels, side="right") - 1
         # Many look-ups are faster in a table of all pixels, which takes less memory than they do.
-        table = np.cumsum(begins.ravel(), dtype=np.int32)
-        return table[pixels].astype(np.intp) - 1
-    return np.searchsorted(first_pixels, pixels, side="right") - 1
+        if not table:
+            table.append(np.cumsum(begins.ravel(), dtype=np.int32))
+        return table[0][pixels].astype(np.intp) - 1
+
+    return find
 
 
 def _join(count: int, left: NDArray[np.intp], right: NDArray[np.intp]) -> NDArray[np.intp]:

@@ -41,13 +41,13 @@ def overlap_loss(
 
     Parameters
     ----------
-    embeddings : (B, H, W, D) float32
+    embeddings : (B, H, W, D) or (B, Z, H, W, D) float32
         In any unit; B has to be known when the graph is built.
-    bandwidth : (B, H, W) float32
+    bandwidth : (B, H, W) or (B, Z, H, W) float32
         Above 0, in the unit of the embeddings.
-    seed_logits : (B, H, W) float32
+    seed_logits : (B, H, W) or (B, Z, H, W) float32
         Before the sigmoid.
-    labels : (B, H, W) int32
+    labels : (B, H, W) or (B, Z, H, W) int32
         0 is background, which counts in the seed term only. Instances are 1..N with few gaps, as memory grows with the
         largest label. Pixels of negative labels are ignored: they count in no term and in no mean.
     max_instances : int
@@ -128,9 +128,9 @@ def subsample_2x2(choice: Any, *maps: Any) -> tuple[Any, ...]:
 
     Parameters
     ----------
-    choice : (B, H/2, W/2) int32
-        0..3: upper left, upper right, lower left, lower right.
-    *maps : (B, H, W) or (B, H, W, D)
+    choice : (B, H/2, W/2) or (B, Z, H/2, W/2) int32
+        0..3: upper left, upper right, lower left, lower right. Volumes are thinned out plane by plane.
+    *maps : (B, [Z,] H, W) or (B, [Z,] H, W, D)
         Of any dtype; H and W are even.
 
     Returns
@@ -142,14 +142,16 @@ def subsample_2x2(choice: Any, *maps: Any) -> tuple[Any, ...]:
 
 
 def _take(value: Any, choice: Any) -> Any:
-    flat = value.shape.rank == 3
+    flat = value.shape.rank == choice.shape.rank
     depth = 1 if flat else value.shape[-1]
     shape = tf.shape(value)
-    blocks = tf.nn.space_to_depth(tf.reshape(value, (shape[0], shape[1], shape[2], depth)), 2)
-    blocks = tf.reshape(blocks, (shape[0], shape[1] // 2, shape[2] // 2, 4, depth))
+    height, width = (shape[axis] for axis in ((-2, -1) if flat else (-3, -2)))
+    blocks = tf.nn.space_to_depth(tf.reshape(value, (-1, height, width, depth)), 2)
+    leading = shape[: choice.shape.rank - 2]
+    blocks = tf.reshape(blocks, tf.concat([leading, [height // 2, width // 2, 4, depth]], 0))
     # A sum of one value and three zeros: its gradient is a product, whereas that of a gather is a slow scatter.
     taken = tf.reduce_sum(
-        tf.where(tf.one_hot(choice, 4, True, False)[..., None], blocks, tf.zeros_like(blocks)), axis=3
+        tf.where(tf.one_hot(choice, 4, True, False)[..., None], blocks, tf.zeros_like(blocks)), axis=-2
     )
     return taken[..., 0] if flat else taken
 
@@ -159,9 +161,9 @@ def foreground_loss(class_logits: Any, classes: Any) -> Any:
 
     Parameters
     ----------
-    class_logits : (B, H, W, classes) float32
+    class_logits : (B, H, W, classes) or (B, Z, H, W, classes) float32
         Before the softmax; class 0 is background.
-    classes : (B, H, W) int32
+    classes : (B, H, W) or (B, Z, H, W) int32
         True classes. Pixels of negative classes are ignored.
 
     Returns
@@ -181,15 +183,16 @@ def foreground_loss(class_logits: Any, classes: Any) -> Any:
     logit = tf.where(ignored, _SURE_BACKGROUND, logit)
     entropy = tf.nn.sigmoid_cross_entropy_with_logits(truth, logit)
     probability = tf.sigmoid(logit)
-    inside = tf.reduce_sum(probability * truth, axis=(1, 2))
-    total = tf.reduce_sum(probability, axis=(1, 2)) + tf.reduce_sum(truth, axis=(1, 2))
+    axes = tuple(range(1, classes.shape.rank))
+    inside = tf.reduce_sum(probability * truth, axis=axes)
+    total = tf.reduce_sum(probability, axis=axes) + tf.reduce_sum(truth, axis=axes)
     # With one pixel added on both sides an empty image that is predicted as empty costs nothing.
     dice = (2.0 * inside + 1.0) / (total + 1.0)
     # A factor of 1 without ignored pixels, which changes no digit.
     pixels = tf.size(classes[0])
-    counted = pixels - tf.math.count_nonzero(ignored, axis=(1, 2), dtype=tf.int32)
+    counted = pixels - tf.math.count_nonzero(ignored, axis=axes, dtype=tf.int32)
     of_counted = tf.cast(pixels, entropy.dtype) / tf.cast(tf.maximum(counted, 1), entropy.dtype)
-    return tf.reduce_mean(entropy, axis=(1, 2)) * of_counted + 1.0 - dice
+    return tf.reduce_mean(entropy, axis=axes) * of_counted + 1.0 - dice
 
 
 def class_loss(class_logits: Any, classes: Any) -> Any:
@@ -200,9 +203,9 @@ def class_loss(class_logits: Any, classes: Any) -> Any:
 
     Parameters
     ----------
-    class_logits : (B, H, W, classes) float32
+    class_logits : (B, H, W, classes) or (B, Z, H, W, classes) float32
         Before the softmax; class 0 is background.
-    classes : (B, H, W) int32
+    classes : (B, H, W) or (B, Z, H, W) int32
         True classes; pixels of 0 or below do not count.
 
     Returns
@@ -212,6 +215,5 @@ def class_loss(class_logits: Any, classes: Any) -> Any:
     """
     entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.maximum(classes - 1, 0), class_logits[..., 1:])
     foreground = tf.cast(classes > 0, class_logits.dtype)
-    return tf.math.divide_no_nan(
-        tf.reduce_sum(entropy * foreground, axis=(1, 2)), tf.reduce_sum(foreground, axis=(1, 2))
-    )
+    axes = tuple(range(1, classes.shape.rank))
+    return tf.math.divide_no_nan(tf.reduce_sum(entropy * foreground, axis=axes), tf.reduce_sum(foreground, axis=axes))

@@ -1,5 +1,7 @@
 """The numbers of objects: size, shape and intensity, as `skimage.measure.regionprops_table` defines and names them."""
 
+import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -7,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from instseg.errors import UsageError, check_parameter
+from instseg.labels.regions import equivalent_diameter
 from instseg.measurements.borders import CONTEXT, perimeters
 from instseg.measurements.hull import convex_areas
 from instseg.measurements.intensities import STATISTICS, object_statistics
@@ -15,8 +18,8 @@ from instseg.measurements.sweep import CompleteObjects, Objects, RowRuns, Strips
 Columns = dict[str, NDArray[Any]]
 """A table: N values for each column."""
 
-PixelSize = tuple[float, float]
-"""Height and width of a pixel in micrometres."""
+PixelSize = tuple[float, ...]
+"""Height and width of a pixel in micrometres; of a voxel also its depth, which comes first."""
 
 # Pixels of a band of an image in memory.
 _BAND_PIXELS = 1 << 22
@@ -29,22 +32,24 @@ _SHAPES = (
     "solidity",
     "euler_number",
 )
+# Of these, what is measured in volumes; perimeter, eccentricity and orientation have no meaning there.
+_VOLUME_SHAPES = ("axis_major_length", "axis_minor_length", "extent")
 _LENGTHS = ("equivalent_diameter_area", "axis_major_length", "axis_minor_length")
 
 
 def measure(labels: ArrayLike, image: ArrayLike | None = None, *, pixel_size: PixelSize | None = None) -> Columns:
-    """Measure the objects of a label image.
+    """Measure the objects of a label image, or of a volume of labels.
 
     Time is O(pixels), and a sort of those of the objects for each channel.
 
     Parameters
     ----------
-    labels : (H, W) integers
+    labels : (H, W) or (Z, Y, X) integers
         0 is background; every other number is an object, in one piece or in several.
-    image : (H, W) or (H, W, C) of numbers, optional
+    image : (H, W) or (H, W, C), (Z, Y, X) or (Z, Y, X, C) of numbers, optional
         What the intensities are measured in.
-    pixel_size : (float, float), optional
-        Height and width of a pixel in micrometres, for further columns.
+    pixel_size : (float, float) or (float, float, float), optional
+        Height and width of a pixel in micrometres, or the sides of a voxel along Z, Y and X, for further columns.
 
     Returns
     -------
@@ -55,8 +60,8 @@ def measure(labels: ArrayLike, image: ArrayLike | None = None, *, pixel_size: Pi
     Raises
     ------
     UsageError
-        If labels are no integers of two dimensions, negative or more than int64 holds, the image has another size, or
-        the size of pixels is not above 0.
+        If labels are no integers of two or three dimensions, negative or more than int64 holds, the image has another
+        size, or the size of pixels is not above 0.
 
     Examples
     --------
@@ -68,18 +73,19 @@ def measure(labels: ArrayLike, image: ArrayLike | None = None, *, pixel_size: Pi
     [1.0, 0.25]
     """
     values = np.asarray(labels)
-    if values.ndim != 2 or values.dtype.kind not in "iu":
-        raise UsageError(f"labels are {values.dtype} of shape {values.shape}, expected integers of shape (H, W)")
+    if values.ndim not in (2, 3) or values.dtype.kind not in "iu":
+        expected = "integers of shape (H, W) or (Z, Y, X)"
+        raise UsageError(f"labels are {values.dtype} of shape {values.shape}, expected {expected}")
     pixels = None if image is None else np.asarray(image)
     if pixels is not None:
-        if pixels.ndim not in (2, 3) or pixels.shape[:2] != values.shape:
+        if pixels.ndim - values.ndim not in (0, 1) or pixels.shape[: values.ndim] != values.shape:
             raise UsageError(
                 f"the image has shape {pixels.shape}, expected {values.shape} as the labels have, with or without "
                 "channels"
             )
         if pixels.dtype.kind not in "biuf":
             raise UsageError(f"the image is {pixels.dtype}, expected numbers")
-        pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+        pixels = pixels[..., None] if pixels.ndim == values.ndim else pixels
         pixels = pixels.view(np.uint8) if pixels.dtype.kind == "b" else pixels
 
     def read(top: int, bottom: int) -> NDArray[Any]:
@@ -87,62 +93,63 @@ def measure(labels: ArrayLike, image: ArrayLike | None = None, *, pixel_size: Pi
 
     return measure_strips(
         lambda rows: (values[top : top + rows] for top in range(0, len(values), rows)),
-        (values.shape[0], values.shape[1]),
+        values.shape,
         None if pixels is None else read,
-        channels=0 if pixels is None else pixels.shape[2],
+        channels=0 if pixels is None else pixels.shape[-1],
         pixel_size=pixel_size,
     )
 
 
 def measure_strips(
     strips: Strips,
-    shape: tuple[int, int],
+    shape: tuple[int, ...],
     read: Callable[[int, int], NDArray[Any]] | None = None,
     *,
     channels: int = 0,
     pixel_size: PixelSize | None = None,
     rows: int | None = None,
 ) -> Columns:
-    """Measure the objects of a label image that does not fit into memory; the numbers are those of `measure`.
+    """Measure the objects of an image or a volume that does not fit into memory; the numbers are those of `measure`.
 
     Memory is that of some rows, of the table, and of the objects that reach from these rows to the next.
 
     Parameters
     ----------
     strips : callable
-        Returns the labels from the top, so many rows at a time; it is called twice.
-    shape : (int, int)
-        Height and width.
+        Returns the labels from the top, so many rows (of a volume planes) at a time; it is called twice.
+    shape : tuple of int
+        Height and width, or planes, rows and columns.
     read : callable, optional
-        Takes the first row and that after the last one, and returns the image there, (h, W, C).
+        Takes the first row and that after the last one, and returns the image there, (h, W, C); of a volume planes.
     channels : int
         C
-    pixel_size : (float, float), optional
+    pixel_size : tuple of float, optional
         As `measure` takes it.
     rows : int, optional
-        How many at a time; by default about four million pixels.
+        How many rows or planes at a time; by default about four million pixels.
 
     Raises
     ------
     UsageError, InstsegError
         As `measure` does; or if there are objects so large that their pixels do not fit into memory.
     """
+    ndim = len(shape)
     if pixel_size is not None:
-        check_pixel_size(pixel_size)
-    rows = max(CONTEXT, _BAND_PIXELS // max(shape[1], 1)) if rows is None else rows
-    objects = find_objects(strips(rows))
+        check_pixel_size(pixel_size, ndim)
+    rows = max(CONTEXT, _BAND_PIXELS // max(math.prod(shape[1:]), 1)) if rows is None else rows
+    objects = find_objects(strips(rows), ndim)
     if rows < shape[0]:
         check_memory(objects, shape[0], 4 + 4 * channels)
     count = len(objects.labels)
-    shapes = np.zeros((len(_SHAPES), count))
-    spread = np.zeros((3, count))
-    centroid = np.zeros((2, count))
+    shapes = np.zeros((len(_SHAPES if ndim == 2 else _VOLUME_SHAPES), count))
+    spread = np.zeros((len(_pairs(ndim)), count))
+    centroid = np.zeros((ndim, count))
     intensities = np.zeros((channels, len(STATISTICS), count))
     for part in Sweep(objects, strips(rows), read):
         numbers = part.numbers
         of_part = Objects(objects.labels[numbers], objects.area[numbers], objects.bbox[numbers])
         centroid[:, numbers], spread[:, numbers] = _moments(of_part, part.runs)
-        shapes[:, numbers] = _shapes(of_part, part, spread[:, numbers])
+        shapes[:, numbers] = (_shapes if ndim == 2 else _volume_shapes)(of_part, part, spread[:, numbers])
         for channel in range(channels):
             intensities[channel][:, numbers] = object_statistics(part.pixels, part.values[:, channel], len(numbers))
     columns = _table(objects, centroid, shapes, shape)
@@ -152,21 +159,33 @@ def measure_strips(
     return columns if pixel_size is None else columns | _in_micrometres(columns, spread, pixel_size)
 
 
-def check_pixel_size(pixel_size: PixelSize) -> None:
-    """Check the height and the width of a pixel.
+def check_pixel_size(pixel_size: PixelSize, ndim: int | None = None) -> None:
+    """Check the sides of a pixel, two, or of a voxel, three.
+
+    Parameters
+    ----------
+    pixel_size : tuple of float
+    ndim : int, optional
+        How many are expected; by default two or three.
 
     Raises
     ------
     UsageError
-        If they are not above 0.
+        If they are not above 0, or not as many.
     """
-    sound = len(pixel_size) == 2 and all(0 < side < np.inf for side in pixel_size)
-    shown = ",".join(dict.fromkeys(f"{side:g}" for side in pixel_size))
-    check_parameter(sound, "pixel_size", shown, "a number of micrometres above 0, or one for rows and one for columns")
+    count = len(pixel_size)
+    sound = count in (2, 3) and all(0 < side < np.inf for side in pixel_size)
+    shown = ",".join(f"{side:g}" for side in (pixel_size if len(set(pixel_size)) > 1 else pixel_size[:1]))
+    expected = (
+        "a number of micrometres above 0, one for rows and one for columns, or three for the z, y and x of a volume"
+    )
+    check_parameter(sound, "pixel_size", shown, expected)
+    of_all = {2: "one for rows and one for columns, as these labels are an image", 3: "three: z, y and x of a voxel"}
+    check_parameter(ndim in (None, count), "pixel_size", shown, f"a number of micrometres, or {of_all[ndim or count]}")
 
 
-def column_names(channels: int = 0, pixel_size: PixelSize | None = None) -> list[str]:
-    """Return the names of the columns of `measure` for an image of so many channels.
+def column_names(channels: int = 0, pixel_size: PixelSize | None = None, *, ndim: int = 2) -> list[str]:
+    """Return the names of the columns of `measure` for an image of so many channels, or for a volume where `ndim` is 3.
 
     Returns
     -------
@@ -179,9 +198,13 @@ def column_names(channels: int = 0, pixel_size: PixelSize | None = None) -> list
         'intensity_mean', '_median', '_std', '_min', '_max' and '_sum': with several channels '-0', '-1', ... follow. In
         micrometres 'centroid_um-0', 'centroid_um-1', 'area_um2', 'perimeter_um' (of square pixels only),
         'equivalent_diameter_area_um', 'axis_major_length_um' and 'axis_minor_length_um'.
+
+        In volumes, 'centroid-0' to 'centroid-2' are plane, row and column, 'bbox-0' to 'bbox-5' the first of these and
+        those after the last, 'area' is the number of voxels, and 'extent' the share of the box that they fill; there is
+        no perimeter, eccentricity, orientation, solidity and Euler number, and 'volume_um3' stands for 'area_um2'.
     """
-    image = None if not channels else np.zeros((1, 1, channels), np.uint8)
-    return list(measure(np.zeros((1, 1), np.uint8), image, pixel_size=pixel_size))
+    image = None if not channels else np.zeros((*(1,) * ndim, channels), np.uint8)
+    return list(measure(np.zeros((1,) * ndim, np.uint8), image, pixel_size=pixel_size))
 
 
 def _intensity_names(channels: int) -> list[str]:
@@ -189,15 +212,21 @@ def _intensity_names(channels: int) -> list[str]:
     return [f"intensity_{name}{suffix}" for suffix in suffixes for name in STATISTICS]
 
 
+def _pairs(ndim: int) -> list[tuple[int, int]]:
+    """Return the pairs of axes in the order of their covariances: each with itself first."""
+    return [(axis, axis) for axis in range(ndim)] + list(itertools.combinations(range(ndim), 2))
+
+
 def _moments(objects: Objects, runs: RowRuns) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return centroids (2, M), and variances (3, M): of rows, of columns, and of both.
+    """Return centroids (D, M), and the covariances of the pairs of axes: rows, columns, and both.
 
     Sums are of whole numbers and relative to the box, so that their order does not matter.
     """
-    count, area = len(objects.labels), objects.area
+    count, area, ndim = len(objects.labels), objects.area, objects.ndim
     lengths = (runs.end - runs.begin).astype(np.float64)
-    row = (runs.rows - objects.bbox[runs.objects, 0]).astype(np.float64)
-    first = (runs.begin - objects.bbox[runs.objects, 1]).astype(np.float64)
+    corner = objects.bbox[runs.objects].T[:ndim]
+    lines = [(place - least).astype(np.float64) for place, least in zip(runs.places, corner[:-1], strict=True)]
+    first = (runs.begin - corner[-1]).astype(np.float64)
     last = first + lengths - 1
     column_sum = lengths * (first + last) / 2
     # The sum of the squares of the whole numbers from `first` to `last`.
@@ -206,14 +235,16 @@ def _moments(objects: Objects, runs: RowRuns) -> tuple[NDArray[np.float64], NDAr
     def total(values: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.bincount(runs.objects, values, count).astype(np.float64, copy=False)
 
-    rows, columns = total(row * lengths), total(column_sum)
-    variances = [
-        area * total(row * row * lengths) - rows * rows,
-        area * total(squares) - columns * columns,
-        area * total(row * column_sum) - rows * columns,
-    ]
-    centroid = np.stack([rows / area + objects.bbox[:, 0], columns / area + objects.bbox[:, 1]])
-    return centroid, np.stack(variances) / np.square(area.astype(np.float64))
+    def product(one: int, other: int) -> NDArray[np.float64]:
+        """Return the sums over pixels of the product of two coordinates, the first of which is not the later."""
+        if one == ndim - 1:
+            return total(squares)
+        return total(lines[one] * (column_sum if other == ndim - 1 else lines[other] * lengths))
+
+    sums = [*(total(line * lengths) for line in lines), total(column_sum)]
+    covariances = [area * product(one, other) - sums[one] * sums[other] for one, other in _pairs(ndim)]
+    centroid = np.stack([of_axis / area + objects.bbox[:, axis] for axis, of_axis in enumerate(sums)])
+    return centroid, np.stack(covariances) / np.square(area.astype(np.float64))
 
 
 def _shapes(objects: Objects, part: CompleteObjects, spread: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -227,8 +258,7 @@ def _shapes(objects: Objects, part: CompleteObjects, spread: NDArray[np.float64]
     return np.stack(
         [
             perimeters(part.kinds),
-            4 * np.sqrt(major),
-            4 * np.sqrt(minor),
+            *_axis_lengths(spread),
             eccentricity,
             orientation,
             objects.area / _convex_areas(objects, part.runs),
@@ -237,8 +267,27 @@ def _shapes(objects: Objects, part: CompleteObjects, spread: NDArray[np.float64]
     )
 
 
+def _volume_shapes(objects: Objects, part: CompleteObjects, spread: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the values of `_VOLUME_SHAPES`."""
+    box = np.prod(objects.bbox[:, objects.ndim :] - objects.bbox[:, : objects.ndim], axis=1)
+    return np.stack([*_axis_lengths(spread), objects.area / box])
+
+
+def _axis_lengths(spread: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the longest and the shortest axis of the ellipse (ellipsoid) of the same covariances."""
+    major, minor = _axes(spread)
+    factor = 4.0 if len(spread) == len(_pairs(2)) else math.sqrt(20)
+    return factor * np.sqrt(major), factor * np.sqrt(minor)
+
+
 def _axes(spread: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the larger and the smaller variance along the main axes."""
+    """Return the largest and the smallest variance along the main axes."""
+    if len(spread) == len(_pairs(3)):
+        matrices = np.empty((spread.shape[1], 3, 3))
+        for (one, other), values in zip(_pairs(3), spread, strict=True):
+            matrices[:, one, other] = matrices[:, other, one] = values
+        variances = np.maximum(np.linalg.eigvalsh(matrices), 0.0)
+        return variances[:, -1], variances[:, 0]
     rows, columns, both = spread
     middle, half = (rows + columns) / 2, np.hypot((rows - columns) / 2, both)
     return middle + half, np.maximum(middle - half, 0.0)
@@ -246,8 +295,9 @@ def _axes(spread: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.
 
 def _convex_areas(objects: Objects, runs: RowRuns) -> NDArray[np.int64]:
     # The first and the last column of each object in each row.
-    order = np.lexsort((runs.rows, runs.objects))
-    number, row = runs.objects[order], runs.rows[order]
+    (rows,) = runs.places
+    order = np.lexsort((rows, runs.objects))
+    number, row = runs.objects[order], rows[order]
     starts = np.flatnonzero((np.diff(number, prepend=-1) != 0) | (np.diff(row, prepend=-1) != 0))
     first = np.minimum.reduceat(runs.begin[order], starts)
     last = np.maximum.reduceat(runs.end[order], starts) - 1
@@ -262,39 +312,39 @@ def _convex_areas(objects: Objects, runs: RowRuns) -> NDArray[np.int64]:
 
 
 def _table(
-    objects: Objects, centroid: NDArray[np.float64], shapes: NDArray[np.float64], shape: tuple[int, int]
+    objects: Objects, centroid: NDArray[np.float64], shapes: NDArray[np.float64], shape: tuple[int, ...]
 ) -> Columns:
-    named = dict(zip(_SHAPES, shapes, strict=True))
-    named["euler_number"] = named["euler_number"].astype(np.int64)
-    columns: Columns = {"label": objects.labels, "centroid-0": centroid[0], "centroid-1": centroid[1]}
+    named = dict(zip(_SHAPES if objects.ndim == 2 else _VOLUME_SHAPES, shapes, strict=True))
+    columns: Columns = {"label": objects.labels}
+    columns |= {f"centroid-{axis}": values for axis, values in enumerate(centroid)}
     columns |= {f"bbox-{index}": values for index, values in enumerate(objects.bbox.T)}
+    columns["area"] = objects.area
+    if objects.ndim == 2:
+        named["euler_number"] = named["euler_number"].astype(np.int64)
+        columns["perimeter"] = named.pop("perimeter")
     columns |= {
-        "area": objects.area,
-        "perimeter": named.pop("perimeter"),
-        "equivalent_diameter_area": np.sqrt(4 * objects.area / np.pi),
+        "equivalent_diameter_area": equivalent_diameter(objects.area, objects.ndim),
         **named,
         "touches_border": touching(objects.bbox, shape),
     }
     return columns
 
 
-def touching(bbox: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Return which boxes (N, 4), half open, touch the border of an image of a height and a width."""
-    top, left, bottom, right = bbox.T
-    edge: NDArray[np.bool_] = (top == 0) | (left == 0) | (bottom == shape[0]) | (right == shape[1])
+def touching(bbox: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return which boxes (N, 2 D), half open, touch the border of an image, or of a volume."""
+    edge: NDArray[np.bool_] = ((bbox[:, : len(shape)] == 0) | (bbox[:, len(shape) :] == shape)).any(axis=1)
     return edge
 
 
 def _in_micrometres(columns: Columns, spread: NDArray[np.float64], pixel_size: PixelSize) -> Columns:
-    height, width = pixel_size
-    area = columns["area"] * (height * width)
-    major, minor = _axes(spread * np.array([[height * height], [width * width], [height * width]]))
+    ndim = len(pixel_size)
+    size = columns["area"] * math.prod(pixel_size)
+    products = np.array([[pixel_size[one] * pixel_size[other]] for one, other in _pairs(ndim)])
     scaled: Columns = {
-        "centroid_um-0": columns["centroid-0"] * height,
-        "centroid_um-1": columns["centroid-1"] * width,
-        "area_um2": area,
+        f"centroid_um-{axis}": columns[f"centroid-{axis}"] * side for axis, side in enumerate(pixel_size)
     }
-    if height == width:
-        scaled["perimeter_um"] = columns["perimeter"] * height
-    lengths = (np.sqrt(4 * area / np.pi), 4 * np.sqrt(major), 4 * np.sqrt(minor))
+    scaled["area_um2" if ndim == 2 else "volume_um3"] = size
+    if ndim == 2 and pixel_size[0] == pixel_size[1]:
+        scaled["perimeter_um"] = columns["perimeter"] * pixel_size[0]
+    lengths = (equivalent_diameter(size, ndim), *_axis_lengths(spread * products))
     return scaled | {f"{name}_um": values for name, values in zip(_LENGTHS, lengths, strict=True)}

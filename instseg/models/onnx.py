@@ -19,8 +19,8 @@ from instseg.optional import require_extra
 from instseg.settings import ModelSettings
 
 _OPSET = 18
-# Images that both runtimes are compared on: multiples of the network's stride, and others.
-_COMPARED = ((1, 64, 96), (2, 50, 33))
+# Images and volumes that both runtimes are compared on: multiples of the network's stride, and others.
+_COMPARED = {2: ((1, 64, 96), (2, 50, 33)), 3: ((1, 16, 32, 48), (2, 5, 33, 20))}
 # Of a map's largest value. Sums in another order differ by far less.
 _TOLERANCE = 1e-3
 
@@ -28,10 +28,10 @@ _TOLERANCE = 1e-3
 def export_onnx(model: str | PathLike[str], out: str | PathLike[str], *, quiet: bool = False) -> dict[str, float]:
     """Write a model as ONNX and compare what ONNX Runtime makes of it with TensorFlow.
 
-    The graph takes `image` (B, H, W, C) float32 as it was read, of any size, made `scale` times as large where the
-    model's metadata give another `scale` than 1, and `low` and `high` (B, C), the values that become 0 and 1: those of
-    `instseg.preprocessing.levels.image_levels` by the rule `levels` of the metadata. It gives the maps of
-    `ServingModule`; positions are in its pixels.
+    The graph takes `image` (B, H, W, C), or (B, Z, H, W, C), float32 as it was read, of any size, made `scale` times as
+    large where the model's metadata give another `scale` than 1, and `low` and `high` (B, C), the values that become 0
+    and 1: those of `instseg.preprocessing.levels.image_levels` by the rule `levels` of the metadata. It gives the maps
+    of `ServingModule`; positions are in its pixels.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def export_onnx(model: str | PathLike[str], out: str | PathLike[str], *, quiet: 
     def embed(image: Any, low: Any, high: Any) -> dict[str, Any]:
         return predict_maps(network, settings, image, low, high)
 
-    image = tf.TensorSpec((None, None, None, settings.channels), tf.float32, name="image")
+    image = tf.TensorSpec((None,) * (settings.ndim + 1) + (settings.channels,), tf.float32, name="image")
     levels = [tf.TensorSpec((None, settings.channels), tf.float32, name=name) for name in ("low", "high")]
     function = tf.function(embed, input_signature=[image, *levels], autograph=False)
     with atomic_write(out) as temporary:
@@ -80,6 +80,8 @@ def _convert(function: Any, settings: ModelSettings, path: Path, quiet: bool) ->
         "loss": settings.loss,
         "levels": settings.levels,
     }
+    if settings.spacing is not None:
+        properties["spacing"] = ",".join(f"{size:g}" for size in settings.spacing)
     onnx.helper.set_model_props(converted, properties)
     onnx.save(converted, str(path))
 
@@ -91,7 +93,7 @@ def _compare(function: Callable[..., Any], settings: ModelSettings, path: Path) 
     names = [output.name for output in session.get_outputs()]
     differences: dict[str, float] = {}
     rng = np.random.default_rng(0)
-    for size in _COMPARED:
+    for size in _COMPARED[settings.ndim]:
         image = rng.uniform(0, 255, (*size, settings.channels)).astype(np.float32)
         low, high = (np.full((size[0], settings.channels), value, np.float32) for value in (2.0, 254.0))
         expected = {name: np.asarray(value) for name, value in function(image, low, high).items()}

@@ -16,9 +16,13 @@ from instseg.models.config import read_training
 from instseg.models.directory import damaged_model_error
 from instseg.models.weights import read_weights
 from instseg.network.architecture import Weights, is_output_layer, named_variables
+from instseg.network.layers import DEPTH_SUFFIX
 from instseg.network.objective import Objective, objective_of
+from instseg.network.strides import plane_strides
 from instseg.settings import ModelSettings
 
+# Of the normalisation of what planes add to each other, where a model of images becomes one of volumes.
+_INFLATED_SCALE = 0.0
 # Of the logarithm of a ratio: a smaller difference in size is not reported.
 _SAME_SIZE = 0.01
 
@@ -53,9 +57,10 @@ def transfer_weights(model: Path, network: keras.Model, settings: ModelSettings)
     Returns
     -------
     TransferredWeights
-        A kernel for other channels responds to gray images, the same in all channels, as the model's does. Positions
-        and bandwidths stay the same in pixels, as the network sees them, whatever the typical diameter. Weights of
-        layers that the model does not have are those of the network.
+        A network of volumes that begins with one of images sees each plane as that does, and has to learn what
+        neighbouring planes add. A kernel for other channels responds to gray images, the same in all channels, as the
+        model's does. Positions and bandwidths stay the same in pixels, as the network sees them, whatever the typical
+        diameter. Weights of layers that the model does not have are those of the network.
 
     Raises
     ------
@@ -71,14 +76,20 @@ def transfer_weights(model: Path, network: keras.Model, settings: ModelSettings)
             f"expected {len(variables)} in layers of {_listed(settings.widths)}; "
             "leave `network` out, or give `pretrained` a model of this version and shape"
         )
+    inflated = source.ndim < settings.ndim
     weights = {}
     for name, variable in variables.items():
         initial = np.asarray(variable)
+        if inflated and name.endswith(f"{DEPTH_SUFFIX}_norm/gamma"):
+            initial = np.full_like(initial, _INFLATED_SCALE)
         value = _adapted(name, stored[name], initial, source, settings) if name in stored else initial
         if value.shape != initial.shape:
             raise damaged_model_error(model, ValueError(f"{name} is of shape {value.shape}, expected {initial.shape}"))
         weights[name] = value
-    changes = [*describe_fresh_layers(variables.keys() - stored.keys()), *_changes(source, settings)]
+    fresh = variables.keys() - stored.keys()
+    if inflated:
+        fresh = {name for name in fresh if DEPTH_SUFFIX not in name}
+    changes = [*describe_fresh_layers(fresh), *_changes(source, settings)]
     if unused := _layers(stored.keys() - variables.keys()):
         changes.append(f"layers of the model are left out: {format_names(unused)}")
     return TransferredWeights(weights, tuple(changes))
@@ -104,12 +115,17 @@ def _adapted(name: str, value: Weights, initial: Weights, source: ModelSettings,
 
 
 def _adapted_head(name: str, value: Weights, initial: Weights, source: ModelSettings, wanted: ModelSettings) -> Weights:
-    """Fill a kernel (1, 1, C, 4 R) or a bias (4 R) of a head map by map; what the model does not have stays random."""
+    """Fill a kernel (1, 1, C, 4 R) or a bias (4 R) of a head map by map; what the model does not have stays random.
+
+    Where cells have planes, all begin as the one that images have, or as they were.
+    """
     semantic = name.startswith("semantic")
     old_maps, new_maps = (_maps(objective_of(one), semantic) for one in (source, wanted))
-    if value.shape[-1] != 4 * len(old_maps):
+    old_parts, new_parts = (4 * plane_strides(one)[0] for one in (source, wanted))
+    if value.shape[-1] != old_parts * len(old_maps):
         return value
-    old = value.reshape(*value.shape[:-1], 4, len(old_maps))
+    old = value.reshape(*value.shape[:-1], old_parts, len(old_maps))
+    old = np.take(old, np.arange(new_parts) % old_parts, axis=-2)
     new: Weights = initial.reshape(*old.shape[:-1], len(new_maps)).copy()
     for number, name in enumerate(new_maps):
         if semantic and number > 0 and source.classes == 2:
@@ -137,6 +153,12 @@ def _changes(source: ModelSettings, wanted: ModelSettings) -> list[str]:
         changes.append(f"the first layer is made for {wanted.channels} channels from one for {source.channels}")
     if wanted.scale != source.scale:
         changes.append(f"images are shown at {wanted.scale:.3g} times their size, for objects of a size that it knows")
+    if source.ndim < wanted.ndim:
+        changes.append(
+            "it sees each plane as an image; what neighbouring planes add, and the position along Z, starts fresh"
+        )
+    elif source.spacing != wanted.spacing:
+        changes.append(f"voxels are {_listed_spacing(wanted)} instead of {_listed_spacing(source)}")
     same_loss = source.loss == wanted.loss
     old, new = _seen_diameter(source), _seen_diameter(wanted)
     if same_loss and objective_of(wanted).positions and abs(math.log(old / new)) > _SAME_SIZE:
@@ -153,6 +175,10 @@ def _changes(source: ModelSettings, wanted: ModelSettings) -> list[str]:
         if added:
             changes.append(f"the classes {start}: {', '.join(added)}")
     return changes
+
+
+def _listed_spacing(settings: ModelSettings) -> str:
+    return ":".join(f"{size:.3g}" for size in settings.spacing or ())
 
 
 def _listed(widths: tuple[int, ...]) -> str:

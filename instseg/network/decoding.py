@@ -9,13 +9,14 @@ from instseg.settings import ModelSettings
 
 
 class Outputs(NamedTuple):
-    """The network's maps over a batch of images.
+    """The network's maps over a batch of images; of volumes (B, Z, H, W) instead of (B, H, W).
 
     Attributes
     ----------
     embeddings : (B, H, W, D) float32
         With the overlap loss: in pixels; the first two dimensions are the
-        position (row, column) that the pixel points to. With the metric loss: free.
+        position (row, column) that the pixel points to, and of volumes the first three (plane, row, column), in the
+        unit of an X pixel. With the metric loss: free.
     class_logits : (B, H, W, classes) float32
         Before the softmax; class 0 is background.
     seed_logits : (B, H, W) float32 or None
@@ -35,7 +36,7 @@ def decode_outputs(raw: Any, settings: ModelSettings, diameter: Any | None = Non
 
     Parameters
     ----------
-    raw : (B, H, W, R) float32
+    raw : (B, H, W, R) or (B, Z, H, W, R) float32
         What the network returned.
     settings : ModelSettings
         Those that the network was built with.
@@ -48,7 +49,7 @@ def decode_outputs(raw: Any, settings: ModelSettings, diameter: Any | None = Non
         Positions are relative to the upper left pixel of the batch's images.
     """
     maps, class_logits = split_heads(raw, settings)
-    coordinates = pixel_coordinates(tf.shape(raw)[1], tf.shape(raw)[2])
+    coordinates = pixel_coordinates(tf.shape(raw)[1:-1], settings.spacing)
     diameter = settings.diameter if diameter is None else diameter
     return Outputs(**objective_of(settings).decode(maps, coordinates, diameter), class_logits=class_logits)
 

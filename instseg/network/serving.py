@@ -8,20 +8,22 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from instseg.network.architecture import named_variables, stride
+from instseg.network.architecture import named_variables
 from instseg.network.decoding import Outputs, decode_outputs
+from instseg.network.layers import on_planes
 from instseg.network.serving_levels import levels_of_images
+from instseg.network.strides import strides
 from instseg.preprocessing.normalisation import BRIGHTEST, DARKEST
 from instseg.settings import ModelSettings
 
 
 class ServingModule(tf.Module):  # type: ignore[misc]
-    """Images of any size to maps, pre-processing included.
+    """Images or volumes of any size to maps, pre-processing included.
 
     Both functions return a dict: `embeddings` (B, H, W, D), `foreground`
     (B, H, W) in 0..1, with the overlap loss `seeds` (B, H, W) in 0..1 and
     `bandwidth` (B, H, W) above 0, and of a model of several classes `classes` (B, H, W, K), what the probability
-    of each is if the pixel is foreground, all float32.
+    of each is if the pixel is foreground, all float32. Of volumes there is an axis of planes before H.
     """
 
     def __init__(self, network: keras.Model, settings: ModelSettings, *, half: bool = False) -> None:
@@ -33,7 +35,7 @@ class ServingModule(tf.Module):  # type: ignore[misc]
             # Kernels alone: the others count for nothing in size, and a variance can be beyond half precision.
             self._weights = {name: tf.Variable(_halved(value)) for name, value in self._weights.items()}
             run = self._with_stored_weights(network)
-        image = tf.TensorSpec((None, None, None, settings.channels), tf.float32, name="image")
+        image = tf.TensorSpec((None,) * (settings.ndim + 1) + (settings.channels,), tf.float32, name="image")
         level = tf.TensorSpec((None, settings.channels), tf.float32)
 
         def embed(images: Any, low: Any, high: Any, magnification: Any) -> dict[str, Any]:
@@ -77,10 +79,10 @@ class ServingModule(tf.Module):  # type: ignore[misc]
     def save(self, folder: Path) -> None:
         """Write the SavedModel with its signatures.
 
-        `serving_default` takes `image` (B, H, W, C) float32 as it was read, and finds its levels by the model's rule;
-        `with_percentiles` also takes `low` and `high` (B, C), for tiles of a larger image, and `magnification` (),
-        how many times larger the network is to see the image, for objects of another size than in training. The maps
-        are of the image's size all the same.
+        `serving_default` takes `image` (B, H, W, C), or (B, Z, H, W, C), float32 as it was read, and finds its levels
+        by the model's rule; `with_percentiles` also takes `low` and `high` (B, C), for tiles of a larger image, and
+        `magnification` (), how many times larger the network is to see the image, for objects of another size than in
+        training. The maps are of the image's size all the same.
         """
         signatures = {"serving_default": self.embed_raw, "with_percentiles": self.embed}
         tf.saved_model.save(self, str(folder), signatures=signatures)
@@ -108,7 +110,7 @@ def _embed(
     network: Any, settings: ModelSettings, images: Any, low: Any, high: Any, magnification: Any
 ) -> dict[str, Any]:
     normalised = _normalised(settings, images, low, high)
-    size = tf.shape(images)[1:3]
+    size = tf.shape(images)[1:-1]
     seen = tf.maximum(1, tf.cast(tf.round(tf.cast(size, tf.float32) * settings.scale * magnification), tf.int32))
     raw = _raw(network, settings, _resized(normalised, seen))
     # Offsets are in diameters, so that maps of any size can be read; logits are what may be interpolated.
@@ -116,15 +118,16 @@ def _embed(
 
 
 def predict_maps(network: Any, settings: ModelSettings, images: Any, low: Any, high: Any) -> dict[str, Any]:
-    """Return the maps of images (B, H, W, C) that are as large as the network sees them."""
+    """Return the maps of images (B, H, W, C) or volumes (B, Z, H, W, C) that are as large as the network sees them."""
     normalised = _normalised(settings, images, low, high)
     raw = _raw(network, settings, normalised)
     return _maps(decode_outputs(raw, settings, settings.diameter * settings.scale), settings)
 
 
 def _normalised(settings: ModelSettings, images: Any, low: Any, high: Any) -> Any:
-    """Map the levels (B, C) of images (B, H, W, C) to 0 and 1, as `instseg.preprocessing.normalisation.normalise`."""
-    low, high = low[:, None, None, :], high[:, None, None, :]
+    """Map the levels (B, C) of images (B, ..., C) to 0 and 1, as `instseg.preprocessing.normalisation.normalise`."""
+    of_each = (slice(None), *(None,) * settings.ndim)
+    low, high = low[of_each], high[of_each]
     normalised = tf.math.divide_no_nan(images - low, tf.nn.relu(high - low))
     return normalised if settings.levels == "percentiles" else tf.clip_by_value(normalised, DARKEST, BRIGHTEST)
 
@@ -144,16 +147,25 @@ def _maps(outputs: Outputs, settings: ModelSettings) -> dict[str, Any]:
 
 
 def _raw(network: Any, settings: ModelSettings, images: Any) -> Any:
-    height, width = tf.shape(images)[1], tf.shape(images)[2]
-    multiple = stride(settings)
-    padded = _pad(_pad(images, multiple, axis=1), multiple, axis=2)
-    return network(padded, training=False)[:, :height, :width]
+    size = tf.unstack(tf.shape(images)[1:-1])
+    for axis, multiple in enumerate(strides(settings), start=1):
+        images = _pad(images, multiple, axis)
+    raw = network(images, training=False)
+    return raw[(slice(None), *(slice(length) for length in size))]
 
 
 def _resized(maps: Any, size: Any) -> Any:
-    """Bring maps (B, H, W, R) to another height and width, smoothed before they are thinned out."""
-    same = tf.reduce_all(tf.equal(tf.shape(maps)[1:3], size))
-    return tf.cond(same, lambda: maps, lambda: tf.image.resize(maps, size, antialias=True))
+    """Bring maps (B, H, W, R) or (B, Z, H, W, R) to another size, smoothed before they are thinned out."""
+    same = tf.reduce_all(tf.equal(tf.shape(maps)[1:-1], size))
+    return tf.cond(same, lambda: maps, lambda: _resampled(maps, size))
+
+
+def _resampled(maps: Any, size: Any) -> Any:
+    def along_z(planes: Any) -> Any:
+        return tf.image.resize(planes, tf.stack([size[0], tf.shape(planes)[2]]), antialias=True)
+
+    resized = on_planes(lambda images: tf.image.resize(images, size[-2:], antialias=True), maps)
+    return resized if maps.shape.rank == 4 else on_planes(along_z, resized, along_z=True)
 
 
 def _pad(images: Any, multiple: int, axis: int) -> Any:

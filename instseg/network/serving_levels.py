@@ -25,7 +25,13 @@ from instseg.settings import LevelsRule
 
 
 def levels_of_images(images: Any, rule: LevelsRule) -> tuple[Any, Any]:
-    """Return the low and the high levels (B, C) of images (B, H, W, C) float32, as `image_levels` does."""
+    """Return the low and the high levels (B, C) of images (B, H, W, C) float32, as `image_levels` does.
+
+    So of volumes (B, Z, H, W, C), whose planes are seen as one image, in which each is below the one before.
+    """
+    if images.shape.rank == 5:
+        shape = tf.shape(images)
+        images = tf.reshape(images, (shape[0], shape[1] * shape[2], shape[3], images.shape[-1]))
     shape = tf.shape(images)
     if rule == "percentiles":
         values = tf.reshape(images, (shape[0], shape[1] * shape[2], shape[3]))

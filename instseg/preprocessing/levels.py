@@ -74,10 +74,11 @@ def image_levels(image: NDArray[Any], rule: LevelsRule = "robust", counted: NDAr
 
     Parameters
     ----------
-    image : (H, W, C) of numbers
-        As it was read: a whole image, or a part that is to be seen as if it were one.
+    image : (H, W, C) or (Z, H, W, C) of numbers
+        As it was read: a whole image, or a part that is to be seen as if it were one. The planes of a volume are seen
+        as one image, in which each is below the one before.
     rule : {'robust', 'percentiles'}
-    counted : (H, W) bool, optional
+    counted : (H, W) or (Z, H, W) bool, optional
         The pixels that count, all by default. If none does, the levels are 0.
 
     Returns
@@ -99,6 +100,9 @@ def image_levels(image: NDArray[Any], rule: LevelsRule = "robust", counted: NDAr
     >>> image_levels(image, "percentiles")
     (array([0.], dtype=float32), array([0.], dtype=float32))
     """
+    if image.ndim == 4:
+        image = image.reshape(-1, *image.shape[2:])
+        counted = None if counted is None else counted.reshape(image.shape[:2])
     if rule == "percentiles":
         return percentiles(image, counted=counted)
     if image.ndim != 3 or image.size == 0:

@@ -1,6 +1,7 @@
 """How large tiles are and where they lie: what memory allows, what objects need, what suits the network's cells."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -18,13 +19,13 @@ _BASE_MEMORY = 1.0
 
 
 def plan_tiles(
-    shape: tuple[int, int], model: ModelSettings, tiles: TileSettings, *, maps: int, magnification: float = 1.0
+    shape: Sequence[int], model: ModelSettings, tiles: TileSettings, *, maps: int, magnification: float = 1.0
 ) -> Grid:
     """Return the tiles of an image.
 
     Parameters
     ----------
-    shape : tuple of int
+    shape : sequence of int
         Its height and width.
     model : ModelSettings
     tiles : TileSettings
@@ -48,7 +49,7 @@ def plan_tiles(
     if side is None:
         pixels = max(tiles.memory - _BASE_MEMORY, 0) * 2**30 / _bytes_per_pixel(model, maps, scale)
         side = max(math.floor(math.sqrt(pixels)), 2 * (overlap + multiple) + multiple)
-    return Grid(*shape, side=side, overlap=overlap, multiple=multiple)
+    return Grid(shape, side=side, overlap=overlap, multiple=multiple)
 
 
 def _bytes_per_pixel(model: ModelSettings, maps: int, scale: float) -> float:

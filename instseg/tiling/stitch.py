@@ -1,10 +1,12 @@
-"""Instances of tiles to instances of the image: what a tile has to say of itself, and how tiles are joined.
+"""Instances of tiles to those of the image or the volume: what a tile has to say of itself, and how tiles are joined.
 
 A tile is described by a record of numbers (`TileInstances`) and by the bands that it shares with its neighbours. Where
 these lie, in memory or in a file for each tile, and who makes them, one process or many, is not known here: the same
 records joined by the same code give the same labels.
 """
 
+import itertools
+import math
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 
 from instseg.errors import InstsegError
 from instseg.labels.matching import contingency_table
-from instseg.tiling.grid import Grid, Tile, TileIndex, shared_band
+from instseg.tiling.grid import Grid, Side, Tile, TileIndex, shared_band
 
 # Instances of two tiles that share more than this of what either has of them in the band that both see are one. Above
 # one half, nothing has two partners.
@@ -32,7 +34,7 @@ class TileInstances(NamedTuple):
     inner : (I,) int32
         Those of which no other tile can have a part, and which are large enough.
     inner_first : (I,) int64
-        Their first pixel in raster order: row times the image's width plus column.
+        Their first pixel in raster order, as a position in the flat image: row times width plus column.
     seam : (S,) int32
         Those that reach into the bands that other tiles see, too.
     seam_area : (S,) int64
@@ -63,10 +65,10 @@ class LabelTable(NamedTuple):
         return label_of
 
 
-def tile_bands(grid: Grid, tile: Tile, labels: NDArray[np.int32]) -> dict[str, NDArray[np.int32]]:
-    """Return the parts of a tile's labels that its neighbours see, too, by 'left', 'above', 'right' and 'below'."""
+def tile_bands(grid: Grid, tile: Tile, labels: NDArray[np.int32]) -> dict[Side, NDArray[np.int32]]:
+    """Return the parts of a tile's labels that its neighbours see, too, by side."""
     return {
-        name: labels[shared_band(tile, other).slices_in(tile.extent)] for name, other in grid.neighbours(tile).items()
+        side: labels[shared_band(tile, other).slices_in(tile.extent)] for side, other in grid.neighbours(tile).items()
     }
 
 
@@ -80,7 +82,7 @@ def tile_instances(grid: Grid, tile: Tile, labels: NDArray[np.int32], min_size: 
     grid : Grid
     tile : Tile
         One of the grid.
-    labels : (h, w) int32
+    labels : (h, w) or (d, h, w) int32
         Of the tile's whole extent: 0 is background, instances 1..N.
     min_size : int
         Instances of fewer pixels are left out of `inner`; of the others the whole area is not known yet.
@@ -105,13 +107,18 @@ def tile_instances(grid: Grid, tile: Tile, labels: NDArray[np.int32], min_size: 
 
 
 def _first_pixels(grid: Grid, tile: Tile, core: NDArray[np.int32], numbers: int) -> NDArray[np.int64]:
-    """Return the first pixel of each number in the tile's core, as a position in the image's raster order."""
+    """Return the first pixel of each number in the tile's core, as a position in the raster order of the whole."""
     flat = core.ravel()
     first = np.full(numbers, _NOWHERE)
     # Of several values assigned to one place NumPy keeps the last: backwards, that is the first pixel.
     pixels = np.flatnonzero(flat)[::-1]
-    rows, columns = np.divmod(pixels, core.shape[1])
-    first[flat[pixels]] = (rows + tile.core.top) * grid.shape[1] + columns + tile.core.left
+    first[flat[pixels]] = pixels
+    present = np.flatnonzero(first != _NOWHERE)
+    position = np.zeros(len(present), np.int64)
+    places = np.unravel_index(first[present], core.shape)
+    for place, begin, length in zip(places, tile.core.begin, grid.shape, strict=True):
+        position = position * length + place + begin
+    first[present] = position
     return first
 
 
@@ -122,7 +129,7 @@ def match_instances(before: NDArray[np.integer], after: NDArray[np.integer]) -> 
 
     Parameters
     ----------
-    before, after : (h, w) integers
+    before, after : (h, w) or (d, h, w) integers
         0 is background.
 
     Returns
@@ -139,7 +146,7 @@ def match_instances(before: NDArray[np.integer], after: NDArray[np.integer]) -> 
 
 
 class LabelMerger:
-    """Gives the instances of all tiles their labels in the image.
+    """Gives the instances of all tiles their labels in the image or the volume.
 
     Labels are 1..N in raster order of the instances' first pixels, as in an image of one tile. Memory is some 26 bytes
     for each instance at most; time is O(N log N) at most.
@@ -196,7 +203,7 @@ class LabelMerger:
     def _number_rows(
         self, indices: list[TileIndex], kept: NDArray[np.intp], first: NDArray[np.int64], count: int
     ) -> tuple[dict[TileIndex, NDArray[np.int32]], NDArray[np.int32], int]:
-        """Label instances in raster order, a row of tiles after the other, so that only a row's are sorted at once.
+        """Label instances in raster order, from one place on the first axis to the next, to sort few at once.
 
         Parameters
         ----------
@@ -216,10 +223,10 @@ class LabelMerger:
         inner: dict[TileIndex, NDArray[np.int32]] = {}
         seam = np.zeros(count, np.int32)
         total = begin = 0
-        for row in sorted({row for row, _ in indices}):
-            tiles = [(row, column) for column in range(self._grid.columns) if (row, column) in self._records]
-            bottom = self._grid.tile(*tiles[0]).core.bottom
-            end = int(np.searchsorted(first, bottom * self._grid.shape[1]))
+        for _, row in itertools.groupby(indices, key=lambda index: index[0]):
+            tiles = list(row)
+            beyond = self._grid.tile(*tiles[0]).core.end[0] * math.prod(self._grid.shape[1:])
+            end = int(np.searchsorted(first, beyond))
             firsts = [self._records[index].inner_first for index in tiles]
             positions = np.concatenate([*firsts, first[begin:end]])
             labels = np.empty(len(positions), np.int32)

@@ -39,6 +39,7 @@ class TrainingOptions(TypedDict, total=False):
     minutes: float
     batch_size: int
     patch_size: int
+    patch_depth: int
     learning_rate: float
     precision: Precision
     validation_share: float
@@ -102,6 +103,7 @@ def train(
     connected_components: bool = False,
     channels: str | None = None,
     ignore_label: int | None = None,
+    spacing: Sequence[float] | None = None,
     network: str | Sequence[int] | None = None,
     pretrained: str | PathLike[str] | None = None,
     resume: bool | None = None,
@@ -119,7 +121,8 @@ def train(
     model_dir : path-like
         Where the model is kept.
     data : path-like or sequence of path-like, optional
-        Folder with `images/` and `labels/`, or several. By default endlessly generated discs.
+        Folder with `images/` and `labels/`, or several. By default endlessly generated discs. A folder whose labels
+        are volumes trains a network of volumes.
     val : path-like or sequence of path-like, optional
         Such folders to validate on. By default a share of `data`.
     connected_components : bool
@@ -129,10 +132,13 @@ def train(
     ignore_label : int, optional
         Pixels of this value in label images take no part: they are neither background nor of an instance. 0, the
         background, with `loss='metric'` only, whose embeddings are then not learnt there.
+    spacing : sequence of float, optional
+        Of volumes: the size of a voxel along Z, Y and X, where the files do not say it.
     network : str or sequence of int, optional
         'small' (the default), 'large', or the channels of the network's levels, such as (32, 64, 128).
     pretrained : path-like, optional
-        Begin with the weights of this model: a directory, or the name of a model in the package.
+        Begin with the weights of this model: a directory, or the name of a model in the package. One of images can
+        begin a training on volumes.
     resume : bool, optional
         True goes on with the model in `model_dir`, False replaces it. By default there must be none.
     report : path-like, optional
@@ -182,6 +188,7 @@ def train(
             connected_components=connected_components,
             channels=channels,
             ignore_label=ignore_label,
+            spacing=spacing,
             network=network,
             pretrained=None if pretrained is None else Path(pretrained),
             resume=resume,

@@ -34,10 +34,11 @@ def batch_dataset(
     -------
     tf.data.Dataset
         Of tuples of images (size, P, P, C) float32, labels (size, P, P) int32, and, where the model has class names,
-        classes (size, P, P) int32.
+        classes (size, P, P) int32. Of volumes there is an axis of D planes before P.
     """
     train, model = config.train, config.model
-    side = train.patch_size
+    planes = () if model.ndim == 2 else (train.patch_depth,)
+    shape = (size, *planes, train.patch_size, train.patch_size)
 
     def make(number: Any) -> tuple[Any, ...]:
         def draw(number: Any) -> tuple[Any, ...]:
@@ -49,9 +50,9 @@ def batch_dataset(
 
         kinds = (tf.float32, tf.int32, tf.int32)[: 3 if model.class_names else 2]
         images, *pixelwise = tf.numpy_function(draw, [number], kinds)
-        images.set_shape((size, side, side, model.channels))
+        images.set_shape((*shape, model.channels))
         for values in pixelwise:
-            values.set_shape((size, side, side))
+            values.set_shape(shape)
         return images, *pixelwise
 
     numbers = tf.data.Dataset.range(first, train.iterations if train.minutes is None else 2**31)

@@ -8,17 +8,28 @@ from typing import Any, NamedTuple
 
 from instseg.data.datasets import TrainingData
 from instseg.errors import UsageError, check_parameter
+from instseg.io.volumes import check_spacing
 from instseg.models.builtin import find_model
 from instseg.models.config import TrainingConfig, read_training, training_progress
 from instseg.models.directory import check_resumable, current_generation, read_settings
 from instseg.network.objective import objective_of
 from instseg.preprocessing.channels import parse_channels
-from instseg.settings import NETWORKS, MetricLossSettings, ModelSettings, Settings, TrainSettings
+from instseg.settings import (
+    NETWORKS,
+    VOLUME_PATCH_SIZE,
+    MetricLossSettings,
+    ModelSettings,
+    Settings,
+    TrainSettings,
+)
 from instseg.training.source import Counter, DataSource
 
 # Going on with other values of these is meaningful; all others belong to the model.
 _CHANGEABLE = ("iterations", "minutes", "validation_every", "precision")
 _MAX_LEVELS, _MAX_WIDTH = 6, 1024
+# Of volumes, where nothing else is asked for: two patches have as many voxels as sixteen of images have pixels, and an
+# object of 24 pixels, the largest that the network is shown, lies in one with what is around it.
+_VOLUME_PATCHES = {"patch_size": VOLUME_PATCH_SIZE, "batch_size": 2}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +48,8 @@ class TrainingRequest:
         The images' channels to take; None: all.
     ignore_label : int or None
         Pixels of this value in label images take no part; 0 is the background, which `MetricLossSettings` can ignore.
+    spacing : sequence of float, str or None
+        Of volumes: the size of a voxel along Z, Y and X, where the files do not say it.
     network : str, sequence of int or None
         As `parse_network` takes it; None: the small one, or that of `pretrained`.
     pretrained : Path or None
@@ -53,6 +66,7 @@ class TrainingRequest:
     connected_components: bool = False
     channels: str | None = None
     ignore_label: int | None = None
+    spacing: Sequence[float] | None = None
     network: str | Sequence[int] | None = None
     pretrained: Path | None = None
     resume: bool | None = None
@@ -106,6 +120,8 @@ def check_request(request: TrainingRequest) -> TrainingRequest:
     _source(request).check(given=not request.resume)
     if request.channels is not None:
         parse_channels(request.channels)
+    if request.spacing is not None:
+        request = dataclasses.replace(request, spacing=check_spacing(request.spacing))
     request = _with_ignored_background(request)
     if {"iterations", "minutes"} <= request.train.keys():
         raise UsageError("`iterations` and `minutes` both say when to end; give one of them")
@@ -225,14 +241,21 @@ def _inherit(request: TrainingRequest, pretrained: Path) -> TrainingRequest:
 
 
 def _prepare_fresh(request: TrainingRequest, progress: Counter) -> PreparedTraining:
-    train, metric = TrainSettings(**request.train), MetricLossSettings(**request.metric)
-    asked = ModelSettings(**request.model)
+    source = _source(request)
+    volumes = source.holds_volumes()
+    defaults = _VOLUME_PATCHES if volumes else {}
+    train, metric = TrainSettings(**{**defaults, **request.train}), MetricLossSettings(**request.metric)
+    asked = ModelSettings(**request.model, ndim=3 if volumes else 2)
     if request.metric and not objective_of(asked).has_options:
         names = ", ".join(f"`{name}`" for name in request.metric)
         raise UsageError(f"{names} belong to `loss='metric'`; add it, or leave them out")
     _check_patch_size(train, asked)
-    source = _source(request)
     begin = None if request.pretrained is None else read_training(request.pretrained).config.model
+    if begin is not None and begin.ndim == 3 and not volumes:
+        raise UsageError(
+            f"{request.pretrained} is a model of volumes, and the data are images; give a model of images, or volumes",
+            parameter="pretrained",
+        )
     data = source.read(train, asked, begin, (), progress)
     model = dataclasses.replace(
         asked,
@@ -245,7 +268,10 @@ def _prepare_fresh(request: TrainingRequest, progress: Counter) -> PreparedTrain
         diameter_p95=data.diameters.largest,
         scale=data.scale,
         estimate_diameter=data.estimate_diameter,
+        spacing=data.spacing,
     )
+    if data.patch_shape is not None:
+        train = dataclasses.replace(train, patch_depth=data.patch_shape[0])
     config = TrainingConfig(
         model=model,
         train=train,
@@ -258,7 +284,9 @@ def _prepare_fresh(request: TrainingRequest, progress: Counter) -> PreparedTrain
 
 
 def _check_patch_size(train: TrainSettings, model: ModelSettings) -> None:
-    """Check that the network can halve patches as often as it has levels."""
+    """Check that the network can halve patches as often as it has levels, and that images have no planes."""
+    if train.patch_depth is not None and model.ndim == 2:
+        raise UsageError("`patch_depth` is for volumes, and the data are images; leave it out", parameter="patch_depth")
     stride = 2 ** len(model.widths)
     expected = f"a multiple of {stride} for a network of {len(model.widths)} levels"
     check_parameter(train.patch_size % stride == 0, "patch_size", train.patch_size, expected)
@@ -280,6 +308,11 @@ def _prepare_resume(
         raise UsageError(
             f"the images have {data.channels} channels, but {model_dir} was trained on {before.model.channels}; "
             "convert them, or train into a new directory"
+        )
+    if (data.spacing is None) != (before.model.ndim == 2):
+        kinds = ("volumes", "images") if before.model.ndim == 2 else ("images", "volumes")
+        raise UsageError(
+            f"the data are {kinds[0]}, but {model_dir} was trained on {kinds[1]}; train into a new directory"
         )
     if data.class_names != before.model.class_names:
         old, new = (", ".join(names) or "none" for names in (before.model.class_names, data.class_names))
@@ -329,4 +362,5 @@ def _source(request: TrainingRequest) -> DataSource:
         connected_components=request.connected_components,
         channels=request.channels,
         ignore_label=request.ignore_label,
+        spacing=None if request.spacing is None else tuple(request.spacing),
     )

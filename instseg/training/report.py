@@ -93,19 +93,21 @@ class TrainingReport:
             self._board.flush()
 
     def write_pictures(self, number: int, sample: Sample, labels: NDArray[np.int32], embeddings: Embeddings) -> None:
-        """Draw a validation image; of a large one the upper left corner.
+        """Draw a validation image; of a large one the upper left corner, of a volume the plane of the most objects.
 
         Parameters
         ----------
         number : int
             Of the image, for the names of the files.
         sample : Sample
-        labels : (H, W) int32
+        labels : (H, W) or (Z, H, W) int32
             As predicted; 0 is background.
         embeddings : Embeddings
             What was clustered.
         """
-        corner = np.s_[:_LARGEST_PICTURE, :_LARGEST_PICTURE]
+        corner: Any = np.s_[:_LARGEST_PICTURE, :_LARGEST_PICTURE]
+        if labels.ndim == 3:
+            corner = (int((sample.labels > 0).sum(axis=(1, 2)).argmax()), *corner)
         foreground = embeddings.foreground[corner]
         panels = hstack(
             to_rgb8(sample.image[corner]),

@@ -1,5 +1,6 @@
 """What a training reads: one data folder, several, or generated discs; and how a model's settings file keeps that."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,10 @@ from typing import Any
 from instseg.data.datasets import TrainingData, disc_data, folder_data
 from instseg.data.folder_samples import ReadOptions
 from instseg.data.mixture import mixed_data
+from instseg.data.volumes import are_volumes
 from instseg.errors import UsageError
+from instseg.io.folders import find_pairs
+from instseg.network.strides import strides
 from instseg.settings import ModelSettings, TrainSettings
 
 Counter = Callable[[int, int], None]
@@ -23,6 +27,7 @@ class DataSource:
     connected_components: bool = False
     channels: str | None = None
     ignore_label: int | None = None
+    spacing: tuple[float, ...] | None = None
 
     def check(self, *, given: bool) -> None:
         """Check that no folder is given twice and, where data have to be `given`, that nothing is said of none.
@@ -43,10 +48,21 @@ class DataSource:
             "channels": (self.channels is not None, "generated discs have one channel"),
             "connected_components": (self.connected_components, "generated discs have labels"),
             "ignore_label": (bool(self.ignore_label), "generated discs have no pixels to leave out"),
+            "spacing": (self.spacing is not None, "it is for volumes, and generated discs are images"),
         }
         for name, (is_given, advice) in of_nothing.items():
             if is_given:
                 raise UsageError(f"{name} is given without `data`; {advice}", parameter=name)
+
+    def holds_volumes(self) -> bool:
+        """Return whether the labels are volumes.
+
+        Raises
+        ------
+        InstsegError
+            If the folder holds no pairs, or a file cannot be read.
+        """
+        return len(self.data) == 1 and are_volumes(find_pairs(self.data[0]))
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-ready values, with folders that are found from every working directory."""
@@ -56,6 +72,7 @@ class DataSource:
             "connected_components": self.connected_components,
             "channels": self.channels,
             **({} if self.ignore_label is None else {"ignore_label": self.ignore_label}),
+            **({} if self.spacing is None else {"spacing": list(self.spacing)}),
         }
 
     @classmethod
@@ -76,6 +93,7 @@ class DataSource:
             connected_components=given.connected_components or bool(stored.get("connected_components")),
             channels=given.channels or stored.get("channels"),
             ignore_label=given.ignore_label or stored.get("ignore_label"),
+            spacing=given.spacing or (tuple(stored["spacing"]) if "spacing" in stored else None),
         )
         of_folders = bool(source.val) or source.connected_components or source.ignore_label is not None
         if not source.data and of_folders:
@@ -112,6 +130,8 @@ class DataSource:
         if not self.data:
             return disc_data(train, levels=model.levels)
         resume = begin is model
+        if len(self.data) > 1 or len(self.val) > 1:
+            self._check_images()
         if len(self.data) > 1 or len(self.val) > 1 or (resume and model.estimate_diameter):
             common = begin.diameter if begin is not None and begin.estimate_diameter else None
             read = ReadOptions(self.connected_components, self.channels, self.ignore_label, model.levels)
@@ -137,8 +157,25 @@ class DataSource:
             levels=model.levels,
             scale=scale,
             validation_names=held,
+            spacing=self.spacing,
+            depth_multiple=lambda spacing: strides(dataclasses.replace(model, ndim=3, spacing=spacing))[0],
             progress=progress,
         )
+
+    def _check_images(self) -> None:
+        """Check that no folder of several holds volumes.
+
+        Raises
+        ------
+        UsageError
+        """
+        for folder in (*self.data, *self.val):
+            if are_volumes(find_pairs(folder)):
+                raise UsageError(
+                    f"{folder} holds volumes, which are learnt from one folder; put all of one spacing into one, and "
+                    "give one to validate on at most",
+                    parameter="data",
+                )
 
 
 def _paths_to_json(folders: Sequence[Path]) -> str | list[str] | None:

@@ -16,6 +16,7 @@ from instseg.evaluation.metrics import macro_average, score
 from instseg.evaluation.reliability import is_right
 from instseg.inference.image_tiles import ImageTiles
 from instseg.inference.model import Model
+from instseg.inference.native_blocks import embed_volume
 from instseg.inference.options import PredictOptions
 from instseg.io.source import ArrayReader
 from instseg.labels.regions import IGNORED
@@ -79,10 +80,10 @@ class ValidationImages:
         return model.embed(self._samples[index].image) if embeddings is None else embeddings
 
     def measure(self, model: Model, index: int) -> tuple[NDArray[np.int32], Instances]:
-        """Return the labels (H, W) int32 of a sample, as `Model.predict` does, and its instances."""
+        """Return the labels int32 of a sample, as `Model.predict` does, and its instances."""
         embeddings = self._single_tile(model, index)
         if embeddings is not None:
-            labels = cluster(embeddings, model.clustering.rescaled(1.0))
+            labels = cluster(embeddings, model.clustering.rescaled(1.0, model.settings.ndim))
             return labels, measure_instances(labels, embeddings).calibrated(model.calibration)
         segmentation = model.segment(self._samples[index].image, return_embeddings=False)
         if segmentation.instances is None:
@@ -90,29 +91,42 @@ class ValidationImages:
         return segmentation.labels, segmentation.instances
 
     def segment(self, model: Model, index: int) -> tuple[NDArray[np.int32], Embeddings]:
-        """Return the labels (H, W) int32 of a sample and its embeddings."""
+        """Return the labels int32 of a sample and its embeddings."""
         embeddings = self._single_tile(model, index)
         if embeddings is not None:
-            return cluster(embeddings, model.clustering.rescaled(1.0)), embeddings
+            return cluster(embeddings, model.clustering.rescaled(1.0, model.settings.ndim)), embeddings
         segmentation = model.segment(self._samples[index].image, return_embeddings=True)
         if segmentation.embeddings is None:
             raise ValueError("embeddings were asked for, but there are none")
         return segmentation.labels, segmentation.embeddings
 
     def _single_tile(self, model: Model, index: int) -> Embeddings | None:
-        """Return the embeddings of a sample that is one tile, and hold them if they fit; None of a larger one."""
+        """Return the embeddings of a sample that is one tile, and hold them if they fit; None of a larger one.
+
+        Parts of volumes are one tile.
+        """
         if index in self._embeddings:
             return self._embeddings[index]
+        if model.settings.ndim == 3:
+            return self._hold(index, _embed_volume(model, self._samples[index]))
         tiles = ImageTiles(model, ArrayReader(self._samples[index].image), PredictOptions())
         plan = tiles.plan()
         if len(plan.grid) > 1:
             return None
         (tile,) = plan.grid
-        embeddings = tiles.embed(plan, tile)
+        return self._hold(index, tiles.embed(plan, tile))
+
+    def _hold(self, index: int, embeddings: Embeddings) -> Embeddings:
+        """Hold the embeddings of a sample, if they fit."""
         if self._pixels + embeddings.foreground.size <= _MAX_PIXELS:
             self._embeddings[index] = embeddings
             self._pixels += embeddings.foreground.size
         return embeddings
+
+
+def _embed_volume(model: Model, sample: Sample) -> Embeddings:
+    """Return the embeddings of a volume, whose voxels are those of the training, with the levels of the sample."""
+    return embed_volume(model, sample.image, (sample.low, sample.high))
 
 
 def validate(model: Model, images: ValidationImages) -> Validation:

@@ -103,7 +103,13 @@ def overlay(
     -------
     picture : (H, W, 3) uint8
     """
-    ground = to_rgb8(image)
+    return outlined(to_rgb8(image), labels, fill=fill, classes=classes)
+
+
+def outlined(
+    ground: Picture, labels: NDArray[np.integer], *, fill: float = 0.12, classes: NDArray[np.integer] | None = None
+) -> Picture:
+    """Draw the outlines of instances on a picture (H, W, 3) as `overlay` does, and return that as another picture."""
     if not labels.size:
         return ground
     colours = label2rgb(labels if classes is None else classes[labels])

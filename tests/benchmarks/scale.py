@@ -197,7 +197,7 @@ def time_merging(blocks: int = 100, instances: int = 2000) -> tuple[float, float
     rng = np.random.default_rng(0)
     numbers = np.arange(1, instances + 1, dtype=np.int32)
     inner, seam = numbers[instances // 4 :], numbers[: instances // 4]
-    grid = Grid(1000 * blocks, 1000 * blocks, side=1200, overlap=100)
+    grid = Grid((1000 * blocks, 1000 * blocks), side=1200, overlap=100)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
     merger = LabelMerger(grid)

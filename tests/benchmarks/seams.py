@@ -32,7 +32,7 @@ def main() -> None:
     model = load(options.model)
     maps = model.objective.map_count
     # Of an image that no memory holds: the overlap does not depend on the size.
-    default = plan_tiles((100_000, 100_000), model.settings, TileSettings(), maps=maps).overlap
+    default = plan_tiles((100_000, 100_000), model.settings, TileSettings(), maps=maps).overlap[0]
     for overlap in options.overlap or [default]:
         same = matched = whole = cut = tiles = 0
         for path in find_images([options.images]):

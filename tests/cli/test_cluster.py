@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 import tifffile
 
+from instseg.clustering.cluster import cluster, default_settings
 from instseg.io.formats import read_header
 from instseg.io.label_images import read_labels
+from instseg.io.label_volumes import read_label_volume
+from instseg.io.npz import write_embeddings
+from instseg.io.volumes import read_volume_header
 
 
 @pytest.mark.parametrize(
@@ -130,3 +134,51 @@ def test_more_instances_than_a_png_holds(run, refused, files, make_npz):
     assert files() == ["maps.npz"]
     assert run(*options, "--out", "labels.tif").stdout == "labels.tif: 65536 instances\n"
     assert tifffile.imread("labels.tif").max() == 65_536
+
+
+@pytest.fixture
+def volume_npz(ball_maps):
+    """Embeddings of a volume of balls in a file, and the labels that the clustering gives them."""
+    _, maps = ball_maps(0)
+    write_embeddings("volume.npz", maps)
+    return cluster(maps, default_settings(maps))
+
+
+@pytest.mark.parametrize("out", ["labels.tif", "labels.ome.tif", "labels.npy", "labels.ome.zarr"])
+def test_volumes_become_label_volumes(run, volume_npz, out):
+    count = volume_npz.max()
+    arguments = () if out == "labels.tif" else ("--out", out)
+    done = run("cluster", "volume.npz", *arguments, "--scores", "scores.csv")
+    assert (done.exit_code, done.stdout) == (0, f"{out}: {count} instances\n")
+    np.testing.assert_array_equal(read_label_volume(Path(out)), volume_npz)
+    lines = Path("scores.csv").read_text().splitlines()
+    assert len(lines) == 1 + count > 5
+    assert lines[0].startswith("id,score,area,plane,row,column,first_plane,")
+    assert sorted(path.name for path in Path().iterdir()) == sorted([out, "scores.csv", "volume.npz"])
+    if out != "labels.npy":
+        assert read_volume_header(out).geometry.depth == pytest.approx(2)
+
+
+def test_filters_and_settings_work_on_volumes(run, volume_npz):
+    assert run("cluster", "volume.npz", "--exclude-border").exit_code == 0
+    left = read_label_volume("labels.tif")
+    assert 0 < left.max() < volume_npz.max()
+    assert not any(np.take(left, end, axis).any() for axis in range(3) for end in (0, -1))
+    assert run("cluster", "volume.npz", "--min-size", "100000").stdout == "labels.tif: 0 instances\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--out labels.png", "cannot write labels.png: expected a name that ends in .tif"),
+        ("--outlines a.geojson", "--outlines are those of images, and volume.npz is of a volume; leave them out"),
+        ("--out nowhere/labels.tif", "cannot write nowhere/labels.tif: the folder nowhere does not exist"),
+        ("--out volume.zarr", "cannot write volume.zarr: it exists and is no Zarr group"),
+    ],
+)
+def test_what_volumes_cannot_have_is_refused(run, refused, files, volume_npz, arguments, message):
+    Path("volume.zarr").mkdir()
+    result = run("cluster", "volume.npz", *arguments.split())
+    assert refused(result, code=result.exit_code).startswith(message)
+    assert result.exit_code in (1, 2)
+    assert files() == ["volume.npz"]

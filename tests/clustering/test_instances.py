@@ -89,7 +89,7 @@ def test_only_what_lies_within_is_measured():
 
 
 def test_instances_moved_and_relabelled():
-    measured = measure_instances(LABELS, with_classes()).translated(10, 100)
+    measured = measure_instances(LABELS, with_classes()).translated((10, 100))
     assert measured.centroid.tolist() == [[10.5, 101.5], [12, 100]]
     assert measured.bbox.tolist() == [[10, 101, 12, 103], [12, 100, 13, 101]]
     remaining = measured.relabelled(np.array([0, 7], np.int32))

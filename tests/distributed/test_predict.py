@@ -15,6 +15,7 @@ import pytest
 import zarr
 
 import instseg
+from instseg.data.balls import draw_balls
 from instseg.data.discs import draw_discs
 from instseg.distributed import client, predict
 from instseg.distributed.client import DaskCluster
@@ -27,9 +28,11 @@ from instseg.inference.outputs import SingleOutput
 from instseg.inference.tiled import segment
 from instseg.io.images import write_picture
 from instseg.io.label_images import read_labels
+from instseg.io.pixel_size import PixelGeometry
 from instseg.io.source import ArrayReader
+from instseg.io.volume_tiff import write_volume
 from instseg.network.runtime import default_precision
-from instseg.settings import DiscSettings, FilterSettings, TileSettings
+from instseg.settings import BallSettings, DiscSettings, FilterSettings, TileSettings
 
 TILES = ["--tile", "128", "--overlap", "40"]
 # Whatever hangs is ended.
@@ -180,6 +183,27 @@ def test_a_large_image_is_segmented_by_two_workers_as_by_one_process(tiny_model,
         "single.zarr",
         "table.csv",
     ]
+
+
+def test_a_volume_is_segmented_by_a_worker_as_by_one_process(tiny_model, scheduler, tmp_path):
+    volume, _ = draw_balls(np.random.default_rng(4), BallSettings(depth=20, size=64, min_balls=12, max_balls=12))
+    write_volume(tmp_path / "volume.tif", volume, PixelGeometry((0.5, 0.5), unit="micrometer", depth=1.0))
+    blocks = ["--volume", "--planes-from", "zyx", "--tile", "48", "--overlap", "8"]
+    for name, workers in (("labels", ["--scheduler-file", scheduler]), ("single", [])):
+        results = ["--out", f"{name}.zarr", "--scores", f"{name}.csv", "--measure", f"{name}-table.csv"]
+        printed = command("predict", tiny_model, "volume.tif", *results, *blocks, *workers, cwd=tmp_path)
+        count = len((tmp_path / f"{name}.csv").read_text().splitlines()) - 1
+        assert printed.stdout == f"{name}.zarr: {count} instances\n"
+        assert count > 1
+    labels, single = (zarr.open_group(str(tmp_path / name), mode="r") for name in ("labels.zarr", "single.zarr"))
+    assert labels.attrs["ome"]["multiscales"][0]["datasets"] == single.attrs["ome"]["multiscales"][0]["datasets"]
+    for level in single.array_keys():
+        np.testing.assert_array_equal(labels[level][:], single[level][:])
+    for table in (".csv", "-table.csv"):
+        assert (tmp_path / f"labels{table}").read_text() == (tmp_path / f"single{table}").read_text()
+    arguments = ["volume.tif", "--volume", "--planes-from", "z", "--out", "z.zarr", "--scheduler-file", scheduler]
+    refused = command("predict", tiny_model, *arguments, cwd=tmp_path, code=2)
+    assert "planes along z are joined one after the other" in refused.stderr
 
 
 def test_a_folder_is_segmented_as_by_one_process(tiny_model, scheduler, tmp_path):

@@ -1,5 +1,6 @@
 """What reads a damaged file: each target yields the calls that the tool makes with it."""
 
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ from instseg.io import source
 from instseg.io.formats import read_header
 from instseg.io.images import read_image, read_planes
 from instseg.io.label_images import read_class_image, read_labels
+from instseg.io.label_volumes import read_label_volume
 from instseg.io.npz import read_embeddings
 from instseg.io.source import open_image, read_geometry
 from instseg.io.tiff import TiffReader
+from instseg.io.volumes import FileVolume, read_volume_header
 from instseg.models.config import read_training
 from instseg.settings import TrainSettings
 from instseg.tiling.grid import Box
@@ -41,6 +44,17 @@ def _read_all_planes(path: Path) -> None:
         _read(reader)
 
 
+def _read_volume(path: Path) -> None:
+    header = read_volume_header(path, time=0)
+    reader = FileVolume(path, time=0)
+    try:
+        small = math.prod(reader.shape) <= _READ
+        reader.read(Box.whole(header.shape) if small else Box(0, 0, 0, *(min(side, 40) for side in header.shape)))
+        assert reader.geometry is None or reader.geometry.depth is None or reader.geometry.depth > 0
+    finally:
+        reader.close()
+
+
 def image(path: Path) -> Iterator[Call]:
     """An image file, as an image and as labels."""
     yield "read_header", lambda: read_header(path)
@@ -53,6 +67,8 @@ def image(path: Path) -> Iterator[Call]:
     yield "read_labels", lambda: read_labels(path)
     yield "read_labels(connected_components=True)", lambda: read_labels(path, connected_components=True)
     yield "read_class_image", lambda: read_class_image(path)
+    yield "read_volume", lambda: _read_volume(path)
+    yield "read_label_volume", lambda: read_label_volume(path)
     if hasattr(source, "open_planes"):
         yield "open_planes", lambda: _read_all_planes(path)
 
@@ -64,6 +80,8 @@ def zarr(path: Path) -> Iterator[Call]:
     yield "read_labels", lambda: read_labels(path)
     yield "open_image", lambda: _read(open_image(path))
     yield "read_geometry", lambda: read_geometry(path)
+    yield "read_volume", lambda: _read_volume(path)
+    yield "read_label_volume", lambda: read_label_volume(path)
     if hasattr(source, "open_planes"):
         yield "open_planes", lambda: _read_all_planes(path)
 

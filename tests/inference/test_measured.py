@@ -45,7 +45,7 @@ def test_a_file_of_another_program(tmp_path):
     assert pixel_size_um(read_pixel_geometry(tmp_path / "a.tif")) is None
 
 
-@pytest.mark.parametrize("text", ["", "a", "1,2,3", "0", "-1", "1,0", "nan", "inf", "1;2"])
+@pytest.mark.parametrize("text", ["", "a", "1,2,3,4", "1,2,0", "0", "-1", "1,0", "nan", "inf", "1;2"])
 def test_a_size_that_is_none_is_refused(text):
     with pytest.raises(UsageError, match="pixel_size is .* expected a number of micrometres above 0"):
         parse_pixel_size(text)

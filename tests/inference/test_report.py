@@ -15,9 +15,10 @@ from instseg.data.discs import draw_discs
 from instseg.errors import InstsegError
 from instseg.inference import report, report_page
 from instseg.inference.batch import FileResult, LocalExecutor
-from instseg.inference.job import PredictRequest, prepare_job
+from instseg.inference.job import prepare_job
 from instseg.inference.options import no_progress
 from instseg.inference.report_parts import ReportParts
+from instseg.inference.request import PredictRequest
 from instseg.inference.run import no_images, run_job
 from instseg.io.images import read_image, write_picture
 from instseg.io.label_images import read_labels

@@ -11,6 +11,7 @@ from instseg.io.formats import read_header
 from instseg.io.images import read_image, read_planes
 from instseg.io.pixel_size import PixelGeometry
 from instseg.io.source import open_image, open_planes, read_geometry
+from instseg.io.volumes import FileVolume, read_volume, read_volume_header
 from instseg.tiling.grid import Box
 
 czi = pytest.importorskip("pylibCZIrw.czi")
@@ -113,3 +114,21 @@ def test_without_the_library_the_message_says_what_to_install(monkeypatch):
     monkeypatch.setattr(optional, "find_spec", lambda name: None)
     expected = "CZI needs pylibCZIrw; install what is missing with: python -m pip install '.[czi]'"
     assert message(read_image, "a.czi") == expected
+
+
+def test_planes_along_z_are_a_volume():
+    write(*((GRAY // (1 + t + 2 * z), {"T": t, "Z": z}, (0, 0)) for t in range(2) for z in range(3)))
+    expected = np.stack([GRAY // (2 + 2 * z) for z in range(3)])
+    np.testing.assert_array_equal(read_volume("a.czi", time=1)[..., 0], expected)
+    reader = FileVolume(Path("a.czi"), time=1)
+    np.testing.assert_array_equal(reader.read(Box(1, 4, 5, 3, 20, 30))[..., 0], expected[1:, 4:20, 5:30])
+    reader.close()
+
+
+def test_the_distance_of_planes_is_read():
+    with czi.create_czi("a.czi") as document:
+        for z in range(3):
+            document.write(GRAY, plane={"C": 0, "Z": z}, location=(0, 0))
+        document.write_metadata("test", scale_x=5e-7, scale_y=2.5e-7, scale_z=1e-6)
+    assert read_volume_header("a.czi").geometry == PixelGeometry((0.25, 0.5), None, "micrometer", 1.0)
+    assert read_geometry(Path("a.czi")) == PixelGeometry((0.25, 0.5), None, "micrometer")

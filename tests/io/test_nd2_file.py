@@ -12,6 +12,7 @@ from instseg.io.formats import read_header
 from instseg.io.images import read_image, read_planes
 from instseg.io.pixel_size import PixelGeometry
 from instseg.io.source import open_image, read_geometry
+from instseg.io.volumes import FileVolume, read_volume, read_volume_header
 from instseg.tiling.grid import Box
 
 nd2 = pytest.importorskip("nd2")
@@ -101,3 +102,11 @@ def test_what_is_missing_is_named(put, monkeypatch):
     monkeypatch.setattr(optional, "find_spec", lambda name: None)
     expected = "ND2 needs nd2; install what is missing with: python -m pip install '.[nd2]'"
     assert message(read_image, "a.nd2") == expected
+
+
+def test_frames_along_z_are_a_volume(put):
+    frames = put({"T": 2, "Z": 3, "C": 2, **SIDES}).reshape(2, 3, 2, 6, 8)
+    np.testing.assert_array_equal(read_volume("a.nd2", time=1), np.moveaxis(frames[1], 1, -1))
+    assert read_volume_header("a.nd2", time=1).geometry == PixelGeometry((0.5, 0.25), None, "micrometer", 1.0)
+    reader = FileVolume(Path("a.nd2"), time=0)
+    np.testing.assert_array_equal(reader.read(Box(1, 2, 3, 3, 5, 7)), np.moveaxis(frames[0], 1, -1)[1:, 2:5, 3:7])

@@ -59,6 +59,33 @@ def test_the_calibration_comes_back_and_files_without_have_none(tmp_path, npz):
     assert read_embeddings(npz()).calibration is None
 
 
+@pytest.mark.parametrize("spacing", [None, (2.5, 1.0, 1.0)])
+def test_volumes_come_back_with_their_spacing(tmp_path, spacing):
+    vectors, shares = np.stack([VECTORS] * 5), np.stack([SHARES] * 5)
+    given = Embeddings(vectors, shares, bandwidth=shares + 1, spacing=spacing)
+    write_embeddings(tmp_path / "a.npz", given)
+    found = read_embeddings(tmp_path / "a.npz")
+    assert found.spacing == spacing
+    assert found.ndim == 3
+    for name, array in given.arrays().items():
+        np.testing.assert_array_equal(getattr(found, name), array)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (np.array("2,1,1"), "'spacing' is <U5 of shape (), expected a number for each axis"),
+        (np.array(2.0), "'spacing' is 2.0, expected a number for each axis"),
+        (np.array([2.0, 1.0, 1.0]), "'spacing' is (2.0, 1.0, 1.0), expected 2 numbers above 0, one for each axis"),
+        (np.array([np.nan, 1.0]), "'spacing' is (nan, 1.0), expected 2 numbers above 0"),
+        (np.array([0, 1]), "'spacing' is (0.0, 1.0), expected 2 numbers above 0"),
+        (np.ones((2, 2)), "'spacing' is float64 of shape (2, 2), expected a number for each axis"),
+    ],
+)
+def test_a_damaged_spacing_is_refused(npz, value, message):
+    assert message in error_of(read_embeddings, npz(spacing=value))
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [

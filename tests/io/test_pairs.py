@@ -7,7 +7,11 @@ from instseg.errors import InstsegError
 from instseg.io.folders import Pair, find_pairs, image_folder, match_folder
 from instseg.io.images import write_picture
 from instseg.io.label_images import write_labels
+from instseg.io.label_volumes import write_label_volume
 from instseg.io.pairs import UNKNOWN, read_ignored, read_pair, read_pair_values
+from instseg.io.pixel_size import PixelGeometry
+from instseg.io.volume_tiff import write_volume
+from instseg.io.volumes import is_volume, open_volume
 from instseg.labels.regions import IGNORED
 
 GRAY = np.arange(12, dtype=np.uint8).reshape(3, 4)
@@ -106,3 +110,29 @@ def test_marks_count_without_the_notes_of_the_labelling(folder):
     (folder / "c.png").unlink()
     assert (read_pair(find_pairs(folder)[0])[1] == IGNORED).sum() == 4
     assert find_pairs(folder)[1] == Pair("b", Path(folder / "b.png"), Path(folder / "labels/b.png"))
+
+
+def test_pairs_of_volumes_are_read(tmp_path):
+    for name in ("images", "labels"):
+        (tmp_path / name).mkdir()
+    volume = np.arange(5 * 6 * 7, dtype=np.uint16).reshape(5, 6, 7)
+    labels = np.zeros((5, 6, 7), np.int32)
+    labels[1:3, 1:4, 2:5], labels[0] = 70_000, 9
+    write_volume(tmp_path / "images" / "a.tif", volume, PixelGeometry((1.0, 1.0), depth=2.0))
+    write_label_volume(tmp_path / "labels" / "a.tif", labels)
+    (pair,) = find_pairs(tmp_path)
+    assert is_volume(pair.labels)
+    image, read = read_pair(pair, volume=True, ignore_label=9)
+    np.testing.assert_array_equal(image[..., 0], volume)
+    np.testing.assert_array_equal(read, np.where(labels == 9, IGNORED, labels))
+    assert open_volume(pair.image).spacing == (2.0, 1.0, 1.0)
+
+
+def test_volumes_whose_depths_differ_are_no_pair(tmp_path):
+    write_volume(tmp_path / "a.tif", np.zeros((5, 6, 7), np.uint16))
+    write_label_volume(tmp_path / "b.tif", np.zeros((4, 6, 7), np.int32))
+    pair = Pair("a", tmp_path / "a.tif", tmp_path / "b.tif")
+    with pytest.raises(
+        InstsegError, match=r"a\.tif is 5 x 6 x 7 voxels and .*b\.tif is 4 x 6 x 7, expected equal sizes"
+    ):
+        read_pair(pair, volume=True)

@@ -18,6 +18,7 @@ from instseg.io.omezarr import ZarrReader, zarr_planes
 from instseg.io.remote import RemotePath, reached
 from instseg.io.remote_address import remote_url, with_addresses
 from instseg.io.source import open_image, read_geometry, whole_box
+from instseg.io.volumes import FileVolume, read_volume
 from instseg.tiling.grid import Box
 
 fsspec = pytest.importorskip("fsspec")
@@ -205,3 +206,14 @@ def test_without_fsspec_the_message_says_what_to_install(monkeypatch):
         InstsegError, match=r"Images on servers need fsspec, aiohttp, s3fs; install what is missing with"
     ):
         open_image("https://host/a.zarr")
+
+
+def test_volumes_on_a_server_are_read_in_parts(server):
+    url, _ = server
+    values = np.random.default_rng(1).integers(0, 60_000, (5, 12, 10)).astype(np.uint16)
+    write("a.zarr", values=values, axes="zyx")
+    address = Path(f"{url}/a.zarr")
+    np.testing.assert_array_equal(read_volume(address)[..., 0], values)
+    reader = FileVolume(address)
+    np.testing.assert_array_equal(reader.read(Box(1, 2, 3, 4, 11, 9))[..., 0], values[1:4, 2:11, 3:9])
+    reader.close()

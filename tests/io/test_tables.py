@@ -150,3 +150,27 @@ def test_parquet_without_its_extra_is_refused(tmp_path, monkeypatch):
     with pytest.raises(InstsegError, match=r"Parquet tables need pyarrow; install what is missing with: .*\[parquet\]"):
         write_columns(tmp_path / "a.parquet", COLUMNS)
     write_columns(tmp_path / "a.csv", COLUMNS)
+
+
+def test_the_table_of_a_volume_has_planes():
+    instances = Instances(
+        label=np.array([3], np.int32),
+        score=np.array([0.5]),
+        area=np.array([7]),
+        centroid=np.array([[1.5, 2.25, 3.0]]),
+        bbox=np.array([[1, 2, 3, 4, 5, 6]]),
+    )
+    assert table_columns(instances) == {
+        "id": [3],
+        "score": [0.5],
+        "area": [7],
+        "plane": [1.5],
+        "row": [2.25],
+        "column": [3.0],
+        "first_plane": [1],
+        "first_row": [2],
+        "first_column": [3],
+        "last_plane": [3],
+        "last_row": [4],
+        "last_column": [5],
+    }

@@ -14,7 +14,15 @@ import zarr
 from instseg.errors import InstsegError
 from instseg.io.label_images import STRIP_ROWS
 from instseg.io.pixel_size import PixelGeometry
-from instseg.io.zarr_labels import create_zarr_labels, is_complete_zarr, replace_zarr, write_zarr_labels, zarr_lock
+from instseg.io.zarr_labels import (
+    create_zarr_labels,
+    downsample_level,
+    is_complete_zarr,
+    replace_zarr,
+    write_zarr_labels,
+    zarr_lock,
+)
+from instseg.tiling.grid import Box
 
 
 @pytest.fixture(autouse=True)
@@ -309,3 +317,28 @@ def test_what_is_no_group_is_not():
     Path("file.zarr").touch()
     for name in ("array.zarr", "folder.zarr", "file.zarr", "missing.zarr"):
         assert not is_complete_zarr(name)
+
+
+@pytest.mark.parametrize("depth", [1.0, 2.0, 0.2])
+def test_levels_of_volumes_are_made_part_by_part(depth):
+    labels = np.random.default_rng(2).integers(0, 9, (21, 600, 40)).astype(np.uint32)
+    geometry = PixelGeometry((1.0, 1.0), None, "micrometer", depth)
+    arrays = create_zarr_labels("parts.zarr", "parts", labels.shape, geometry)
+    arrays[0][...] = labels
+    for level, array in enumerate(arrays[1:], start=1):
+        for first in range(0, array.shape[0], array.chunks[0]):
+            for top in range(0, array.shape[1], array.chunks[1]):
+                last, bottom = first + array.chunks[0], top + array.chunks[1]
+                downsample_level(
+                    arrays,
+                    level,
+                    Box(first, top, 0, min(last, array.shape[0]), min(bottom, array.shape[1]), array.shape[2]),
+                )
+    write_zarr_labels("strips.zarr", labels.shape, iter([labels[:4], labels[4:]]), geometry)
+    group = zarr.open_group("strips.zarr", mode="r")
+    assert len(arrays) == 3
+    for level, array in enumerate(arrays):
+        # Planes that are further apart than pixels are kept until pixels are as large.
+        step = {1.0: (1, 2, 4), 2.0: (1, 1, 2), 0.2: (1, 2, 4)}[depth][level]
+        np.testing.assert_array_equal(array[...], labels[::step, :: 2**level, :: 2**level])
+        np.testing.assert_array_equal(group[str(level)][...], array[...])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from instseg.errors import InstsegError
-from instseg.labels.matching import contingency_table, drop_ignored, match
+from instseg.labels.matching import contingency_table, drop_ignored, match, matched_pairs
 
 TRUTH = np.array(
     [
@@ -103,3 +103,26 @@ def test_other_negative_labels_are_refused():
         drop_ignored(np.array([[-1, 0]]), np.array([[0]]))
     with pytest.raises(InstsegError, match="the prediction has the label -1"):
         drop_ignored(np.array([[-1, 0]]), np.array([[-1, 0]]))
+
+
+@pytest.mark.parametrize(
+    ("scores", "most", "best"),
+    [
+        ((0.7, 0.8, 0.6), [0, 2], [0, 2]),
+        ((0.3, 0.9, 0.3), [0, 2], [1]),
+        ((0.2, 0.8, 0.9), [2], [2]),
+    ],
+)
+def test_the_most_pairs_or_the_largest_sum(scores, most, best):
+    # The pairs of rows and columns 0-0, 0-1 and 1-1.
+    rows, cols = np.array([0, 0, 1]), np.array([0, 1, 1])
+    scores = np.array(scores)
+    assert matched_pairs(rows, cols, scores, 0.25).tolist() == most
+    assert matched_pairs(rows, cols, scores, 0.25, largest_sum=True).tolist() == best
+
+
+def test_volumes_are_compared_as_images_are():
+    truth, predicted = np.stack([TRUTH, 0 * TRUTH]), np.stack([PREDICTED, 0 * PREDICTED])
+    flat, deep = contingency_table(TRUTH, PREDICTED), contingency_table(truth, predicted)
+    assert deep.iou.tolist() == flat.iou.tolist()
+    assert match(truth, predicted).predicted_ids.tolist() == match(TRUTH, PREDICTED).predicted_ids.tolist()

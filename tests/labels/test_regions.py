@@ -65,6 +65,26 @@ def test_pieces_equal_scipys_value_by_value(connectivity, shape):
     assert np.array_equal(connected_components(labels, connectivity=connectivity), relabel_sequential(expected))
 
 
+@pytest.mark.parametrize("connectivity", [6, 26])
+@pytest.mark.parametrize("shape", [(1, 9, 30), (9, 1, 30), (30, 9, 1), (7, 11, 13), (40, 30, 20)])
+def test_pieces_of_volumes_equal_scipys_value_by_value(connectivity, shape):
+    labels = np.random.default_rng(3).choice([0, 0, 0, 0, 1, 2], shape).astype(np.uint16)
+    structure = np.ones((3, 3, 3)) if connectivity == 26 else None
+    expected = np.zeros(shape, np.int64)
+    for value in (1, 2):
+        pieces, count = ndimage.label(labels == value, structure)
+        expected = np.where(pieces > 0, pieces + expected.max(), expected)
+        assert count > 1
+    assert np.array_equal(connected_components(labels, connectivity=connectivity), relabel_sequential(expected))
+
+
+def test_a_plane_does_not_touch_the_next_around_its_edges():
+    labels = np.zeros((2, 3, 3), int)
+    labels[0, 2, 2] = labels[1, 0, 0] = labels[1, 1, 2] = 1
+    assert connected_components(labels)[[0, 1, 1], [2, 0, 1], [2, 0, 2]].tolist() == [1, 2, 1]
+    assert connected_components(labels, connectivity=6).max() == 3
+
+
 def test_pieces_of_background_and_of_no_pixels():
     assert connected_components(np.zeros((2, 3), np.uint8)).tolist() == [[0, 0, 0], [0, 0, 0]]
     assert connected_components(np.zeros((0, 3), np.uint8)).shape == (0, 3)
@@ -75,6 +95,10 @@ def test_pieces_refuse_what_is_no_label_image():
         connected_components(np.ones((2, 2)))
     with pytest.raises(UsageError, match="connectivity is 6, expected 4 or 8"):
         connected_components(np.ones((2, 2), int), connectivity=6)
+    with pytest.raises(UsageError, match="connectivity is 8, expected 6 or 26"):
+        connected_components(np.ones((2, 2, 2), int), connectivity=8)
+    with pytest.raises(UsageError, match=r"of shape \(2,\), expected integers of shape \(H, W\) or \(Z, Y, X\)"):
+        connected_components(np.ones(2, int))
 
 
 @pytest.mark.parametrize("scale", [1, 10**12])
@@ -177,3 +201,34 @@ def test_runs_are_the_same_in_sparse_and_in_dense_images(share):
     found = np.repeat(runs.components, runs.lengths).reshape(labels.shape)
     pairs = set(zip(expected.ravel().tolist(), found.ravel().tolist(), strict=True))
     assert len(pairs) == len({one for one, _ in pairs}) == len({other for _, other in pairs}) == found.max() + 1
+
+
+def test_holes_of_volumes_are_filled_and_tunnels_are_not():
+    labels = np.zeros((5, 5, 7), np.int32)
+    labels[1:4, 1:4, 1:4] = 3
+    labels[2, 2, 2] = 0
+    filled = labels.copy()
+    filled[2, 2, 2] = 3
+    assert np.array_equal(fill_holes(labels), filled)
+    # A way out over a face, and none over a corner.
+    tunnel = labels.copy()
+    tunnel[1, 2, 2] = 0
+    assert np.array_equal(fill_holes(tunnel), tunnel)
+    labels[1, 1, 1] = filled[1, 1, 1] = 0
+    assert np.array_equal(fill_holes(labels), filled)
+    # What two surround is no hole of either, nor is what lies at the edge.
+    labels[2, 2, 3] = 8
+    assert fill_holes(labels)[2, 2, 2] == 0
+    assert fill_holes(np.ascontiguousarray(labels[2:]))[0, 2, 2] == 0
+
+
+@pytest.mark.parametrize("axes", [(1, 2, 0), (2, 0, 1)])
+def test_the_order_of_axes_changes_no_pieces_and_no_holes(axes):
+    labels = np.kron(np.random.default_rng(5).choice([0, 1, 1, 1, 2], (6, 5, 4)), np.ones((2, 2, 2), int)).astype(
+        np.int32
+    )
+    back = np.argsort(axes)
+    moved = np.ascontiguousarray(np.transpose(labels, axes))
+    assert np.array_equal(np.transpose(fill_holes(moved), back), fill_holes(labels))
+    pieces = np.transpose(connected_components(moved), back)
+    assert np.array_equal(relabel_sequential(pieces), connected_components(labels))

@@ -335,3 +335,32 @@ def test_instances_beyond_the_most_take_no_part():
     # Nothing at all is left.
     none = overlap.overlap_loss(*floats, tf.fill((1, 6, 6), 9), max_instances=3)
     assert [float(term[0]) for term in none] == [0.0, 0.0, 0.0]
+
+
+# Volumes
+
+
+def test_volumes_cost_what_their_planes_one_below_the_other_do():
+    rng = np.random.default_rng(0)
+    embeddings = rng.uniform(0, 9, (2, 3, 4, 6, 3)).astype(np.float32)
+    bandwidth = rng.uniform(1, 3, (2, 3, 4, 6)).astype(np.float32)
+    seeds = rng.normal(size=(2, 3, 4, 6)).astype(np.float32)
+    labels = rng.integers(-1, 3, (2, 3, 4, 6)).astype(np.int32)
+    volumes = overlap.overlap_loss(embeddings, bandwidth, seeds, labels)
+    flat = [values.reshape(2, 12, 6, *values.shape[4:]) for values in (embeddings, bandwidth, seeds, labels)]
+    for one, other in zip(volumes, overlap.overlap_loss(*flat), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+        assert (np.asarray(one) > 0).all()
+    logits = rng.normal(size=(2, 3, 4, 6, 3)).astype(np.float32)
+    for term in (overlap.foreground_loss, overlap.class_loss):
+        found = term(tf.constant(logits), tf.constant(labels))
+        expected = term(tf.constant(logits.reshape(2, 12, 6, 3)), tf.constant(labels.reshape(2, 12, 6)))
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_subsample_2x2_takes_of_each_plane_its_own_by_hand():
+    volume = np.arange(16).reshape(1, 2, 2, 4)
+    choice = np.array([[0, 3], [1, 2]]).reshape(1, 2, 1, 2)
+    taken, with_depth = subsample_2x2(choice, volume, volume[..., None])
+    np.testing.assert_array_equal(np.squeeze(taken), [[0, 7], [9, 14]])
+    np.testing.assert_array_equal(with_depth[..., 0], taken)

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from instseg.network.architecture import build_network, stride
+from instseg.network.architecture import build_network
 from instseg.network.decoding import decode_outputs
 from instseg.network.layers import FoldedConvolution, FusedBatchNormalization
+from instseg.network.strides import stride
 from instseg.settings import ModelSettings
 
 OVERLAP = ModelSettings(embeddings=3, widths=(4, 6), diameter=10.0)

@@ -107,7 +107,9 @@ def read_level(image: ImageReader, box: Box, level: int) -> NDArray[Any]:
         return image.read(box)
     step = 1 << level
     rows = max(1, _BAND_PIXELS // max(1, box.shape[1]) // step) * step
-    bands = (image.read(box._replace(top=top, bottom=min(top + rows, box.bottom))) for top in range(*box[::2], rows))
+    bands = (
+        image.read(box.with_bounds(0, top, min(top + rows, box.bottom))) for top in range(box.top, box.bottom, rows)
+    )
     if image.streamed:
         return np.concatenate([band[::step, ::step] for band in bands])
     return np.concatenate([_block_means(band, level) for band in bands])
