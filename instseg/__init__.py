@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from instseg.inference.track_files import TrackResult, track_files
     from instseg.io.images import read_image
     from instseg.io.label_images import read_labels, write_labels
+    from instseg.io.label_volumes import read_label_volume, write_label_volume
+    from instseg.io.volumes import read_volume
     from instseg.measurements.objects import measure
     from instseg.settings import ClusterSettings, FilterSettings, TileSettings
     from instseg.tracking.linking import track
@@ -64,10 +66,13 @@ _HOMES = {
     "measure_files": "inference.measure_files",
     "predict_files": "api",
     "read_image": "io.images",
+    "read_label_volume": "io.label_volumes",
     "read_labels": "io.label_images",
+    "read_volume": "io.volumes",
     "track": "tracking.linking",
     "track_files": "inference.track_files",
     "train": "training.api",
+    "write_label_volume": "io.label_volumes",
     "write_labels": "io.label_images",
 }
 
@@ -98,10 +103,13 @@ __all__ = [
     "measure_files",
     "predict_files",
     "read_image",
+    "read_label_volume",
     "read_labels",
+    "read_volume",
     "track",
     "track_files",
     "train",
+    "write_label_volume",
     "write_labels",
 ]
 

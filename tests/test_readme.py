@@ -234,7 +234,8 @@ def test_the_commands_of_the_readme_run_one_after_the_other(workplace):
             end = call.index("--minutes")
             call = [*call[:end], *call[end + 2 :], *TINY]
         if call[:2] == ["data", "generate"]:
-            call = [*call, "--size", "64", "--max-discs", "30"]
+            few = ("--depth", "16", "--max-balls", "40") if "--volume" in call else ("--max-discs", "30")
+            call = [*call, "--size", "64", *few]
         result = CliRunner().invoke(app, call, catch_exceptions=False)
         assert result.exit_code == 0, (call, result.output)
         done.add(call[0])
@@ -243,6 +244,7 @@ def test_the_commands_of_the_readme_run_one_after_the_other(workplace):
     assert labels.shape == (64, 64)
     assert labels.max() > 0
     assert instseg.load("mymodel").settings.widths == (8, 8)
+    assert instseg.read_label_volume("volume.tif").shape == (16, 64, 64)
     pictures = ("discs/preview.png", "e.png", "overlay.png", "results/0001.png")
     for file in (*pictures, "embeddings.npz", "measurements/0001.csv", "page.html", "mistakes.html"):
         assert Path(file).stat().st_size > 0

@@ -56,8 +56,8 @@ def measure(
     measured = len(result.files) - len(result.failed)
     count = len(result.columns.get("label", ()))
     volumes = sum("depth" in (file.figures or {}) for file in result.files)
-    kinds = {"images": measured - volumes, "volumes": volumes}
-    counted = " and ".join(f"{number} {kind}" for kind, number in kinds.items() if number) or "0 images"
+    kinds = {"image": measured - volumes, "volume": volumes}
+    counted = " and ".join(terminal.count_text(number, kind) for kind, number in kinds.items() if number) or "0 images"
     where = f" in {counted}" if "image" in result.columns else ""
     terminal.print_result(f"{out}: {count} objects{where}")
     for file in result.failed[:_MAX_MESSAGES]:

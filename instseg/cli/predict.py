@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from instseg.distributed.client import DaskCluster
     from instseg.inference.batch import Executor
     from instseg.inference.job import PreparedJob
+    from instseg.inference.request import PredictRequest
     from instseg.inference.results import ImageSummary
     from instseg.inference.run import PredictResult
 
@@ -154,9 +155,8 @@ def predict(
     The clustering settings stored in the model apply; options replace them.
     """
     from instseg.distributed.client import make_cluster
-    from instseg.inference.job import check_predict_options, prepare_job
+    from instseg.inference.job import check_predict_options
     from instseg.inference.request import PredictRequest
-    from instseg.inference.run import no_images, run_job
 
     terminal.check_threads(threads)
     size = parse_diameter(diameter)
@@ -200,21 +200,29 @@ def predict(
         filters=filters,
         tiles=tiles,
     )
+    _run(request, cluster, threads)
+
+
+def _run(request: "PredictRequest", cluster: "DaskCluster | None", threads: int | None) -> None:
+    """Do what was asked for, and print what became of it."""
+    from instseg.inference.job import prepare_job
+    from instseg.inference.run import no_images, run_job
+
     prepared = prepare_job(request)
-    directory = find_model(model)
+    directory = find_model(request.model)
     _print_prepared(prepared)
     if not prepared.job.files:
         result = no_images(prepared)
         terminal.print_result("0 images, 0 instances")
         _print_notes(result)
         return
-    executor = _executor(cluster, directory, threads, precision)
+    executor = _executor(cluster, directory, threads, request.precision)
     with terminal.progress_bar("Segmenting") as progress:
         result = run_job(executor, prepared, progress)
-    summaries = _report(result, out is not None, len(prepared.job.files))
-    if size is None:
+    summaries = _report(result, request.out is not None, len(prepared.job.files))
+    if request.diameter is None:
         _report_sizes(summaries, prepared.settings)
-    elif size == "auto":
+    elif request.diameter == "auto":
         _report_magnifications(summaries)
 
 

@@ -311,7 +311,7 @@ def crop_and_resize(
     *corner, side = window
     shape = patch_shape(patch_size, labels.ndim)
     step = side / shape[-1]
-    positions = [first + (np.arange(length) + 0.5) * step - 0.5 for first, length in zip(corner, shape, strict=True)]
+    positions = [first + ((np.arange(length) + 0.5) * step - 0.5) for first, length in zip(corner, shape, strict=True)]
     return _linear(image, positions), _nearest(labels, positions)
 
 

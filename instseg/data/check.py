@@ -211,10 +211,14 @@ class _FolderCheck:
 
     def inspect(self, pair: Pair) -> None:
         """Read a pair."""
-        volume = self._read(pair.labels, is_volume)
-        reader = replace(self._reader, volumes=bool(volume))
+        labels_are_volume = self._read(pair.labels, is_volume)
+        # Where the labels cannot be read, the image says what it is.
+        volume = self._read(pair.image, is_volume) if labels_are_volume is None else labels_are_volume
+        if volume is None:
+            return
+        reader = replace(self._reader, volumes=volume)
         image = self._read(pair.image, reader.read_image)
-        read = None if volume is None else self._read(pair.labels, lambda path: _read_labels(reader, pair))
+        read = None if labels_are_volume is None else self._read(pair.labels, lambda path: _read_labels(reader, pair))
         if image is None or read is None:
             return
         labels, statistics = read

@@ -15,7 +15,13 @@ from instseg.data.patches import BatchSource, DiscPatches, SamplePatches
 from instseg.data.problems import Problem
 from instseg.data.rng import SPLIT, VALIDATION, generator
 from instseg.data.samples import Sample, make_sample
-from instseg.data.volumes import are_volumes, common_spacing, validation_part, volume_patch_shape
+from instseg.data.volumes import (
+    VALIDATION_VOXELS,
+    are_volumes,
+    common_spacing,
+    validation_part,
+    volume_patch_shape,
+)
 from instseg.errors import UsageError
 from instseg.io.folders import Pair, find_pairs
 from instseg.settings import DiscSettings, LevelsRule, TrainSettings
@@ -211,7 +217,7 @@ def folder_data(
             shuffle_buffer=shuffle_buffer,
             augmentation=settings.augmentation,
         ),
-        validation=_to_validate(samples.validation(), voxel),
+        validation=_to_validate(samples.validation(), voxel, shown_scale),
         channels=samples.channels,
         diameters=diameters,
         scale=shown_scale,
@@ -228,11 +234,15 @@ def folder_data(
     )
 
 
-def _to_validate(samples: Sequence[Sample], spacing: tuple[float, float, float] | None) -> Sequence[Sample]:
-    """Return samples to validate on, of volumes a part of each."""
+def _to_validate(
+    samples: Sequence[Sample], spacing: tuple[float, float, float] | None, scale: float
+) -> Sequence[Sample]:
+    """Return samples to validate on, of volumes a part of each: what the network sees of it at a scale is bounded."""
     if spacing is None:
         return samples
-    return [validation_part(samples[index], spacing) for index in range(min(len(samples), _MAX_VALIDATION_VOLUMES))]
+    voxels = int(VALIDATION_VOXELS / max(1.0, scale) ** 3)
+    count = min(len(samples), _MAX_VALIDATION_VOLUMES)
+    return [validation_part(samples[index], spacing, voxels) for index in range(count)]
 
 
 def train_val_split(

@@ -196,7 +196,11 @@ class SampleReader:
 
 def _check_pixels(path: Path, *, volume: bool) -> None:
     if volume:
-        pixels = math.prod(read_volume_header(path).shape)
+        shape = read_volume_header(path).shape
+        if shape[0] == 1:
+            what = f"it is one plane of {shape[1]} x {shape[2]} pixels, expected a volume, as the labels are volumes"
+            raise ImageFileError(path, what, "put images and volumes into folders of their own, with labels like them")
+        pixels = math.prod(shape)
     else:
         header = read_header(path)
         pixels = header.height * header.width

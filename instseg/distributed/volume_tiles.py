@@ -15,10 +15,11 @@ from instseg.inference.volume import block_source, choose_planes
 from instseg.inference.volume_blocks import VolumePlan
 from instseg.io.volumes import VolumeReader
 from instseg.tiling.grid import Box, Tile
+from instseg.tiling.sizes import tile_alignment
 
 # In the network's pixels, how far beyond a block the planes of it are seen, as tiles of images are.
 _REACH = 48
-# Parts of a volume begin at multiples of so many voxels, as the cells of the network do.
+# The network's stride in its own pixels.
 _CELL = 16
 
 
@@ -46,6 +47,7 @@ class VolumeTiles:
             raise _linked_error()
         self._embedder, self._volume, self._options = embedder, volume, options
         self._source = block_source(embedder, volume, options)
+        self._plane_steps = self._source.steps if isinstance(self._source, PlaneMaps) else (1, 1, 1)
 
     def plan(self) -> VolumePlan:
         """Return how the volume is cut, normalised and clustered.
@@ -74,11 +76,16 @@ class VolumeTiles:
             return maps.embed(tile.extent.translated([-place for place in seen.begin]))
 
     def _around(self, plan: VolumePlan, box: Box) -> Box:
-        """Return a box with all that changes what the network says of it."""
-        reach = _REACH / (self._embedder.settings.scale * plan.magnification)
+        """Return a box with all that changes what the network says of it.
+
+        It begins where planes are seen, and cells of the network begin, in the whole volume, too.
+        """
+        scale = self._embedder.settings.scale * plan.magnification
         for axis, step in enumerate(plan.spacing):
-            voxels = _CELL * math.ceil(reach / step / _CELL)
-            box = box.with_bounds(axis, box.begin[axis] - voxels, box.end[axis] + voxels)
+            cell = math.lcm(tile_alignment(scale * step, _CELL), self._plane_steps[axis])
+            voxels = math.ceil(_REACH / scale / step)
+            begin = (box.begin[axis] - voxels) // cell * cell
+            box = box.with_bounds(axis, begin, box.end[axis] + voxels)
         return box.intersection(plan.grid.box)
 
 

@@ -117,7 +117,34 @@ def prepare_job(request: PredictRequest) -> PreparedJob:
         annotations = AnnotationPlan(outputs.annotations, tuple(found.files), request.planes, outputs.labels)
     if report is not None:
         report.prepare()
-    options = PredictOptions(
+    options = _predict_options(request, config, choice, filters, tiles, outputs, report)
+    job = PredictJob(
+        files=remaining.files,
+        options=options,
+        outputs=outputs,
+        planes=request.planes,
+        planes_as_channels=_planes_as_channels(request, config),
+        volume=request.volume,
+        spacing=request.spacing,
+        time=request.time,
+        report=None if report is None else report.parts,
+        pixel_size=request.pixel_size,
+    )
+    notes = (*found.notes, *remaining.notes)
+    about = (record, request.shard, request.precision, report, annotations)
+    return PreparedJob(job, model, config.model, remaining.skipped, notes, *about)
+
+
+def _predict_options(
+    request: PredictRequest,
+    config: TrainingConfig,
+    choice: LevelChoice,
+    filters: FilterSettings,
+    tiles: TileSettings,
+    outputs: OutputPaths,
+    report: ReportPlan | None,
+) -> PredictOptions:
+    return PredictOptions(
         tta=request.tta,
         diameter=request.diameter,
         channels=request.channels,
@@ -135,21 +162,6 @@ def prepare_job(request: PredictRequest) -> PreparedJob:
         workspace=Path(request.out_dir or ".") if request.out is None else Path(request.out).parent,
         planes_from=request.planes_from,
     )
-    job = PredictJob(
-        files=remaining.files,
-        options=options,
-        outputs=outputs,
-        planes=request.planes,
-        planes_as_channels=_planes_as_channels(request, config),
-        volume=request.volume,
-        spacing=request.spacing,
-        time=request.time,
-        report=None if report is None else report.parts,
-        pixel_size=request.pixel_size,
-    )
-    notes = (*found.notes, *remaining.notes)
-    about = (record, request.shard, request.precision, report, annotations)
-    return PreparedJob(job, model, config.model, remaining.skipped, notes, *about)
 
 
 def _annotation_files(request: PredictRequest, config: TrainingConfig) -> AnnotationFiles | None:

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from instseg.errors import check_parameter
 from instseg.preprocessing.level_choice import LevelChoice
 from instseg.settings import ClusterSettings, FilterSettings, TileSettings
 
@@ -26,6 +27,17 @@ ProgressCallback = Callable[[int, int, str], None]
 
 def no_progress(done: int, total: int, detail: str = "") -> None:
     """Show nothing."""
+
+
+def check_planes_from(planes_from: object) -> None:
+    """Check the choice of planes, which Python code may have any value for.
+
+    Raises
+    ------
+    UsageError
+        If it is none.
+    """
+    check_parameter(planes_from in (None, *get_args(PlanesFrom)), "planes_from", planes_from, "z or zyx")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ from instseg.inference.options import PredictOptions, ProgressCallback
 from instseg.inference.plane_network import PlaneBatch, PlaneNetwork, interpolated, plane_indices
 from instseg.inference.prefetch import prefetch
 from instseg.inference.volume_blocks import PreparedVolume, VolumePlan, plan_blocks, volume_clustering
-from instseg.io.scratch import Scratch
+from instseg.io.scratch import Scratch, require_room
 from instseg.io.volumes import VolumeReader
 from instseg.tiling.grid import Box
 
@@ -65,6 +65,8 @@ class PlaneMaps:
     ----------
     plan : VolumePlan
     positions : bool
+    steps : tuple of int
+        Along each axis, every so many-th plane is seen.
     stages : int
         Batches of planes.
     notes : tuple of str
@@ -89,11 +91,11 @@ class PlaneMaps:
         shape, spacing = self._volume.shape, self._volume.spacing
         self.plan = self._plan() if plan is None else plan
         self._network = PlaneNetwork(embedder, self.plan.levels, self.plan.magnification, spacing, options)
-        self._steps = tuple(self._step(axis) for axis in range(3))
+        self.steps = tuple(self._step(axis) for axis in range(3))
         across = self._diameter / self.plan.spacing[0]
         self._depth_weight = min(1.0, max(across / _CERTAIN_PLANES, _LEAST_DEPTH))
         self._maps: list[Scratch] = []
-        self.stages = sum(self._network.batch_count(shape, axis, self._steps[axis]) for axis in range(3))
+        self.stages = sum(self._network.batch_count(shape, axis, self.steps[axis]) for axis in range(3))
 
     def _plan(self) -> VolumePlan:
         shape, spacing, options = self._volume.shape, self._volume.spacing, self._options
@@ -133,10 +135,13 @@ class PlaneMaps:
             # Planes along y and x would have to read the whole file again for each of them.
             sample = self._volume.read(Box(0, 0, 0, 1, 1, 1))
             copy = Scratch(shape, sample.shape[3], sample.dtype, folder=self._scratch_folder)
+        on_disc = [*([] if folder is None else self._maps), *([] if copy is None else [copy])]
+        if on_disc:
+            require_room(self._scratch_folder, shape, sum(one.size for one in on_disc))
         done = 0
         for axis, name in enumerate("zyx"):
             voxels = _Copying(self._volume, copy) if axis == 0 and copy is not None else copy or self._volume
-            batches = self._network.embed(voxels, axis, self._steps[axis])
+            batches = self._network.embed(voxels, axis, self.steps[axis])
             with self._maps[axis].planes(axis) as put:
                 for batch in prefetch(batches):
                     put(self._kept(batch, axis))
@@ -200,7 +205,7 @@ class PlaneMaps:
         return classes - 1 if classes > 2 else 0
 
     def _seen(self, axis: int) -> NDArray[np.intp]:
-        return plane_indices(self._volume.shape[axis], self._steps[axis])
+        return plane_indices(self._volume.shape[axis], self.steps[axis])
 
     @property
     def _scratch_folder(self) -> Path:
@@ -223,7 +228,7 @@ class PlaneMaps:
 
     def _read(self, axis: int, box: Box) -> NDArray[np.float32]:
         """Return what planes along an axis say of the voxels in a box: (z, y, x, K)."""
-        if self._steps[axis] == 1:
+        if self.steps[axis] == 1:
             return self._maps[axis].read(box).astype(np.float32)
         seen = self._seen(axis)
         places = np.interp(np.arange(box.begin[axis], box.end[axis]), seen, np.arange(len(seen)))

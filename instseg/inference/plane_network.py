@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from instseg.inference.embedder import Embedder
 from instseg.inference.options import PredictOptions
+from instseg.inference.volume_blocks import check_stretch
 from instseg.preprocessing.levels import Levels
 from instseg.tiling.grid import Box, Grid
 from instseg.tiling.sizes import plan_tiles
@@ -143,6 +144,8 @@ class PlaneNetwork:
 
     def _tiles(self, plane: tuple[int, int], axis: int) -> Grid:
         """Return the tiles of a plane as the network sees it."""
+        for step in _in_plane(self._spacing, axis):
+            check_stretch(step, self._spacing)
         height, width = (
             length if _is_one(step) else math.ceil((length - 1) * step) + 1
             for length, step in zip(plane, _in_plane(self._spacing, axis), strict=True)
@@ -158,14 +161,14 @@ class PlaneNetwork:
 
     def _batch_size(self, grid: Grid) -> int:
         scale = max(self._embedder.settings.scale * self._magnification, 0.25)
-        return max(1, math.ceil(_BATCH_PIXELS / (math.prod(grid.shape) * scale**2) - 0.5))
+        return max(1, math.ceil(_BATCH_PIXELS / (math.prod(grid.shape) * scale * scale) - 0.5))
 
     def _read_planes(self, shape: tuple[int, int, int], axis: int) -> int:
         """Return how many planes are read at once."""
         size = self._batch_size(self._tiles(_in_plane(shape, axis), axis))
         wanted = _READ_PLANES * math.ceil(size / _READ_PLANES)
         height, width = _in_plane(shape, axis)
-        values = height * width * self._embedder.settings.channels
+        values: int = height * width * self._embedder.settings.channels
         return max(1, min(wanted, _READ_VALUES // values))
 
 

@@ -9,7 +9,7 @@ from instseg.errors import InstsegError, UsageError
 from instseg.inference.embedder import Embedder
 from instseg.inference.failures import as_instseg_error
 from instseg.inference.linked_planes import segment_linked
-from instseg.inference.options import PlanesFrom, PredictOptions, ProgressCallback, no_progress
+from instseg.inference.options import PlanesFrom, PredictOptions, ProgressCallback, check_planes_from, no_progress
 from instseg.inference.plane_maps import PlaneMaps
 from instseg.inference.prefetch import prefetch
 from instseg.inference.segmentation import Assembler, Segmentation
@@ -47,6 +47,7 @@ def segment_volume(
     """
     with closing(volume):
         try:
+            check_planes_from(options.planes_from)
             if embedder.settings.ndim == 2:
                 return _segment_planes(embedder, volume, options, progress)
             return _segment_blocks(embedder, volume, options, progress)

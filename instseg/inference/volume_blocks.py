@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from instseg.clustering.calibration import ScoreCalibration
 from instseg.clustering.embeddings import Embeddings
+from instseg.errors import InstsegError, UsageError
 from instseg.inference.diameter import resolve_magnification
 from instseg.inference.embedder import Embedder
 from instseg.inference.options import PredictOptions, ProgressCallback
@@ -21,8 +22,8 @@ from instseg.tiling.grid import Box, Grid
 _SAMPLE_VOXELS = 2**24
 # The size of objects is estimated in that of so many planes whose values differ most.
 _SAMPLE_PLANES = 16
-# About so much memory a voxel of a block takes while it is clustered and the next one is made: two times 24 for the maps
-# of both, and 23 for the clustering where objects fill a quarter of the volume.
+# About so much memory a voxel of a block takes while it is clustered and the next one is made: 24 bytes for the maps of
+# each, and 23 for the clustering where objects fill a quarter of the volume, with a reserve.
 _BLOCK_BYTES = 120
 # What TensorFlow takes, in GiB.
 _BASE_MEMORY = 1.0
@@ -31,6 +32,8 @@ _BASE_MEMORY = 1.0
 _OBJECT_SHARE = 0.75
 # In X pixels: the windows of the clustering.
 _WINDOWS = 6
+# The network is not shown a volume with more than so many pixels for a voxel, or with fewer.
+_LARGEST_STRETCH = 100.0
 
 
 class VolumePlan(NamedTuple):
@@ -217,13 +220,36 @@ def plan_blocks(
         largest = (model.diameter_p95 or model.diameter) / magnification
         overlap = math.ceil(reach + _OBJECT_SHARE * largest + _WINDOWS)
     overlaps = tuple(math.ceil(overlap / step) for step in spacing)
+    least = tuple(step * (2 * math.ceil(over / step) + 1) for over, step in zip(overlaps, multiples, strict=True))
     if tiles.tile is not None:
         sides = tuple(max(1, math.floor(tiles.tile / step)) for step in spacing)
+        axes = zip(shape, sides, least, spacing, strict=True)
+        if short := [long * step for length, side, long, step in axes if side < min(length, long)]:
+            raise InstsegError(
+                f"a block of {tiles.tile} pixels has nothing left beside an overlap of {overlap} on both sides, "
+                f"expected at least {math.ceil(max(short))}; make `tile` larger or `overlap` smaller"
+            )
     else:
         voxels = max(tiles.memory - _BASE_MEMORY, 0) * 2**30 / voxel_bytes
-        least = tuple(2 * step * math.ceil(over / step) + step for over, step in zip(overlaps, multiples, strict=True))
         sides = _sides(shape, spacing, voxels, least)
     return Grid(shape, side=sides, overlap=overlaps, multiple=multiples)
+
+
+def check_stretch(factor: float, spacing: tuple[float, ...]) -> None:
+    """Check that a network is not to see a volume stretched, or pressed together, beyond what memory allows.
+
+    Raises
+    ------
+    UsageError
+        If it is.
+    """
+    if not 1 / _LARGEST_STRETCH <= factor <= _LARGEST_STRETCH:
+        shown = " : ".join(f"{size:.3g}" for size in spacing)
+        raise UsageError(
+            f"voxels are {shown} along Z, Y and X, which would be resampled {max(factor, 1 / factor):.3g} times, "
+            f"expected up to {_LARGEST_STRETCH:g}; give the right `spacing`, or see planes along z by "
+            "`planes_from='z'`"
+        )
 
 
 def _sides(

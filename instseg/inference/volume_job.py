@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from instseg.errors import UsageError, check_parameter
+from instseg.inference.options import check_planes_from
 from instseg.inference.request import PredictRequest
 from instseg.io.stored_volume import read_volume_header, require_depth
 from instseg.io.volumes import check_spacing
@@ -45,6 +46,7 @@ def check_volume_request(request: PredictRequest) -> None:
             "a PNG holds one plane, and the labels of a volume have many; give `out=NAME.tif` (with `out_dir`: "
             "`file_format='tif'`)"
         )
+    check_planes_from(request.planes_from)
     if request.spacing is not None:
         check_spacing(request.spacing)
     if request.time is not None:

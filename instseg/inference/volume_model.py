@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from instseg.clustering.embeddings import Embeddings
+from instseg.errors import check_parameter
 from instseg.inference.embedder import Embedder
 from instseg.inference.options import Diameter, PlanesFrom, PredictOptions, ProgressCallback, no_progress
 from instseg.inference.segmentation import Segmentation
@@ -172,7 +173,11 @@ class VolumeModel(Embedder):
 def _volume_reader(volume: VolumeLike, spacing: Sequence[float] | None, time: int | None) -> VolumeReader:
     if isinstance(volume, (str, PathLike)):
         return open_volume(volume, spacing=spacing, time=time)
+    check_parameter(time is None, "time", time, "none, as only a file holds volumes of several time points")
     if hasattr(volume, "streamed"):
         # A protocol cannot be tested for at run time, and nothing else has this attribute.
+        check_parameter(
+            spacing is None, "spacing", spacing, "none beside a reader, which has one; open it with this one"
+        )
         return volume  # type: ignore[return-value]
     return ArrayVolume(volume, spacing=spacing)

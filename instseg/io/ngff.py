@@ -275,12 +275,14 @@ def _geometry(path: Path, axes: tuple[Axis, ...], multiscale: dict[str, Any]) ->
             else:
                 position = [one + shift for one, shift in zip(position, own, strict=True)]
     unit = axes[indices[0]].unit
-    for number, index in enumerate(indices):
-        if axes[index].unit != unit:
-            ratio = length_ratio(axes[index].unit, unit)
-            if ratio is None:
-                return None
-            size[number], position[number] = size[number] * ratio, position[number] * ratio
+    ratios = [1.0 if axes[index].unit == unit else length_ratio(axes[index].unit, unit) for index in indices]
+    if ratios[1] is None:
+        return None
+    if len(indices) > 2 and (ratios[2] is None or not 0 < size[2] < math.inf or not math.isfinite(position[2])):
+        # Pixels have their size however far apart planes are.
+        size, position, ratios = size[:2], position[:2], ratios[:2]
+    size = [one * (ratio or 1.0) for one, ratio in zip(size, ratios, strict=True)]
+    position = [one * (ratio or 1.0) for one, ratio in zip(position, ratios, strict=True)]
     if not all(math.isfinite(value) for value in (*size, *position)):
         raise damaged(path, "its pixels are infinitely large or far away")
     if min(size) <= 0 or (set(size) == {1.0} and not any(position) and unit is None):

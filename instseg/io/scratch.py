@@ -19,6 +19,8 @@ from instseg.tiling.grid import Box
 
 CHUNK = 16
 """The side of the cubes in which voxels lie together in the file."""
+# Planes that wait until all of their cubes are there take no more than this, unless a single one does.
+_WAITING_BYTES = 2**29
 
 
 class Scratch:
@@ -63,7 +65,7 @@ class Scratch:
             self._array = np.zeros((*self.shape, channels), self.dtype)
             return
         with self._disc_errors():
-            self._require_room(folder)
+            require_room(folder, self.shape, self.size)
             file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
             self._file = file.fileno()
             self._finalizer = weakref.finalize(self, file.close)
@@ -130,7 +132,8 @@ class Scratch:
     def planes(self, axis: int) -> Iterator[Callable[[NDArray[Any]], None]]:
         """Write the volume plane by plane: the block is given a function that takes the next planes.
 
-        Planes are kept until there are `CHUNK` of them, so that every cube is written once.
+        Planes wait until there are `CHUNK` of them, so that every cube is written once, or fewer where these would take
+        half a GiB and more.
 
         Parameters
         ----------
@@ -143,7 +146,10 @@ class Scratch:
             Takes (n, H, W, K): the next n planes along the axis, whose other two axes are in their order.
         """
         others = [side for number, side in enumerate(self.shape) if number != axis]
-        pending = np.zeros((CHUNK, *others, self.channels), self.dtype)
+        most, plane_bytes = CHUNK, math.prod(others) * self.channels * self.dtype.itemsize
+        while most > 1 and most * plane_bytes > _WAITING_BYTES:
+            most //= 2
+        pending = np.zeros((most, *others, self.channels), self.dtype)
         first, held = 0, 0
 
         def flush() -> None:
@@ -157,10 +163,10 @@ class Scratch:
             nonlocal held
             taken = 0
             while taken < len(values):
-                count = min(CHUNK - held, len(values) - taken)
+                count = min(most - held, len(values) - taken)
                 pending[held : held + count] = values[taken : taken + count]
                 held, taken = held + count, taken + count
-                if held == CHUNK:
+                if held == most:
                     flush()
 
         yield put
@@ -204,24 +210,41 @@ class Scratch:
             written = os.pwrite(self._file, data, offset)
             data, offset = data[written:], offset + written
 
-    def _require_room(self, folder: Path) -> None:
-        free = shutil.disk_usage(folder).free
-        if free < self.size:
-            raise InstsegError(f"{self._what(folder)}: {free / 2**30:.1f} GiB are free; {self._advice()}")
-
     @contextmanager
     def _disc_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            raise InstsegError(f"{self._what()}: {error.strerror or error}; {self._advice()}") from error
+            raise InstsegError(
+                f"{_what(self.shape)}: {error.strerror or error}; make room for {self.size / 2**30:.1f} GiB"
+            ) from error
 
-    def _what(self, folder: Path | None = None) -> str:
-        shown = " x ".join(map(str, self.shape))
-        return f"cannot keep the maps of {shown} voxels on the disc{'' if folder is None else f' ({folder})'}"
 
-    def _advice(self) -> str:
-        return f"make room for {self.size / 2**30:.1f} GiB"
+def require_room(folder: Path, shape: Sequence[int], size: int) -> None:
+    """Check that a disc has room for maps, which take none before they are written: for all that lie on it together.
+
+    Parameters
+    ----------
+    folder : Path
+        On the disc.
+    shape : (int, int, int)
+        Of the volume, for the message.
+    size : int
+        Bytes.
+
+    Raises
+    ------
+    InstsegError
+        If it has not.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        room = f"{free / 2**30:.1f} GiB are free; make room for {size / 2**30:.1f} GiB"
+        raise InstsegError(f"{_what(shape)} ({folder}): {room}")
+
+
+def _what(shape: Sequence[int]) -> str:
+    return f"cannot keep the maps of {' x '.join(map(str, shape))} voxels on the disc"
 
 
 def _slices(box: Box) -> tuple[slice, ...]:

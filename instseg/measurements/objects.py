@@ -175,13 +175,17 @@ def check_pixel_size(pixel_size: PixelSize, ndim: int | None = None) -> None:
     """
     count = len(pixel_size)
     sound = count in (2, 3) and all(0 < side < np.inf for side in pixel_size)
-    shown = ",".join(f"{side:g}" for side in (pixel_size if len(set(pixel_size)) > 1 else pixel_size[:1]))
+    is_one_number = count == 2 and pixel_size[0] == pixel_size[1]
+    shown = ",".join(f"{side:g}" for side in (pixel_size[:1] if is_one_number else pixel_size))
     expected = (
         "a number of micrometres above 0, one for rows and one for columns, or three for the z, y and x of a volume"
     )
     check_parameter(sound, "pixel_size", shown, expected)
-    of_all = {2: "one for rows and one for columns, as these labels are an image", 3: "three: z, y and x of a voxel"}
-    check_parameter(ndim in (None, count), "pixel_size", shown, f"a number of micrometres, or {of_all[ndim or count]}")
+    expected_of = {
+        2: "a number of micrometres, or one for rows and one for columns, as these labels are an image",
+        3: "three numbers of micrometres, along z, y and x, as these labels are a volume",
+    }
+    check_parameter(ndim in (None, count), "pixel_size", shown, expected_of[ndim or count])
 
 
 def column_names(channels: int = 0, pixel_size: PixelSize | None = None, *, ndim: int = 2) -> list[str]:

@@ -241,14 +241,14 @@ def _inherit(request: TrainingRequest, pretrained: Path) -> TrainingRequest:
 
 
 def _prepare_fresh(request: TrainingRequest, progress: Counter) -> PreparedTraining:
+    if request.metric and not objective_of(ModelSettings(**request.model)).has_options:
+        names = ", ".join(f"`{name}`" for name in request.metric)
+        raise UsageError(f"{names} belong to `loss='metric'`; add it, or leave them out")
     source = _source(request)
     volumes = source.holds_volumes()
     defaults = _VOLUME_PATCHES if volumes else {}
     train, metric = TrainSettings(**{**defaults, **request.train}), MetricLossSettings(**request.metric)
     asked = ModelSettings(**request.model, ndim=3 if volumes else 2)
-    if request.metric and not objective_of(asked).has_options:
-        names = ", ".join(f"`{name}`" for name in request.metric)
-        raise UsageError(f"{names} belong to `loss='metric'`; add it, or leave them out")
     _check_patch_size(train, asked)
     begin = None if request.pretrained is None else read_training(request.pretrained).config.model
     if begin is not None and begin.ndim == 3 and not volumes:

@@ -41,7 +41,7 @@ def test_measure_tells_what_it_could_not_do(run, refused, make_data):
     (data / "images" / "1.png").write_bytes(b"no image")
     result = run("measure", data / "labels", data / "images")
     assert result.exit_code == 1
-    assert result.stdout.endswith(" objects in 1 images\n")
+    assert result.stdout.endswith(" objects in 1 image\n")
     assert "instseg: data/labels/1.png: cannot read data/images/1.png" in result.stderr
     assert "1 of 2 files could not be measured" in result.stderr
     for arguments, code, message in (

@@ -85,7 +85,7 @@ def test_measure_writes_a_row_for_each_object(run, balls):
 
 def test_measure_refuses_a_size_of_pixels(run, refused, balls):
     message = refused(run("measure", balls / "labels" / "0000.tif", "--pixel-size", "0.5"), code=2)
-    assert "--pixel-size is 0.5, expected a number of micrometres, or three: z, y and x of a voxel" in message
+    assert "--pixel-size is 0.5, expected three numbers of micrometres, along z, y and x" in message
 
 
 def test_evaluate_compares_volumes(run, balls):

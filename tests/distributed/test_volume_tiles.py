@@ -80,7 +80,16 @@ def test_a_block_sees_what_lies_within_reach_and_no_more(model):
     large = np.zeros((300, 500, 400), np.uint16)
     tiles = VolumeTiles(model, ArrayVolume(large, spacing=(2.0, 1.0, 1.0)), OPTIONS)
     plan = tiles.plan()._replace(magnification=1.0)
-    assert tiles._around(plan, Box(96, 160, 0, 128, 208, 48)) == Box(64, 112, 0, 160, 256, 96)
+    assert tiles._around(plan, Box(96, 160, 0, 128, 208, 48)) == Box(72, 112, 0, 152, 256, 96)
+
+
+def test_a_block_begins_where_the_planes_and_cells_of_the_whole_volume_do(model):
+    large = np.zeros((300, 500, 400), np.uint16)
+    tiles = VolumeTiles(model, ArrayVolume(large, spacing=(2.0, 1.0, 1.0)), OPTIONS)
+    tiles._plane_steps = (1, 3, 2)
+    seen = tiles._around(tiles.plan()._replace(magnification=1.0), Box(101, 163, 75, 140, 210, 120))
+    assert seen.begin == (72, 96, 16)
+    assert seen.end == (164, 258, 168)
 
 
 def test_planes_that_are_joined_along_z_are_refused(model, volume):

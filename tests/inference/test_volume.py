@@ -1,6 +1,7 @@
 """Volumes by a network of images: planes along three axes or along z, whole or in blocks, give the same objects."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from instseg.inference.plane_maps import PlaneMaps
 from instseg.inference.plane_network import PlaneNetwork, interpolated, plane_indices
 from instseg.inference.volume import choose_planes, embed_volume, segment_volume, segment_volumes
 from instseg.inference.volume_blocks import PreparedVolume
+from instseg.io import scratch
 from instseg.io.volumes import ArrayVolume
 from instseg.labels.matching import match
 from instseg.preprocessing.level_choice import LevelChoice
@@ -281,3 +283,37 @@ def test_a_model_of_volumes_takes_no_images():
         model.predict(np.zeros((8, 8)))
     with pytest.raises(UsageError, match="sees no planes"):
         model.predict_volume(np.zeros((8, 8, 8)), planes_from="z")
+
+
+def test_blocks_that_are_too_small_are_refused_in_the_pixels_they_are_given_in(embedder, volume, truth):
+    def segment(tile):
+        return segment_volume(embedder, volume, PredictOptions(tiles=TileSettings(tile=tile, overlap=12)))
+
+    with pytest.raises(InstsegError, match="a block of 20 pixels .* overlap of 12 .* at least 26; make `tile` larger"):
+        segment(20)
+    same(segment(26).labels, truth, 0.9)
+
+
+@pytest.mark.parametrize("spacing", [(200, 1, 1), (1, 1, 200), (2, 0.001, 1)])
+def test_a_volume_is_not_resampled_beyond_reason(embedder, volume, spacing):
+    stretched = ArrayVolume(volume.array[:8, :16, :16], spacing=spacing)
+    with pytest.raises(UsageError, match="would be resampled .* times, expected up to 100; give the right `spacing`"):
+        segment_volume(embedder, stretched, PredictOptions(planes_from="zyx"))
+
+
+def test_a_disc_has_to_have_room_for_all_maps_together(embedder, volume, tmp_path, monkeypatch):
+    options = PredictOptions(planes_from="zyx", tiles=TileSettings(memory=1e-3), workspace=tmp_path)
+    # Of three maps of 2.5 MiB.
+    monkeypatch.setattr(scratch.shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(2**23, 2**22, 2**22))
+    with pytest.raises(InstsegError, match="cannot keep the maps of 28 x 48 x 48 voxels .*: 0.0 GiB are free"):
+        segment_volume(embedder, volume, options)
+
+
+def test_what_is_not_of_a_volume_in_memory_is_refused(volume):
+    model = Model(bright_objects, SETTINGS, ClusterSettings())
+    with pytest.raises(UsageError, match="time is 1, expected none"):
+        model.predict_volume(volume.array, time=1)
+    with pytest.raises(UsageError, match="spacing is .* expected none beside a reader"):
+        model.predict_volume(volume, spacing=(1, 1, 1))
+    with pytest.raises(UsageError, match="planes_from is x, expected z or zyx"):
+        model.predict_volume(volume, planes_from="x")

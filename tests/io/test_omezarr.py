@@ -12,6 +12,7 @@ from instseg.io.image_file import ImageFileError
 from instseg.io.images import read_image
 from instseg.io.omezarr import ZarrReader, zarr_planes
 from instseg.io.pixel_size import PixelGeometry
+from instseg.io.stored_volume import read_volume_header
 from instseg.tiling.grid import Box
 
 # The first version of the format names no axes, and its arrays are of Zarr's second.
@@ -137,6 +138,13 @@ def test_the_scale_of_all_levels_follows_that_of_the_level():
 )
 def test_units_of_rows_and_columns(units, scale, geometry):
     assert ZarrReader(write_image("a.zarr", IMAGE, "cyx", scale=scale, units=units)).geometry == geometry
+
+
+@pytest.mark.parametrize(("units", "depth"), [({"z": None}, 1), ({"z": "pixel"}, 1), ({}, 0), ({}, -1)])
+def test_pixels_have_their_size_whatever_is_said_of_the_depth(units, depth):
+    path = write_image("a.zarr", IMAGE[:1], "zyx", scale=[depth, 0.25, 0.5], units=units)
+    assert ZarrReader(path).geometry == PixelGeometry((0.25, 0.5), (2.5, 5.0), "micrometer")
+    assert read_volume_header(path).geometry == PixelGeometry((0.25, 0.5), (2.5, 5.0), "micrometer")
 
 
 @pytest.mark.parametrize("order", ["<", ">"])

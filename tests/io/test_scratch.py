@@ -52,7 +52,10 @@ def test_any_box_is_read_and_written(scratch):
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize("step", [1, 7, 100])
-def test_planes_along_any_axis_make_the_volume(scratch, axis, step):
+@pytest.mark.parametrize("waiting", [2**29, 6 * 5000, 1])
+def test_planes_along_any_axis_make_the_volume(scratch, axis, step, waiting, monkeypatch):
+    # All planes of a cube wait for each other, a few of large ones, or none.
+    monkeypatch.setattr("instseg.io.scratch._WAITING_BYTES", waiting)
     values = values_of(SHAPE)
     planes = np.moveaxis(values, axis, 0)
     with scratch.planes(axis) as put:

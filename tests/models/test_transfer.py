@@ -242,3 +242,14 @@ def test_objects_are_shown_at_the_size_that_the_model_knows():
     ]
     # Tiny ones stay somewhat smaller, for the sake of memory.
     assert known.scale_for_diameter(0.1) == 0.5 * 4
+
+
+def test_objects_are_shown_from_half_to_all_of_the_one_size_that_the_model_knows():
+    known = ModelSettings(diameter=20.0, diameter_p5=10.0, diameter_p95=40.0, scale=0.5, estimate_diameter=True)
+    assert [known.scale_for_diameter(diameter) for diameter in (5.0, 10.0, 15.0, 20.0, 40.0)] == [
+        1.0,
+        0.5,
+        0.5,
+        0.5,
+        0.25,
+    ]
