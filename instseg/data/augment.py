@@ -311,6 +311,7 @@ def crop_and_resize(
     *corner, side = window
     shape = patch_shape(patch_size, labels.ndim)
     step = side / shape[-1]
+    # Offsets are added to the corner as one number, which keeps patches of images the same to the last bit.
     positions = [first + ((np.arange(length) + 0.5) * step - 0.5) for first, length in zip(corner, shape, strict=True)]
     return _linear(image, positions), _nearest(labels, positions)
 

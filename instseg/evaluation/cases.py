@@ -121,16 +121,22 @@ def model_cases(
     Raises
     ------
     UsageError
-        If a spacing is given for images.
+        If a spacing, a choice of planes or a model of volumes is given for images.
     InstsegError
         If an image or its labels cannot be read, or the image cannot be segmented. It names all files that cannot be
         read, so that one run is enough to find them.
     """
     settings = model.settings
     volumes = _are_volumes(pairs)
-    if spacing is not None and not volumes:
-        what = f"spacing is of volumes, and the labels of {data} are images; leave it out"
-        raise UsageError(what, parameter="spacing")
+    if settings.ndim == 3 and not volumes:
+        raise UsageError(
+            f"this is a model of volumes, and the labels of {data} are images; give volumes, or a model of images",
+            parameter="data",
+        )
+    for name, value in (("spacing", spacing), ("planes_from", options.planes_from)):
+        if value is not None and not volumes:
+            what = f"{name} is of volumes, and the labels of {data} are images; leave it out"
+            raise UsageError(what, parameter=name)
     classes = None
     if len(settings.class_names) > 1:
         classes = find_classes(data, connected_components=connected_components)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from instseg.clustering.instances import Instances
 from instseg.data.problems import Problem, ProblemList
 from instseg.data.samples import SampleReader
-from instseg.errors import InstsegError
+from instseg.errors import InstsegError, UsageError
 from instseg.inference.model import Model
 from instseg.io.folders import Pair, match_folder
 from instseg.io.images import read_image
@@ -63,6 +63,8 @@ def find_unlabelled(
     pairs, _ = match_folder(folder)
     if _first_is_volume(pairs):
         return (Problem("note", "no model looks for objects without a label in volumes", "leave `model` out", 0, ()),)
+    if model.settings.ndim == 3:
+        raise UsageError(f"this is a model of volumes, and {folder} holds images; give a model of images, or none")
     pairs = pairs[:: -(-len(pairs) // _IMAGES)] if pairs else []
     reader = SampleReader(folder, connected_components, None, None, ignore_label or None)
     problems = ProblemList()

@@ -231,6 +231,11 @@ def plan_blocks(
             )
     else:
         voxels = max(tiles.memory - _BASE_MEMORY, 0) * 2**30 / voxel_bytes
+        # What blocks decide is at least as long as their overlap, as they would else see nearly all of it in vain.
+        least = tuple(
+            max(long, 3 * step * math.ceil(over / step))
+            for long, over, step in zip(least, overlaps, multiples, strict=True)
+        )
         sides = _sides(shape, spacing, voxels, least)
     return Grid(shape, side=sides, overlap=overlaps, multiple=multiples)
 

@@ -1,5 +1,6 @@
 """A folder of images that are the planes of one volume, in the order of the numbers in their names."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from instseg.io.folders import find_images
 from instseg.io.formats import decode, read_header
 from instseg.io.image_file import ImageFileError, ImageHeader, format_size
-from instseg.io.image_names import counted_name
+from instseg.io.image_names import DIGITS, counted_name, stem_of
 from instseg.io.source import read_geometry
 from instseg.io.stored_array import StoredArray
 
@@ -55,6 +56,18 @@ def is_plane_folder(path: Path) -> bool:
     except ImageFileError:
         # One damaged file of many fails alone, where it is opened.
         return False
+
+
+def has_gaps(path: Path) -> bool:
+    """Return whether the numbers in the names of a folder's planes rise unevenly, as they do where one is missing."""
+    parts = [DIGITS.split(stem_of(file)) for file in sorted(find_images([path]), key=counted_name)]
+    if len({len(one) for one in parts}) > 1:
+        return False
+    varying = [place for place in range(1, len(parts[0]), 2) if len({one[place] for one in parts}) > 1]
+    if len(varying) != 1:
+        return False
+    numbers = [int(one[varying[0]]) for one in parts]
+    return len({after - before for before, after in pairwise(numbers)}) > 1
 
 
 def _kind(header: ImageHeader) -> str:

@@ -18,7 +18,7 @@ from instseg.io.formats import read_header
 from instseg.io.image_file import ImageFileError, decoder_errors
 from instseg.io.images import image_dtype, to_image
 from instseg.io.pixel_size import PixelGeometry
-from instseg.io.plane_folder import is_plane_folder
+from instseg.io.plane_folder import has_gaps, is_plane_folder
 from instseg.io.stored_volume import (
     StoredVolume,
     VolumeHeader,
@@ -251,6 +251,8 @@ def find_volumes(paths: Sequence[StrPath], *, results: Iterable[Path] = ()) -> F
         if folder.is_dir() and not is_zarr(folder) and is_plane_folder(folder):
             found.add(folder)
             notes.append(f"the images in {folder} are taken as the planes of one volume")
+            if has_gaps(folder):
+                notes.append(f"numbers are missing among the planes in {folder}, which are taken as evenly apart")
         else:
             others.append(path)
     if others or not found:

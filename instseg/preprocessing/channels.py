@@ -61,13 +61,13 @@ def select_channels(image: NDArray[Any], choice: str) -> NDArray[Any]:
 
     Parameters
     ----------
-    image : (H, W, C) of numbers
+    image : (H, W, C) or (Z, H, W, C) of numbers
     choice : str
         As `parse_channels` reads it.
 
     Returns
     -------
-    (H, W, K) of the image's dtype, or float32 where a mean is taken; an inverted channel is negative
+    (H, W, K) or (Z, H, W, K) of the image's dtype, or float32 where a mean is taken; an inverted channel is negative
 
     Raises
     ------
@@ -77,10 +77,10 @@ def select_channels(image: NDArray[Any], choice: str) -> NDArray[Any]:
         If the image has fewer channels.
     """
     mixes = parse_channels(choice)
-    count = image.shape[2]
+    count = image.shape[-1]
     if _is_colour(choice) and count != 3:
         gray = select_channels(image, _MEAN) if count > 1 else image
-        return np.repeat(gray, 3, axis=2)
+        return np.repeat(gray, 3, axis=-1)
     if not has_channels(count, choice):
         largest = 1 + max(channel for mix in mixes for channel in mix.channels)
         raise InstsegError(
@@ -109,7 +109,7 @@ def match_channels(image: NDArray[Any], channels: int, choice: str | None) -> ND
 
     Parameters
     ----------
-    image : (H, W, C) of numbers
+    image : (H, W, C) or (Z, H, W, C) of numbers
     channels : int
         How many the network takes.
     choice : str or None
@@ -117,20 +117,20 @@ def match_channels(image: NDArray[Any], channels: int, choice: str | None) -> ND
 
     Returns
     -------
-    (H, W, channels) of numbers
+    (H, W, channels) or (Z, H, W, channels) of numbers
 
     Raises
     ------
     InstsegError
         If the channels do not fit.
     """
-    count = image.shape[2]
+    count = image.shape[-1]
     if choice is not None and has_channels(count, choice):
         return select_channels(image, choice)
     if count == channels:
         return image
     if (count, channels) == (1, 3):
-        return np.repeat(image, 3, axis=2)
+        return np.repeat(image, 3, axis=-1)
     if (count, channels) == (3, 1) and (image == image[..., :1]).all():
         return np.ascontiguousarray(image[..., :1])
     advice = "choose some by `channels`, such as 2 or gray" if count > channels else "convert the image"

@@ -47,7 +47,7 @@ class BallSettings(Settings):
     def __post_init__(self) -> None:
         check_positive(self, "size", "depth", "spacing_z")
         check_parameter(self.size <= 4_096, "size", self.size, "at most 4096 pixels for a volume")
-        check_parameter(self.depth <= 4_096, "depth", self.depth, "at most 4096 planes")
+        check_parameter(2 <= self.depth <= 4_096, "depth", self.depth, "2 to 4096 planes")
         check_parameter(0.1 <= self.spacing_z <= 10, "spacing_z", self.spacing_z, "0.1 to 10 pixels")
         check_not_negative(self, "min_balls")
         most = "at least `min_balls` and at most 65535, so that labels fit into 16 bits"

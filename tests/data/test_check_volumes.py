@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import tifffile
 
 from instseg.data.check import check_data
 from instseg.io.images import write_picture
@@ -98,10 +99,20 @@ def test_images_and_volumes_in_a_folder(folder):
 
 def test_an_image_of_one_plane_with_labels_of_several(folder):
     root = folder(b=(VOLUME, LABELS, ELONGATED))
-    write_picture(root / "images" / "a.png", VOLUME[0])
+    tifffile.imwrite(root / "images" / "a.tif", VOLUME[0])
     write_label_volume(root / "labels" / "a.tif", LABELS)
     report = check_data(root, patch_size=4)
-    assert [files for _, files in problems(report, "error")] == [("images/a.png",)]
+    ((what, files),) = problems(report, "error")
+    assert what == "it is one plane of 10 x 12 pixels, expected a volume, as the labels are volumes"
+    assert files == ("images/a.tif",)
+
+
+def test_a_volume_whose_labels_cannot_be_read_is_none_of_the_problems(folder):
+    root = folder(a=(VOLUME, LABELS, ELONGATED), b=(VOLUME, LABELS, ELONGATED))
+    (root / "labels" / "a.tif").write_bytes(b"no TIFF")
+    report = check_data(root, patch_size=4)
+    assert [files for _, files in problems(report, "error")] == [("labels/a.tif",)]
+    assert (report.volumes, report.usable) == (1, 1)
 
 
 def test_colour_volumes_are_counted_by_their_channels(folder):

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
+from instseg.data import datasets
 from instseg.data.augment import augment, augment_strongly, crop_and_resize, random_crop_window, random_flip_rot90
 from instseg.data.balls import draw_balls
 from instseg.data.datasets import folder_data
@@ -170,6 +171,13 @@ def test_the_part_to_validate_on_holds_most_objects():
 
 
 # Folders
+
+
+def test_small_objects_have_smaller_parts_to_validate_on(folder, monkeypatch):
+    # The network sees a part four times as large as it is, along each axis.
+    monkeypatch.setattr(datasets, "VALIDATION_VOXELS", 4**3 * 1_000)
+    data = folder_data(folder, TrainSettings(patch_size=16), scale=lambda diameter: 4.0)
+    assert all(300 < part.labels.size <= 1_000 for part in data.validation)
 
 
 def test_a_folder_of_volumes_gives_patches_in_its_spacing(folder):

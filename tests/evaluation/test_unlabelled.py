@@ -9,11 +9,13 @@ from instseg.data.generate import generate_discs
 from instseg.errors import InstsegError
 from instseg.evaluation.unlabelled import find_unlabelled
 from instseg.io.label_images import read_labels, write_labels
-from instseg.settings import DiscSettings
+from instseg.settings import DiscSettings, ModelSettings
 
 
 class Finder:
     """Finds the discs that were drawn, with the scores that it is told, in place of a network."""
+
+    settings = ModelSettings()
 
     def __init__(self, folder, score=0.9):
         self.found = [read_labels(path) for path in sorted((folder / "labels").iterdir())]

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,17 +10,21 @@ import pytest
 from instseg.data.generate import generate_discs
 from instseg.data.generate_volumes import generate_balls
 from instseg.errors import InstsegError, UsageError
+from instseg.evaluation.cases import model_cases
 from instseg.evaluation.error_analysis import classify_errors
 from instseg.evaluation.metrics import score
 from instseg.evaluation.pictures import error_panel
 from instseg.evaluation.run import evaluate
+from instseg.evaluation.unlabelled import find_unlabelled
 from instseg.evaluation.views import worst_view
+from instseg.inference.options import PredictOptions
+from instseg.io.folders import find_pairs
 from instseg.io.label_images import write_labels
 from instseg.io.label_volumes import read_label_volume, write_label_volume
 from instseg.io.volume_tiff import write_volume
 from instseg.io.volumes import read_volume
 from instseg.labels.regions import IGNORED
-from instseg.settings import BallSettings, DiscSettings
+from instseg.settings import BallSettings, DiscSettings, ModelSettings
 
 # Right in planes 0 and 1, missed in 3 and 4, split along z, and two that are merged in planes 2 to 5.
 TRUTH = np.zeros((6, 40, 50), np.int32)
@@ -164,3 +169,17 @@ def test_a_spacing_is_of_volumes(tmp_path, tiny_model):
     generate_discs(tmp_path, count=1, settings=DiscSettings(size=32, min_discs=1, max_discs=2))
     with pytest.raises(UsageError, match="spacing is of volumes, and the labels of .* are images; leave it out"):
         evaluate(tiny_model, data=tmp_path, spacing=(2.0, 1.0, 1.0))
+    with pytest.raises(UsageError, match="planes_from is of volumes, and the labels of .* are images; leave it out"):
+        evaluate(tiny_model, data=tmp_path, planes_from="z")
+
+
+def test_a_model_of_volumes_is_refused_for_images(tmp_path):
+    generate_discs(tmp_path, count=1, settings=DiscSettings(size=32, min_discs=1, max_discs=2))
+    model = SimpleNamespace(settings=ModelSettings(ndim=3, spacing=(2.0, 1.0, 1.0)))
+    cases = model_cases(
+        model, find_pairs(tmp_path), tmp_path, PredictOptions(), connected_components=False, ignore_label=None
+    )
+    with pytest.raises(UsageError, match="a model of volumes, and the labels of .* are images; give volumes, or"):
+        next(cases)
+    with pytest.raises(UsageError, match="a model of volumes, and .* holds images; give a model of images"):
+        find_unlabelled(model, tmp_path)

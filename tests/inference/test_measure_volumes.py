@@ -113,6 +113,8 @@ def test_sizes_of_voxels():
 
 def test_a_size_of_pixels_for_a_volume_is_refused(tmp_path):
     write_label_volume(tmp_path / "labels.tif", LABELS)
-    with pytest.raises(InstsegError, match="pixel_size is 0.5, expected three numbers of micrometres, along z, y and x"):
+    with pytest.raises(
+        InstsegError, match="pixel_size is 0.5, expected three numbers of micrometres, along z, y and x"
+    ):
         instseg.measure_files(tmp_path / "labels.tif", out=tmp_path / "objects.csv", pixel_size=(0.5, 0.5))
     assert not (tmp_path / "objects.csv").exists()

@@ -15,7 +15,7 @@ from instseg.inference.options import PredictOptions
 from instseg.inference.plane_maps import PlaneMaps
 from instseg.inference.plane_network import PlaneNetwork, interpolated, plane_indices
 from instseg.inference.volume import choose_planes, embed_volume, segment_volume, segment_volumes
-from instseg.inference.volume_blocks import PreparedVolume
+from instseg.inference.volume_blocks import PreparedVolume, plan_blocks
 from instseg.io import scratch
 from instseg.io.volumes import ArrayVolume
 from instseg.labels.matching import match
@@ -285,13 +285,18 @@ def test_a_model_of_volumes_takes_no_images():
         model.predict_volume(np.zeros((8, 8, 8)), planes_from="z")
 
 
-def test_blocks_that_are_too_small_are_refused_in_the_pixels_they_are_given_in(embedder, volume, truth):
-    def segment(tile):
-        return segment_volume(embedder, volume, PredictOptions(tiles=TileSettings(tile=tile, overlap=12)))
-
+def test_blocks_that_are_too_small_are_refused_in_the_pixels_they_are_given_in(embedder, volume):
+    options = PredictOptions(tiles=TileSettings(tile=20, overlap=12))
     with pytest.raises(InstsegError, match="a block of 20 pixels .* overlap of 12 .* at least 26; make `tile` larger"):
-        segment(20)
-    same(segment(26).labels, truth, 0.9)
+        segment_volume(embedder, volume, options)
+
+
+def test_blocks_are_of_use_however_little_memory_there_is(embedder):
+    options = PredictOptions(tiles=TileSettings(memory=0.5))
+    grid = plan_blocks((200, 300, 400), SPACING, embedder, options, magnification=1.0)
+    # The overlap is 0.75 * 14 + 6 pixels.
+    assert grid.overlap == (9, 17, 17)
+    assert all(side >= 0.9 * over for side, over in zip(grid.tile(0, 0, 0).core.shape, grid.overlap, strict=True))
 
 
 @pytest.mark.parametrize("spacing", [(200, 1, 1), (1, 1, 200), (2, 0.001, 1)])
@@ -303,8 +308,8 @@ def test_a_volume_is_not_resampled_beyond_reason(embedder, volume, spacing):
 
 def test_a_disc_has_to_have_room_for_all_maps_together(embedder, volume, tmp_path, monkeypatch):
     options = PredictOptions(planes_from="zyx", tiles=TileSettings(memory=1e-3), workspace=tmp_path)
-    # Of three maps of 2.5 MiB.
-    monkeypatch.setattr(scratch.shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(2**23, 2**22, 2**22))
+    # There are three maps of 0.7 MiB.
+    monkeypatch.setattr(scratch.shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(2**21, 2**20, 2**20))
     with pytest.raises(InstsegError, match="cannot keep the maps of 28 x 48 x 48 voxels .*: 0.0 GiB are free"):
         segment_volume(embedder, volume, options)
 

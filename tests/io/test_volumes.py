@@ -404,3 +404,11 @@ def test_names_of_axes_in_hdf5_are_believed():
             time.dims[axis].label = name
     np.testing.assert_array_equal(read_volume("a.h5:/volume"), np.moveaxis(CHANNELS, 1, -1))
     assert "its 5 planes are along T, expected planes along Z" in message(read_volume, "a.h5:/time")
+
+
+@pytest.mark.parametrize(("numbers", "missing"), [((0, 1, 2), False), ((5, 10, 15), False), ((0, 1, 3), True)])
+def test_missing_numbers_of_planes_are_said(tmp_path, numbers, missing):
+    for number in numbers:
+        tifffile.imwrite(tmp_path / f"a2_z{number:02d}.tif", np.zeros((8, 9), np.uint8))
+    notes = find_volumes([tmp_path]).notes
+    assert any("are missing" in note for note in notes) == missing

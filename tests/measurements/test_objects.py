@@ -168,6 +168,7 @@ def test_values_that_are_no_numbers_are_not_hidden():
         (np.zeros((2, 2, 2), int), np.zeros((2, 2)), None, "expected \\(2, 2, 2\\)"),
         (np.zeros((2, 2), int), None, (2, 1, 1), "pixel_size is 2,1,1, expected .* as these labels are an image"),
         (np.zeros((2, 2, 2), int), None, (1, 1), "pixel_size is 1, expected three numbers of micrometres"),
+        (np.zeros((2, 2), int), None, (1, 1, 1), "pixel_size is 1,1,1, expected .* as these labels are an image"),
         (np.full((2, 2), -3), None, None, "negative value -3"),
         (np.full((2, 2), 2**63, np.uint64), None, None, "the value 9223372036854775808, expected at most"),
         (np.zeros((2, 2), int), np.zeros((3, 2)), None, "the image has shape \\(3, 2\\), expected \\(2, 2\\)"),

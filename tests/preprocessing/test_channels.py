@@ -101,3 +101,23 @@ def test_other_numbers_are_refused_with_what_to_do(count, wanted, advice):
     image = np.arange(8 * count, dtype=np.uint8).reshape(2, 4, count)
     with pytest.raises(InstsegError, match=f"the image has {count} channel.*, the model takes {wanted} .*{advice}"):
         match_channels(image, wanted, None)
+
+
+@pytest.mark.parametrize("choice", ["2", "3,1", "1+3", "gray", "dark", "rgb"])
+def test_channels_of_a_volume_are_those_of_its_planes(choice):
+    volume = np.random.default_rng(0).integers(0, 255, (4, 2, 5, 3)).astype(np.uint8)
+    np.testing.assert_array_equal(
+        select_channels(volume, choice), np.stack([select_channels(plane, choice) for plane in volume])
+    )
+
+
+def test_a_gray_volume_becomes_one_of_three_equal_channels():
+    volume = np.arange(24, dtype=np.uint8).reshape(2, 3, 4, 1)
+    for colour in (select_channels(volume, "rgb"), match_channels(volume, 3, None)):
+        np.testing.assert_array_equal(colour, np.repeat(volume, 3, axis=3))
+    np.testing.assert_array_equal(match_channels(colour, 1, None), volume)
+
+
+def test_channels_that_a_volume_has_not_are_named():
+    with pytest.raises(InstsegError, match="the image has 1 channel .gray., but `channels='2'` takes channel 2"):
+        select_channels(np.zeros((4, 2, 5, 1)), "2")

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from instseg.errors import UsageError
 from instseg.inference.options import PredictOptions
 from instseg.labelling.network_worker import LoadedModel
 from instseg.labelling.segmenting import Predictions
@@ -53,8 +54,12 @@ def takes_planes_as_channels(model: Path, options: PredictOptions) -> bool:
 
     Raises
     ------
+    UsageError
+        If it is a model of volumes.
     InstsegError
         If the model cannot be read.
     """
     _, settings = read_settings(model)
+    if settings["model"].get("ndim") == 3:
+        raise UsageError(f"{model} is a model of volumes, and images are labelled; give a model of images")
     return options.channels is not None or settings["model"].get("channel_choice") is not None

@@ -20,7 +20,7 @@ from instseg.labelling.journal import StorageError
 from instseg.labelling.network_worker import LoadedModel
 from instseg.labelling.rounds import Rounds
 from instseg.labelling.segmenting import Predictions
-from instseg.labelling.server import sitting
+from instseg.labelling.server import model_loading, sitting
 from instseg.labelling.server.app import make_app
 from instseg.labelling.server.routes import parse_classes
 from instseg.labelling.server.security import cookie_name
@@ -454,3 +454,10 @@ def test_a_model_that_knows_classes_gives_them_to_its_instances(start, folder, l
 def test_a_folder_is_one_sitting_s(page, folder, load):
     with pytest.raises(InstsegError, match="another process"):
         Sitting(folder, "shapes", load=load)
+
+
+def test_a_model_of_volumes_is_refused_before_the_folder_is_touched(tmp_path, monkeypatch):
+    monkeypatch.setattr(model_loading, "read_settings", lambda model: (model, {"model": {"ndim": 3}}))
+    with pytest.raises(UsageError, match="shapes is a model of volumes, and images are labelled; give a model of"):
+        Sitting(tmp_path, "shapes")
+    assert list(tmp_path.iterdir()) == []
