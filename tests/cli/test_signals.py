@@ -59,7 +59,7 @@ def test_nohup_is_respected():
 
 def test_a_command_that_is_ended_leaves_no_half_files(start, finish):
     started = start("data", "generate", "--count", 9_999)
-    while not list(Path().glob("discs/images/*.png")):
+    while not list(Path().glob("discs/images/[0-9]*.png")):
         assert started.poll() is None
     started.send_signal(signal.SIGHUP)
     assert finish(started)[:2] == (129, "")
