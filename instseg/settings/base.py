@@ -76,6 +76,7 @@ def split_settings(values: Mapping[str, Any], *groups: type[Settings]) -> tuple[
 
     Examples
     --------
+    >>> from instseg.settings import ClusterSettings, TileSettings
     >>> split_settings({"tile": 512, "min_size": 5}, ClusterSettings, TileSettings)
     ({'min_size': 5}, {'tile': 512})
     """

@@ -28,8 +28,8 @@ def inserted(monkeypatch):
     """Networks that have a convolution more than stored models, in the middle."""
     upsample = LayerBuilder.upsample
 
-    def longer(self, x, name):
-        return self.convolution(upsample(self, x, name), x.shape[-1], f"{name}_extra")
+    def longer(self, x, name, planes=1):
+        return self.convolution(upsample(self, x, name, planes), x.shape[-1], f"{name}_extra")
 
     monkeypatch.setattr(LayerBuilder, "upsample", longer)
 
