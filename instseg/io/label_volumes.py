@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from instseg.errors import InstsegError, UsageError
 from instseg.io.atomic import StrPath
 from instseg.io.container import ZARR_SUFFIX, located
+from instseg.io.image_file import decoder_errors
 from instseg.io.label_images import (
     require_label_header,
     to_instances,
@@ -73,7 +74,8 @@ def read_label_volume_values(
     path = located(Path(path))
     with open_stored_volume(path, time=time) as volume:
         require_moderate_size(path, volume.header)
-        values = read_label_box(path, volume, Box.whole(volume.header.shape))
+        with decoder_errors(path):
+            values = read_label_box(path, volume, Box.whole(volume.header.shape))
     return to_label_values(values, ignore_label)
 
 

@@ -107,9 +107,12 @@ def open_stored_volume(path: Path, *, time: int | None = None) -> Iterator[Store
         If the file cannot be read, or its axes are none of a volume.
     """
     path = located(path)
-    with decoder_errors(path), ExitStack() as stack:
-        stored, plane = _open(path, stack)
-        yield _describe(path, stored, plane, time)
+    with ExitStack() as stack:
+        with decoder_errors(path):
+            stored, plane = _open(path, stack)
+            volume = _describe(path, stored, plane, time)
+        # Not within what is set for decoders: a volume may stay open for long, and be closed by another thread.
+        yield volume
 
 
 def read_volume_header(path: StrPath, *, time: int | None = None) -> VolumeHeader:

@@ -185,7 +185,8 @@ def open_volume(path: StrPath, *, spacing: Sequence[float] | None = None, time: 
         _require_image(path, header)
         require_depth(path, header)
         if not header.streamed:
-            array = _read_part(path, volume, Box.whole(header.shape), None)
+            with decoder_errors(path):
+                array = _read_part(path, volume, Box.whole(header.shape), None)
             return ArrayVolume(array, spacing=spacing, geometry=header.geometry)
     return FileVolume(path, spacing=spacing, time=time)
 

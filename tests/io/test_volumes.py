@@ -412,3 +412,22 @@ def test_missing_numbers_of_planes_are_said(tmp_path, numbers, missing):
         tifffile.imwrite(tmp_path / f"a2_z{number:02d}.tif", np.zeros((8, 9), np.uint8))
     notes = find_volumes([tmp_path]).notes
     assert any("are missing" in note for note in notes) == missing
+
+
+def test_a_volume_that_is_open_changes_no_settings_and_may_be_closed_by_another_thread(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((3, 4, 5), np.uint8))
+    before = np.geterr()
+    volume = FileVolume(tmp_path / "a.npy")
+    assert np.geterr() == before
+    failures = []
+
+    def close():
+        try:
+            volume.close()
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=close)
+    thread.start()
+    thread.join()
+    assert failures == []
