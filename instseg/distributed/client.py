@@ -84,7 +84,9 @@ class DaskCluster:
             If a package is missing, nobody answers, there is no worker or one has other versions.
         """
         require_extra("dask")
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        # Interrupted between two steps of its own, Dask's client has Tornado log that it has nothing to cancel.
+        for name in ("distributed", "tornado.application"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         with self._local_client() if self.workers is not None else self._remote_client() as client:
             yield client
 
