@@ -20,7 +20,6 @@ from instseg.inference.request import LabelFormat, PredictRequest, TableFormat
 from instseg.inference.run import PredictResult, no_images, run_job
 from instseg.io.atomic import StrPath
 from instseg.measurements.objects import PixelSize
-from instseg.network.runtime import load_tensorflow
 from instseg.settings import ClusterSettings, FilterSettings, Precision, TileSettings, split_settings
 
 
@@ -56,7 +55,7 @@ def predict_files(
     levels: tuple[float, float] | None = None,
     percentiles: tuple[float, float] | None = None,
     ignore_zeros: bool = False,
-    precision: Precision = "float32",
+    precision: Precision | None = None,
     threads: int | None = None,
     workers: int | None = None,
     scheduler: str | None = None,
@@ -122,8 +121,8 @@ def predict_files(
         finds them.
     ignore_zeros : bool
         Whether pixels that are 0 in all channels hold no image.
-    precision : {'float32', 'bfloat16'}
-        What the network computes in.
+    precision : {'float32', 'bfloat16'}, optional
+        What the network computes in: by default bfloat16 on CPUs that are made for it, each worker by itself.
     threads : int, optional
         Threads of TensorFlow, of each worker if there are some; they are set when TensorFlow is first used.
     workers : int, optional
@@ -200,18 +199,21 @@ def predict_files(
         filters=filters,
         tiles=tiles,
     )
-    return _run(prepare_job(request), cluster, threads, progress)
+    return _run(prepare_job(request), cluster, threads, precision, progress)
 
 
 def _run(
-    prepared: PreparedJob, cluster: DaskCluster | None, threads: int | None, progress: ProgressCallback
+    prepared: PreparedJob,
+    cluster: DaskCluster | None,
+    threads: int | None,
+    precision: Precision | None,
+    progress: ProgressCallback,
 ) -> PredictResult:
     if not prepared.job.files:
         return no_images(prepared)
     executor: Executor
     if cluster is None:
-        load_tensorflow(threads)
-        executor = LocalExecutor(load(prepared.model, precision=prepared.precision))
+        executor = LocalExecutor(load(prepared.model, precision=prepared.precision, threads=threads))
     else:
-        executor = DaskExecutor(cluster, model_ref(prepared.model, cluster.threads_of_each, prepared.precision))
+        executor = DaskExecutor(cluster, model_ref(prepared.model, cluster.threads_of_each, precision))
     return run_job(executor, prepared, progress)

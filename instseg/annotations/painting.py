@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from instseg.annotations.objects import Annotation, LabelImage, Objects, Shape, UnusableObject, region_of
 from instseg.labels.rasterise import Region
-from instseg.labels.regions import dense_labels, find_runs
+from instseg.labels.regions import dense_labels
+from instseg.labels.runs import find_runs
 
 Overlap = Literal["smaller-on-top", "first", "last", "drop"]
 """Which object gets the pixels that several claim: that of fewest pixels, the first or last of the file, or none."""

@@ -165,7 +165,7 @@ def check(
 
 
 def _unlabelled(model: Path, folder: Path, **options: Any) -> "tuple[Problem, ...]":
-    loaded = load_model(model, None, "float32")
+    loaded = load_model(model, None, None)
     from instseg.evaluation.unlabelled import find_unlabelled
 
     with terminal.progress_bar("Looking for objects without a label") as advance:

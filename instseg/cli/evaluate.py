@@ -19,6 +19,7 @@ from instseg.cli.model import (
     find_model,
     parse_diameter,
     parse_spacing,
+    print_model_notes,
 )
 from instseg.cli.options import Overrides, settings_options, terminal_text
 from instseg.settings import ClusterSettings, TileSettings
@@ -64,7 +65,7 @@ def evaluate(
     channels: ModelChannels = None,
     spacing: SpacingText = None,
     planes_from: PlanesFromChoice = None,
-    precision: ModelPrecision = "float32",
+    precision: ModelPrecision = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     threads: Annotated[int | None, typer.Option(help="Threads of TensorFlow.", show_default="all cores")] = None,
     *,
@@ -123,4 +124,6 @@ def _open_model(request: "EvaluationRequest") -> "Model":
     if isinstance(request.model, Path):
         find_model(request.model)
     with terminal.spinner("Loading TensorFlow"):
-        return open_model(request, quiet=True)
+        model = open_model(request, quiet=True)
+    print_model_notes(model)
+    return model

@@ -10,6 +10,7 @@ from instseg.errors import UsageError
 from instseg.settings import Precision
 
 if TYPE_CHECKING:
+    from instseg.inference.loading import ModelReader
     from instseg.inference.model import Model
     from instseg.inference.options import Diameter as DiameterValue
     from instseg.measurements.objects import PixelSize
@@ -67,8 +68,8 @@ PlanesFromChoice = Annotated[
     ),
 ]
 ModelPrecision = Annotated[
-    Precision,
-    typer.Option(help="What the network computes in: bfloat16 is faster on CPUs that are made for it."),
+    Precision | None,
+    typer.Option(help="What the network computes in.", show_default="bfloat16 where the CPU is made for it"),
 ]
 
 
@@ -135,12 +136,37 @@ def parse_spacing(text: str | None) -> "tuple[float, float, float] | None":
     return check_spacing(sizes)
 
 
-def load_model(model: Path, threads: int | None, precision: Precision) -> "Model":
-    """Load TensorFlow and the model, with a spinner."""
+def has_model(model: Path) -> bool:
+    """Return whether there seems to be a model of a path or name."""
+    from instseg.models.builtin import bundled_models
+    from instseg.models.directory import SETTINGS_FILE
+
+    return (model / SETTINGS_FILE).exists() if model.exists() else str(model) in bundled_models()
+
+
+def begin_reading(model: Path, precision: Precision | None, threads: int | None) -> "ModelReader":
+    """Begin to load TensorFlow and the model, while what the command needs is imported."""
+    from instseg.inference.loading import ModelReader
+
+    return ModelReader(model, precision, threads)
+
+
+def finish_reading(reader: "ModelReader") -> "Model":
+    """Wait for the model, with a spinner."""
     with terminal.spinner("Loading TensorFlow"):
-        from instseg.network.runtime import load_tensorflow
+        from instseg.inference.model import Model
 
-        load_tensorflow(threads, quiet=True)
-        from instseg.inference.model import load
+        loaded = Model.of(reader.result())
+    print_model_notes(loaded)
+    return loaded
 
-        return load(model, precision=precision)
+
+def load_model(model: Path, threads: int | None, precision: Precision | None) -> "Model":
+    """Load TensorFlow and the model, with a spinner."""
+    return finish_reading(begin_reading(model, precision, threads))
+
+
+def print_model_notes(model: "Model") -> None:
+    """Print what somebody should know of how a model is run."""
+    for note in model.notes:
+        terminal.print_note(f"Note: {note}")

@@ -20,8 +20,10 @@ from instseg.cli.model import (
     PlanesFromChoice,
     SpacingText,
     Tta,
+    begin_reading,
     find_model,
-    load_model,
+    finish_reading,
+    has_model,
     parse_diameter,
     parse_levels,
     parse_pixel_size,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from instseg.distributed.client import DaskCluster
     from instseg.inference.batch import Executor
     from instseg.inference.job import PreparedJob
+    from instseg.inference.loading import ModelReader
     from instseg.inference.request import PredictRequest
     from instseg.inference.results import ImageSummary
     from instseg.inference.run import PredictResult
@@ -131,7 +134,7 @@ def predict(
         Literal["csv", "parquet"], typer.Option(help="Of the tables of --measure with --out-dir.")
     ] = "csv",
     pixel_size: PixelSizeText = None,
-    precision: ModelPrecision = "float32",
+    precision: ModelPrecision = None,
     threads: Annotated[
         int | None,
         typer.Option(help="Threads of TensorFlow, of each worker if there are some.", show_default="all cores"),
@@ -154,12 +157,15 @@ def predict(
 
     The clustering settings stored in the model apply; options replace them.
     """
+    terminal.check_threads(threads)
+    size = parse_diameter(diameter)
+    reader = None
+    if workers is None and scheduler is None and scheduler_file is None and _may_begin(model, images):
+        reader = begin_reading(model, precision, threads)
     from instseg.distributed.client import make_cluster
     from instseg.inference.job import check_predict_options
     from instseg.inference.request import PredictRequest
 
-    terminal.check_threads(threads)
-    size = parse_diameter(diameter)
     check_predict_options(size, channels, clustering)
     cluster = make_cluster(workers, scheduler, scheduler_file, threads)
     request = PredictRequest(
@@ -200,10 +206,12 @@ def predict(
         filters=filters,
         tiles=tiles,
     )
-    _run(request, cluster, threads)
+    _run(request, cluster, reader, threads)
 
 
-def _run(request: "PredictRequest", cluster: "DaskCluster | None", threads: int | None) -> None:
+def _run(
+    request: "PredictRequest", cluster: "DaskCluster | None", reader: "ModelReader | None", threads: int | None
+) -> None:
     """Do what was asked for, and print what became of it."""
     from instseg.inference.job import prepare_job
     from instseg.inference.run import no_images, run_job
@@ -216,7 +224,10 @@ def _run(request: "PredictRequest", cluster: "DaskCluster | None", threads: int 
         terminal.print_result("0 images, 0 instances")
         _print_notes(result)
         return
-    executor = _executor(cluster, directory, threads, request.precision)
+    if cluster is None:
+        executor = _local_executor(reader or begin_reading(directory, request.precision, threads))
+    else:
+        executor = _dask_executor(cluster, directory, request.precision)
     with terminal.progress_bar("Segmenting") as progress:
         result = run_job(executor, prepared, progress)
     summaries = _report(result, request.out is not None, len(prepared.job.files))
@@ -226,12 +237,18 @@ def _run(request: "PredictRequest", cluster: "DaskCluster | None", threads: int 
         _report_magnifications(summaries)
 
 
-def _executor(cluster: "DaskCluster | None", model: Path, threads: int | None, precision: Precision) -> "Executor":
-    """Load what does the work: TensorFlow here, or the connection to workers."""
-    if cluster is None:
-        from instseg.inference.batch import LocalExecutor
+def _may_begin(model: Path, images: Sequence[Path]) -> bool:
+    """Return whether there is a model, and may be an image, so that the model will probably be used."""
+    return has_model(model) and (images[0].exists() or any(sign in str(images[0]) for sign in "*?["))
 
-        return LocalExecutor(load_model(model, threads, precision))
+
+def _local_executor(reader: "ModelReader") -> "Executor":
+    from instseg.inference.batch import LocalExecutor
+
+    return LocalExecutor(finish_reading(reader))
+
+
+def _dask_executor(cluster: "DaskCluster", model: Path, precision: Precision | None) -> "Executor":
     from instseg.distributed.predict import DaskExecutor
     from instseg.distributed.tasks import model_ref
 

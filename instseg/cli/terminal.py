@@ -181,13 +181,13 @@ def progress_bar(description: str) -> Iterator[ProgressCallback]:
     Nothing is shown where stderr is no terminal. The bar starts with the first count after that second: a spinner may
     be shown before.
     """
+    if not sys.stderr.isatty():
+        yield lambda done, total, detail="": None
+        return
     import time
 
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    if not sys.stderr.isatty():
-        yield lambda done, total, detail="": None
-        return
     start = time.perf_counter()
     columns = (
         TextColumn("{task.description}"),

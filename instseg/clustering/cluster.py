@@ -5,9 +5,12 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from instseg.clustering.assignment import NOISE
 from instseg.clustering.embeddings import Embeddings
-from instseg.clustering.modes import NOISE, cluster_modes
-from instseg.labels.regions import fill_holes, find_runs, relabel_sequential
+from instseg.clustering.modes import cluster_modes
+from instseg.clustering.points import Points
+from instseg.labels.regions import fill_holes, renumber
+from instseg.labels.runs import find_runs
 from instseg.settings import ClusterSettings
 
 
@@ -41,21 +44,23 @@ def cluster(maps: Embeddings, settings: ClusterSettings | None = None) -> NDArra
     """
     settings = settings or default_settings(maps)
     foreground = maps.foreground >= settings.foreground_threshold
-    labels = np.zeros(foreground.shape, np.int32)
     if not foreground.any():
-        return labels
-    points = _points(maps, foreground, settings.position_weight)
+        return np.zeros(foreground.shape, np.int32)
+    points = Points(maps, settings.position_weight)
     if settings.method == "hdbscan":
-        clusters = hdbscan_clusters(points, settings)
+        pixels = np.flatnonzero(foreground)
+        labels = np.zeros(foreground.shape, np.int32)
+        labels.ravel()[pixels] = hdbscan_clusters(points.all_of(pixels), settings) + 1
     else:
-        clusters = cluster_modes(maps, foreground, points, settings)
-    labels[foreground] = clusters + 1
-    components = _components(labels, settings.min_size)
+        labels = cluster_modes(maps, foreground, points, settings)
+    # From here on they change in place: an image of its own for each step takes longer than the step.
+    _keep_components(labels, settings.min_size)
     if settings.noise == "nearest":
-        components = expand_labels(components, foreground)
+        _grow(labels, foreground)
     if settings.fill_holes:
-        components = fill_holes(components)
-    return relabel_sequential(components)
+        labels = fill_holes(labels)
+    renumber(labels)
+    return labels
 
 
 def default_settings(maps: Embeddings) -> ClusterSettings:
@@ -134,11 +139,18 @@ def expand_labels(labels: NDArray[np.int32], mask: NDArray[np.bool_]) -> NDArray
     >>> expand_labels(labels, np.array([[True, True, False, True, True]]))
     array([[1, 1, 0, 2, 2]], dtype=int32)
     """
-    empty = (mask & (labels == 0)).ravel()
-    vacant = np.flatnonzero(empty)
+    labels = labels.copy()
+    _grow(labels, mask)
+    return labels
+
+
+def _grow(labels: NDArray[np.int32], mask: NDArray[np.bool_]) -> None:
+    """Let labels grow as `expand_labels` does, in the array itself, which is contiguous."""
+    empty = labels == 0
+    empty &= mask
+    vacant, empty, flat = np.flatnonzero(empty), empty.reshape(-1), labels.reshape(-1)
     if not len(vacant):
-        return labels
-    flat = labels.flatten()
+        return
     around = flat[_neighbours(vacant, labels.shape)]
     touched = around > 0
     has = touched.any(axis=1)
@@ -153,7 +165,6 @@ def expand_labels(labels: NDArray[np.int32], mask: NDArray[np.bool_]) -> NDArray
         flat[target] = flat[source]
         empty[target] = False
         frontier = np.unique(target)
-    return flat.reshape(labels.shape)
 
 
 def _neighbours(pixels: NDArray[np.intp], shape: tuple[int, ...]) -> NDArray[np.intp]:
@@ -166,18 +177,12 @@ def _neighbours(pixels: NDArray[np.intp], shape: tuple[int, ...]) -> NDArray[np.
     return np.stack([*before, *reversed(after)], axis=1)
 
 
-def _points(maps: Embeddings, foreground: NDArray[np.bool_], position_weight: float) -> NDArray[np.float32]:
-    points = maps.embeddings[foreground]
-    if position_weight > 0:
-        weights = np.multiply(maps.steps, position_weight).astype(np.float32)
-        positions = np.argwhere(foreground).astype(np.float32) * weights
-        points = np.concatenate([points, positions], axis=1)
-    return points
+def _keep_components(labels: NDArray[np.int32], min_size: int) -> None:
+    """Give each connected component of at least so many pixels a number of its own, and 0 to others, in place.
 
-
-def _components(labels: NDArray[np.int32], min_size: int) -> NDArray[np.int32]:
-    """Return the connected components of at least so many pixels; of runs of pixels, as these are far fewer."""
+    Components are those of runs of pixels, as these are far fewer.
+    """
     runs = find_runs(labels)
     area = np.bincount(runs.components, runs.lengths)
     kept = np.where(area >= min_size, np.arange(len(area)), 0).astype(np.int32)
-    return np.repeat(kept[runs.components], runs.lengths).reshape(labels.shape)
+    runs.paint(kept[runs.components], labels)

@@ -1,6 +1,6 @@
 """What the network returns for an image: embeddings, foreground, and further maps that clustering uses."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,8 @@ from instseg.settings import ClusterSettings
 
 # Squares of larger values overflow float32, and those of smaller ones vanish.
 _LARGEST = 1e15
+# So many values are looked at at once.
+_PART = 2**16
 MAP_NAMES = ("embeddings", "foreground", "seeds", "bandwidth", "classes")
 
 
@@ -69,12 +71,14 @@ class Embeddings:
     spacing: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
+        extremes = {}
         for name in MAP_NAMES:
-            if (array := getattr(self, name)) is not None:
-                object.__setattr__(self, name, _finite(name, array))
+            if (values := getattr(self, name)) is not None:
+                array, extremes[name] = _finite(name, values)
+                object.__setattr__(self, name, array)
         self._check_shapes()
         self._check_class_names()
-        self._check_values()
+        _check_extremes(extremes)
         if self.spacing is not None:
             object.__setattr__(self, "spacing", _checked_spacing(self.spacing, self.ndim))
 
@@ -114,20 +118,6 @@ class Embeddings:
                 f"'class_names' holds {len(self.class_names)} names, expected {count}, one for each class"
             )
 
-    def _check_values(self) -> None:
-        for name in ("foreground", "seeds", "classes"):
-            array = getattr(self, name)
-            if array is not None and not (array.min() >= 0 and array.max() <= 1):
-                raise InstsegError(f"'{name}' goes from {array.min():g} to {array.max():g}, expected 0 to 1")
-        if self.bandwidth is not None and not self.bandwidth.min() > 0:
-            raise InstsegError(f"'bandwidth' goes down to {self.bandwidth.min():g}, expected values above 0")
-        if (extreme := max(float(self.embeddings.max()), -float(self.embeddings.min()))) > _LARGEST:
-            raise InstsegError(f"'embeddings' goes up to {extreme:g}, expected at most {_LARGEST:g}; scale them down")
-        if self.bandwidth is not None:
-            least, most = float(self.bandwidth.min()), float(self.bandwidth.max())
-            if least < 1 / _LARGEST or most > _LARGEST:
-                raise InstsegError(f"'bandwidth' goes from {least:g} to {most:g}, expected 1e-15 to 1e15; scale it")
-
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         """Return all maps that are not None by name, the embeddings included."""
         return {name: array for name in MAP_NAMES if (array := getattr(self, name)) is not None}
@@ -141,13 +131,36 @@ def _checked_spacing(values: Sequence[float], axes: int) -> tuple[float, ...]:
     return spacing
 
 
-def _finite(name: str, values: ArrayLike) -> NDArray[np.float32]:
+def _finite(name: str, values: ArrayLike) -> tuple[NDArray[np.float32], tuple[float, float]]:
+    """Return values as an array of float32, and the smallest and the largest, which are finite."""
     array: NDArray[Any] = np.asarray(values)
     if array.dtype.kind != "f":
         raise InstsegError(f"'{name}' is {array.dtype}, expected floats; convert it with .astype('float32')")
     with np.errstate(over="ignore"):
         array = np.ascontiguousarray(array, np.float32)
-    # The extremes are NaN or infinite if any value is, and take no second array of this shape.
-    if array.size and not (np.isfinite(array.min()) and np.isfinite(array.max())):
+    if not array.size:
+        return array, (0.0, 0.0)
+    flat = array.reshape(-1)
+    # Each part is in the processor's cache when its largest value is looked for. Extremes are NaN or infinite if any
+    # value is, and take no second array of this shape.
+    parts = [flat[start : start + _PART] for start in range(0, flat.size, _PART)]
+    pairs = np.array([(part.min(), part.max()) for part in parts])
+    least, most = float(pairs.min()), float(pairs.max())
+    if not (np.isfinite(least) and np.isfinite(most)):
         raise InstsegError(f"'{name}' holds NaN or infinite values, expected finite floats")
-    return array
+    return array, (least, most)
+
+
+def _check_extremes(extremes: Mapping[str, tuple[float, float]]) -> None:
+    """Check the smallest and the largest value of each map."""
+    for name in ("foreground", "seeds", "classes"):
+        least, most = extremes.get(name, (0.0, 0.0))
+        if not (least >= 0 and most <= 1):
+            raise InstsegError(f"'{name}' goes from {least:g} to {most:g}, expected 0 to 1")
+    least, most = extremes.get("bandwidth", (1.0, 1.0))
+    if not least > 0:
+        raise InstsegError(f"'bandwidth' goes down to {least:g}, expected values above 0")
+    if (extreme := max(map(abs, extremes["embeddings"]))) > _LARGEST:
+        raise InstsegError(f"'embeddings' goes up to {extreme:g}, expected at most {_LARGEST:g}; scale them down")
+    if least < 1 / _LARGEST or most > _LARGEST:
+        raise InstsegError(f"'bandwidth' goes from {least:g} to {most:g}, expected 1e-15 to 1e15; scale it")

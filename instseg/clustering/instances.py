@@ -11,7 +11,11 @@ from numpy.typing import NDArray
 
 from instseg.clustering.calibration import ScoreCalibration
 from instseg.clustering.embeddings import Embeddings
+from instseg.clustering.points import CHUNK, GroupSums, Points, chunks, pixels_within
 from instseg.labels.regions import equivalent_diameter
+
+# Below this, which is the smallest bandwidth that there can be, squares have no digits in single precision.
+_LEAST_REACH = 1e-15
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -244,77 +248,138 @@ def measure_instances(
     >>> instances.label, instances.score, instances.area
     (array([1], dtype=int32), array([0.5]), array([3]))
     """
-    places = np.nonzero(labels)
-    ids, number = _numbered(labels[places])
-    foreground = maps.foreground[places].astype(np.float64)
-    confidence = foreground.copy()
-    if maps.seeds is not None:
-        confidence *= maps.seeds[places]
-    if maps.bandwidth is not None:
-        confidence *= _membership(maps.embeddings[places], maps.bandwidth[places], number, len(ids))
-    if within is not None:
-        inside = np.zeros(labels.shape, bool)
-        inside[within] = True
-        measured = inside[places]
-        places = tuple(along[measured] for along in places)
-        foreground, confidence = foreground[measured], confidence[measured]
-        present, number = _numbered(number[measured])
-        ids = ids[present]
-    area = np.bincount(number, minlength=len(ids))
+    flat = labels.reshape(-1)
+    everywhere = np.flatnonzero(flat != 0)
+    ids, number_of = _numbered(flat, everywhere)
+    centres, reach = _centres(maps, flat, everywhere, number_of, len(ids))
+    pixels = everywhere if within is None else pixels_within(labels != 0, within)
+    sums, runs = GroupSums(1 + len(maps.class_names)), _RowRuns(labels.shape)
+    confidences = _Confidences(maps, centres, reach)
+    for part in chunks(pixels):
+        numbers = number_of.take(flat.take(part))
+        foreground = maps.foreground.reshape(-1).take(part)
+        values = [confidences.of(part, numbers, foreground)]
+        if maps.classes is not None:
+            classes = maps.classes.reshape(-1, maps.classes.shape[-1]).take(part, axis=0)
+            values.append(classes * (foreground.astype(np.float64)[:, None] + 1e-9))
+        sums.add(numbers, values)
+        runs.add(part, numbers)
+    totals, area = sums.finish(len(ids))
+    present = np.flatnonzero(area)
+    totals, area = totals[present], area[present]
+    centroid, bbox = runs.finish(len(ids))
     return Instances(
-        label=ids.astype(np.int32),
-        score=_mean(confidence, number, area),
+        label=ids[present].astype(np.int32),
+        score=totals[:, 0] / area,
         area=area,
-        centroid=np.stack([_mean(along, number, area) for along in places], axis=1),
-        bbox=_bounding_boxes(places, number, len(ids)),
+        centroid=centroid[present] / area[:, None],
+        bbox=bbox[present],
         class_names=maps.class_names,
-        class_probabilities=np.zeros((len(ids), 0))
-        if maps.classes is None
-        else _class_probabilities(maps.classes[places], foreground, number, len(ids)),
+        class_probabilities=totals[:, 1:] / totals[:, 1:].sum(axis=1, keepdims=True),
     )
 
 
-def _numbered(values: NDArray[np.integer]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the values (P,) that occur, ascending, and the index of each; as `np.unique`, which sorts all of them."""
-    occurs = np.bincount(values) > 0
-    return np.flatnonzero(occurs), (np.cumsum(occurs) - 1)[values]
+def _numbered(labels: NDArray[np.integer], pixels: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
+    """Return the labels that occur, ascending, and the number 0..N-1 of each label that is one of them."""
+    occurs = np.zeros(int(labels.max(initial=0)) + 1, bool)
+    for part in chunks(pixels):
+        occurs[labels.take(part)] = True
+    return np.flatnonzero(occurs), np.cumsum(occurs, dtype=np.int32) - 1
 
 
-def _class_probabilities(
-    classes: NDArray[np.float32], foreground: NDArray[np.float64], number: NDArray[np.intp], count: int
-) -> NDArray[np.float64]:
-    """Return the mean over each instance of its pixels' probabilities (P, K), weighted by their foreground (P,)."""
-    weighted = classes * (foreground[:, None] + 1e-9)
-    sums = np.stack([np.bincount(number, values, count) for values in weighted.T], axis=1)
-    probabilities: NDArray[np.float64] = sums / sums.sum(axis=1, keepdims=True)
-    return probabilities
+def _centres(
+    maps: Embeddings, labels: NDArray[np.int32], pixels: NDArray[np.intp], number_of: NDArray[np.int32], count: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the mean embeddings (N, D) of instances, and the geometric means (N,) of their bandwidths."""
+    points = Points(maps)
+    if maps.bandwidth is None:
+        return np.zeros((count, points.dimensions)), np.ones(count)
+    sums = GroupSums(points.dimensions + 1)
+    for part in chunks(pixels):
+        bandwidth = maps.bandwidth.reshape(-1).take(part)
+        sums.add(number_of.take(labels.take(part)), (points.gather(part), np.log(bandwidth)))
+    totals, area = sums.finish(count)
+    means = totals / area[:, None]
+    return means[:, :-1], np.exp(means[:, -1])
 
 
-def _bounding_boxes(places: tuple[NDArray[np.intp], ...], number: NDArray[np.intp], count: int) -> NDArray[np.int64]:
-    """Return the boxes (N, 2n) around the pixels (P,) of each number: the first corner, and that after the last."""
-    bbox = np.empty((count, 2 * len(places)), np.int64)
-    for axis, positions in enumerate(places):
-        # NumPy is fast at a single axis of its own memory only.
-        first, last = np.full(count, np.iinfo(np.int64).max), np.zeros(count, np.int64)
-        np.minimum.at(first, number, positions)
-        np.maximum.at(last, number, positions)
-        bbox[:, axis], bbox[:, axis + len(places)] = first, last + 1
-    return bbox
+class _Confidences:
+    """How sure the model is of pixels: foreground times seed times membership in their instance.
+
+    The membership is that of training: 2^(-(distance / bandwidth)^2).
+    """
+
+    def __init__(self, maps: Embeddings, centres: NDArray[np.float64], reach: NDArray[np.float64]) -> None:
+        self._maps, self._points = maps, Points(maps)
+        # In single precision, what is left of a centre is known, too: the place in a large image has no further digits.
+        self._centres = centres.astype(np.float32)
+        self._rest = (centres - self._centres).astype(np.float32)
+        squares = np.square(np.maximum(reach, _LEAST_REACH))
+        self._factor = (-math.log(2.0) / squares).astype(np.float32)
+        self._buffer, self._other = np.empty((2, CHUNK, self._points.dimensions), np.float32)
+
+    def of(
+        self, pixels: NDArray[np.intp], numbers: NDArray[np.int32], foreground: NDArray[np.float32]
+    ) -> NDArray[np.floating]:
+        """Return the confidence (P,) of pixels of instances (P,)."""
+        confidence: NDArray[np.floating] = foreground
+        if self._maps.seeds is not None:
+            confidence = confidence * self._maps.seeds.reshape(-1).take(pixels)
+        if self._maps.bandwidth is None:
+            return confidence
+        apart, other = self._buffer[: len(pixels)], self._other[: len(pixels)]
+        np.take(self._centres, numbers, axis=0, out=other, mode="clip")
+        np.subtract(self._points.gather(pixels), other, out=apart)
+        np.take(self._rest, numbers, axis=0, out=other, mode="clip")
+        np.subtract(apart, other, out=apart)
+        # Beyond what single precision holds, the membership is 0.
+        with np.errstate(over="ignore"):
+            membership = np.exp(np.einsum("ij,ij->i", apart, apart) * self._factor.take(numbers))
+        product: NDArray[np.floating] = confidence * membership
+        return product
 
 
-def _mean(values: NDArray[np.generic], number: NDArray[np.integer], area: NDArray[np.int64]) -> NDArray[np.float64]:
-    means: NDArray[np.float64] = np.bincount(number, values, len(area)).astype(np.float64) / area
-    return means
+class _RowRuns:
+    """The runs of pixels of one instance in a row, which are far fewer than the pixels.
 
+    Parameters
+    ----------
+    shape : tuple of int
+        Of the image, or the volume.
+    """
 
-def _membership(
-    points: NDArray[np.float32], bandwidth: NDArray[np.float32], number: NDArray[np.intp], count: int
-) -> NDArray[np.float64]:
-    """Return each pixel's membership in its own instance, as in training: 2^(-(distance / bandwidth)^2)."""
-    area = np.bincount(number, minlength=count)
-    reach = np.exp(_mean(np.log(bandwidth), number, area))
-    squared = np.zeros(len(points))
-    for column in points.T:
-        squared += np.square(column - _mean(column, number, area)[number])
-    membership: NDArray[np.float64] = np.exp(-math.log(2.0) * squared / np.square(reach[number]))
-    return membership
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._shape = shape
+        self._numbers: list[NDArray[np.integer]] = [np.zeros(0, np.intp)]
+        self._firsts: list[NDArray[np.intp]] = [np.zeros(0, np.intp)]
+        self._lengths: list[NDArray[np.intp]] = [np.zeros(0, np.intp)]
+
+    def add(self, pixels: NDArray[np.intp], numbers: NDArray[np.integer]) -> None:
+        """Take the numbers of some pixels (P,), which are positions in the flat image, ascending."""
+        if not len(pixels):
+            return
+        begins = pixels % self._shape[-1] == 0
+        begins[0] = True
+        begins[1:] |= numbers[1:] != numbers[:-1]
+        begins[1:] |= pixels[1:] != pixels[:-1] + 1
+        first = np.flatnonzero(begins)
+        self._numbers.append(numbers[first])
+        self._firsts.append(pixels[first])
+        self._lengths.append(np.diff(first, append=len(pixels)))
+
+    def finish(self, count: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Return, by number, the sums (count, n) of the pixels' coordinates, and the boxes (count, 2n) around them."""
+        numbers, lengths = np.concatenate(self._numbers), np.concatenate(self._lengths)
+        places = np.unravel_index(np.concatenate(self._firsts), self._shape)
+        axes = len(places)
+        sums, bbox = np.zeros((count, axes)), np.zeros((count, 2 * axes), np.int64)
+        for axis, position in enumerate(places):
+            is_last = axis == axes - 1
+            of_run = lengths * (2 * position + lengths - 1) // 2 if is_last else lengths * position
+            sums[:, axis] = np.bincount(numbers, of_run, count)
+            # NumPy is fast at a single axis of its own memory only.
+            low, high = np.full(count, np.iinfo(np.int64).max), np.zeros(count, np.int64)
+            np.minimum.at(low, numbers, position)
+            np.maximum.at(high, numbers, position + (lengths if is_last else 1))
+            bbox[:, axis], bbox[:, axes + axis] = low, high
+        return sums, bbox

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from instseg.labels.regions import IGNORED, Runs, equivalent_diameter, find_runs
+from instseg.labels.regions import IGNORED, equivalent_diameter
+from instseg.labels.runs import Runs, find_runs
 
 PERCENTILES = (5, 50, 95)
 """Of the diameters of instances."""

@@ -269,7 +269,7 @@ def _check_same_run(path: Path, task: ImageTask) -> None:
     own = {
         "image": f"{job.files[0]}, {status.st_size} bytes, changed {status.st_mtime_ns}",
         "model": task.model.digest,
-        "precision": task.model.precision,
+        "precision": task.model.precision or "of each machine",
         "version": installed_version(),
         "planes_as_channels": str(job.planes_as_channels),
         **({"spacing": str(job.spacing), "time": str(job.time)} if job.volume else {}),

@@ -1,7 +1,6 @@
 """What workers do: functions of one argument, which find model, image and results by their paths."""
 
 import functools
-import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +21,7 @@ from instseg.io.source import ImageReader
 from instseg.io.volumes import VolumeReader, open_volume
 from instseg.io.zarr_labels import downsample_level, open_zarr_labels
 from instseg.models.config import model_digest
-from instseg.network.runtime import load_tensorflow
+from instseg.network.runtime import tensorflow_runs
 from instseg.settings import Precision
 from instseg.tiling.grid import Box, Grid, TileIndex
 from instseg.tiling.stitch import LabelTable
@@ -42,16 +41,17 @@ class ModelRef(NamedTuple):
         SHA-256 of its settings, graph and weights.
     threads : int or None
         Threads of TensorFlow; None for those that a worker was started with.
-    precision : {'float32', 'bfloat16'}
+    precision : {'float32', 'bfloat16'} or None
+        None for what suits the machine of each worker.
     """
 
     path: str
     digest: str
     threads: int | None
-    precision: Precision = "float32"
+    precision: Precision | None = None
 
 
-def model_ref(model: Path, threads: int | None = None, precision: Precision = "float32") -> ModelRef:
+def model_ref(model: Path, threads: int | None = None, precision: Precision | None = None) -> ModelRef:
     """Return the reference to a model directory.
 
     Raises
@@ -98,7 +98,8 @@ class ImageTask(NamedTuple):
 def plan_tiles(task: ImageTask) -> TilePlan | VolumePlan:
     """Return how the image, or the volume, is cut, normalised and clustered."""
     with _busy:
-        return _image_tiles(task).plan()
+        tiles = _image_tiles(task)
+        return tiles.plan(skip_background=True) if isinstance(tiles, ImageTiles) else tiles.plan()
 
 
 class TileTask(NamedTuple):
@@ -152,9 +153,9 @@ def _loaded(model: ModelRef) -> Model:
     path = Path(model.path)
     if model_digest(path) != model.digest:
         raise InstsegError(f"the model {path} is another one on {_address()} than where the run began; copy it there")
-    if "tensorflow" not in sys.modules:
-        load_tensorflow(model.threads or _worker_threads(), quiet=True)
-    return load(path, precision=model.precision)
+    # A worker that computes already goes on with the threads that it has.
+    threads = None if tensorflow_runs() else model.threads or _worker_threads()
+    return load(path, precision=model.precision, threads=threads, quiet=True)
 
 
 def _worker_threads() -> int:

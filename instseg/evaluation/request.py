@@ -7,6 +7,7 @@ from typing import Any
 
 from instseg.errors import UsageError, check_parameter
 from instseg.inference.job import check_predict_options
+from instseg.inference.memory import check_memory
 from instseg.inference.model import Model
 from instseg.inference.options import Diameter, PlanesFrom
 from instseg.io.volumes import check_spacing
@@ -47,7 +48,7 @@ class EvaluationRequest:
     tta: bool = False
     diameter: Diameter = None
     channels: str | None = None
-    precision: Precision = "float32"
+    precision: Precision | None = None
     threads: int | None = None
     spacing: tuple[float, float, float] | None = None
     planes_from: PlanesFrom | None = None
@@ -56,7 +57,9 @@ class EvaluationRequest:
 
     def __post_init__(self) -> None:
         check_predict_options(self.diameter, self.channels, self.clustering)
-        TileSettings(**self.tiles)
+        tiles = TileSettings(**self.tiles)
+        if self.model is not None:
+            check_memory(tiles)
         if self.spacing is not None:
             check_spacing(self.spacing)
         check_parameter(self.planes_from in (None, "z", "zyx"), "planes_from", repr(self.planes_from), "'z' or 'zyx'")
@@ -71,7 +74,7 @@ class EvaluationRequest:
             raise UsageError("`images` goes with `pred`; with `model` the images of `data` are drawn on")
         if self.model is None:
             self._check_no_model_options()
-        elif isinstance(self.model, Model) and (self.precision != "float32" or self.threads is not None):
+        elif isinstance(self.model, Model) and (self.precision is not None or self.threads is not None):
             raise UsageError("`precision` and `threads` are for a model that is not opened yet; give them to `load`")
 
     def _check_sources(self) -> None:
@@ -88,7 +91,7 @@ class EvaluationRequest:
             "tta": self.tta,
             "diameter": self.diameter is not None,
             "channels": self.channels is not None,
-            "precision": self.precision != "float32",
+            "precision": self.precision is not None,
             "spacing": self.spacing is not None,
             "planes_from": self.planes_from is not None,
         }

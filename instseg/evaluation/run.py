@@ -22,7 +22,6 @@ from instseg.labels.matching import drop_ignored
 from instseg.labels.regions import IGNORED
 from instseg.models.builtin import find_model
 from instseg.models.config import read_training
-from instseg.network.runtime import load_tensorflow
 from instseg.reports.page import SUFFIXES
 from instseg.settings import ClusterSettings, Precision, TileSettings, split_settings
 
@@ -44,7 +43,7 @@ def evaluate(
     tta: bool = False,
     diameter: Diameter = None,
     channels: str | None = None,
-    precision: Precision = "float32",
+    precision: Precision | None = None,
     threads: int | None = None,
     spacing: tuple[float, float, float] | None = None,
     planes_from: PlanesFrom | None = None,
@@ -85,8 +84,8 @@ def evaluate(
         Typical diameter of the objects in pixels, if not as in training.
     channels : str, optional
         The images' channels to take, if not as in training.
-    precision : {'float32', 'bfloat16'}
-        What the network computes in, where `model` is not opened yet.
+    precision : {'float32', 'bfloat16'}, optional
+        What the network computes in, where `model` is not opened yet; by default as `instseg.load` chooses.
     threads : int, optional
         Threads of TensorFlow, where it is not in use yet.
     spacing : tuple of 3 floats, optional
@@ -171,8 +170,7 @@ def open_model(request: EvaluationRequest, *, quiet: bool = False) -> Model:
     directory = find_model(request.model or Path())
     if isinstance(request.diameter, float | int):
         read_training(directory).config.model.magnification(request.diameter)
-    load_tensorflow(request.threads, quiet=quiet)
-    return load(directory, precision=request.precision)
+    return load(directory, precision=request.precision, threads=request.threads, quiet=quiet)
 
 
 def run_evaluation(

@@ -43,9 +43,14 @@ def resolve_magnification(
     UsageError
         If the diameter is out of all proportion to those of the training.
     """
-    if diameter == "auto" or (diameter is None and embedder.settings.estimate_diameter):
+    if diameter == "auto" or is_estimated(embedder, diameter):
         return estimate_magnification(embedder, image, levels)
     return 1.0 if diameter is None else embedder.settings.magnification(diameter)
+
+
+def is_estimated(embedder: Embedder, diameter: Diameter) -> bool:
+    """Return whether the diameter is to be found out by looking at an image."""
+    return diameter == "auto" or (diameter is None and embedder.settings.estimate_diameter)
 
 
 def estimate_magnification(embedder: Embedder, image: NDArray[Any], levels: PercentileRange) -> float:

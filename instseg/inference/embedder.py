@@ -12,11 +12,10 @@ from instseg.clustering.embeddings import Embeddings
 from instseg.errors import InstsegError, UsageError
 from instseg.inference.tta import flip_rot90, undo_flip_rot90
 from instseg.network.objective import objective_of
-from instseg.network.runtime import load_tensorflow
 from instseg.preprocessing.channels import format_channel_count, inverted_channels, match_channels, select_channels
 from instseg.preprocessing.level_choice import LevelChoice
 from instseg.preprocessing.levels import Levels, picture_box
-from instseg.settings import ClusterSettings, ModelSettings
+from instseg.settings import ClusterSettings, ModelSettings, Precision
 from instseg.tiling.grid import Box
 
 NetworkFn = Callable[[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], np.float32], Mapping[str, Any]]
@@ -43,7 +42,11 @@ class Embedder:
         What the scores of its instances mean.
     objective : Objective
         What its loss means for its maps.
+    precision : {'float32', 'bfloat16'}
+        What its convolutions compute in, which says how much memory they take.
     """
+
+    precision: Precision = "float32"
 
     def __init__(
         self,
@@ -85,17 +88,49 @@ class Embedder:
         whole = Box(0, 0, *image.shape[:2])
         seen = whole if picture is None else whole.intersection(picture)
         if seen != whole:
-            blank, within = self._blank(whole.shape), seen.slices_in(whole)
-            if 0 not in seen.shape:
-                part = self.embed_tile(image[within], levels, tta=tta, magnification=magnification)
-                for name, values in part.arrays().items():
-                    blank[name][within] = values
-                if self.objective.positions:
-                    blank["embeddings"][within][..., :2] += np.array([seen.top, seen.left], np.float32)
-            return self._embeddings(blank, self.clustering.rescaled(1 / magnification))
+            boxes = [] if 0 in seen.shape else [(seen, seen)]
+            return self.embed_boxes(image, levels, boxes, whole, tta=tta, magnification=magnification)
         settings = self.clustering.rescaled(1 / magnification)
         maps = (self._averaged if tta else self._maps)(image, levels, magnification)
         return self._embeddings(maps, settings)
+
+    def embed_boxes(
+        self,
+        image: NDArray[Any],
+        levels: Levels,
+        boxes: Sequence[tuple[Box, Box]],
+        area: Box,
+        *,
+        tta: bool = False,
+        magnification: float = 1.0,
+    ) -> Embeddings:
+        """Return the embeddings and maps of a part of an image, of which the network sees some boxes.
+
+        Parameters
+        ----------
+        image, levels, tta, magnification
+            As `embed_tile` takes them.
+        boxes : sequence of (Box, Box)
+            What the maps are taken for, and what the network sees for it. Nothing is elsewhere.
+        area : Box
+            The part that is returned, in which the boxes of the maps lie.
+        """
+        maps: dict[str, NDArray[np.float32]] = {}
+        whole = Box(0, 0, *image.shape[:2])
+        for core, seen in boxes:
+            within = image[seen.slices_in(whole)]
+            found = (self._averaged if tta else self._maps)(within, levels, magnification)
+            found = {name: values[core.slices_in(seen)] for name, values in found.items()}
+            if self.objective.positions:
+                found["embeddings"][..., :2] += np.subtract(seen.begin, area.begin).astype(np.float32)
+            if core == area:
+                maps = found
+                break
+            maps = maps or self._blank(area.shape)
+            for name, values in found.items():
+                maps[name][core.slices_in(area)] = values
+        maps = maps or self._blank(area.shape)
+        return self._embeddings(maps, self.clustering.rescaled(1 / magnification))
 
     def embed_planes(
         self, images: NDArray[Any], levels: Levels, *, tta: bool = False, magnification: float = 1.0
@@ -157,10 +192,9 @@ class Embedder:
 
     def _batch_maps(self, images: NDArray[Any], levels: Levels, magnification: float) -> dict[str, NDArray[np.float32]]:
         low, high = (np.repeat(level[None], len(images), axis=0) for level in levels)
-        tf = load_tensorflow()
         try:
-            maps = self._network(images.astype(np.float32), low, high, np.float32(magnification))
-        except tf.errors.ResourceExhaustedError as error:
+            maps = self._network(images.astype(np.float32, copy=False), low, high, np.float32(magnification))
+        except MemoryError as error:
             size = f"{images.shape[1]} x {images.shape[2]}"
             raise InstsegError(
                 f"there is not enough memory for {size} pixels at once; cut the image into tiles"

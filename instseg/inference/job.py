@@ -8,6 +8,7 @@ from instseg.errors import UsageError
 from instseg.inference.annotation_files import AnnotationFiles, AnnotationPlan, folder_annotations, single_annotations
 from instseg.inference.batch import PredictJob
 from instseg.inference.existing import Remaining, check_no_results, without_results
+from instseg.inference.memory import check_memory
 from instseg.inference.options import Diameter, PredictOptions
 from instseg.inference.outputs import OutputFolder, OutputPaths, SingleOutput
 from instseg.inference.report import ReportPlan, plan_report
@@ -19,6 +20,7 @@ from instseg.io.volumes import find_volumes
 from instseg.measurements.objects import check_pixel_size
 from instseg.models.builtin import find_model
 from instseg.models.config import TrainingConfig, model_digest, read_training
+from instseg.network.runtime import default_precision
 from instseg.preprocessing.channels import parse_channels
 from instseg.preprocessing.level_choice import LevelChoice
 from instseg.settings import ClusterSettings, FilterSettings, ModelSettings, Precision, TileSettings
@@ -43,8 +45,9 @@ class PreparedJob(NamedTuple):
     record : RunRecord or None
         Of how results in a folder are made.
     shard : str or None
-        As the request has it, and so is the precision.
+        As the request has it.
     precision : {'float32', 'bfloat16'}
+        As the request has it, or as the machine suits.
     report : ReportPlan or None
         The page that is to be written in the end.
     annotations : AnnotationPlan or None
@@ -88,6 +91,7 @@ def prepare_job(request: PredictRequest) -> PreparedJob:
     """
     tiles, choice = TileSettings(**request.tiles), _level_choice(request)
     filters = FilterSettings(**request.filters)
+    check_memory(tiles, here=not request.distributed)
     _check_request(request)
     folders = [Path(path) for path in (request.out_dir, request.yolo, *request.extras.values()) if path is not None]
     found = (find_volumes if request.volume else search_images)(request.images, results=folders)
@@ -131,7 +135,7 @@ def prepare_job(request: PredictRequest) -> PreparedJob:
         pixel_size=request.pixel_size,
     )
     notes = (*found.notes, *remaining.notes)
-    about = (record, request.shard, request.precision, report, annotations)
+    about = (record, request.shard, _precision(request), report, annotations)
     return PreparedJob(job, model, config.model, remaining.skipped, notes, *about)
 
 
@@ -205,7 +209,7 @@ def _making(request: PredictRequest, model: Path, config: TrainingConfig) -> Mak
         "diameter": request.diameter,
         "channels": request.channels,
         **_level_choice(request).to_dict(),
-        "precision": request.precision,
+        "precision": _precision(request),
         **config.clustering.to_dict(),
         **request.clustering,
         # Images that are shown magnified have the model's settings adapted, and these not.
@@ -220,7 +224,14 @@ def _making(request: PredictRequest, model: Path, config: TrainingConfig) -> Mak
         # Labels do not depend on it, and tables do.
         settings["pixel_size"] = None if request.pixel_size is None else list(request.pixel_size)
     name = str(request.model)
-    return Making(version=installed_version(), model=name, digest=model_digest(model), settings=settings)
+    # Images that are there were made in the other as well as in this one.
+    unchosen = ("precision",) if request.precision is None else ()
+    digest = model_digest(model)
+    return Making(version=installed_version(), model=name, digest=digest, settings=settings, unchosen=unchosen)
+
+
+def _precision(request: PredictRequest) -> Precision:
+    return request.precision or default_precision()
 
 
 def _label_format(request: PredictRequest) -> LabelFormat:

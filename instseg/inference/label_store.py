@@ -33,7 +33,7 @@ class LabelStore(Protocol):
     shape: tuple[int, ...]
 
     def put(self, tile: Tile, numbers: NDArray[np.int32]) -> None:
-        """Take the numbers of a tile's core, of its shape."""
+        """Take the numbers of a tile's core, of its shape; they are 0 in tiles that are never put, unless it is one."""
 
     def finish(self, lookups: Lookups) -> None:
         """Replace numbers by labels; what `strips` and `array` return is complete from then on."""
@@ -125,6 +125,8 @@ class LabelsOnDisk:
 
     def _read(self, tile: Tile, part: Box) -> NDArray[np.int32]:
         """Return the numbers in some rows of a tile's core, or in some planes, which lie side by side."""
+        if tile.index not in self._begins:
+            return np.zeros(part.shape, np.int32)
         row = 4 * math.prod(part.shape[1:])
         self._file.seek(self._begins[tile.index] + (part.begin[0] - tile.core.begin[0]) * row)
         return np.frombuffer(self._file.read(part.shape[0] * row), np.int32).reshape(part.shape)

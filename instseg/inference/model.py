@@ -1,32 +1,26 @@
 """A trained model: images in, instances out."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from os import PathLike
-from pathlib import Path
-from typing import Any
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from instseg.clustering.calibration import ScoreCalibration
 from instseg.clustering.embeddings import Embeddings
 from instseg.errors import InstsegError, UsageError
 from instseg.inference.image_tiles import ImageTiles
+from instseg.inference.loading import ReadModel, read_model
 from instseg.inference.options import Diameter, PredictOptions, ProgressCallback, no_progress
 from instseg.inference.segmentation import Segmentation
 from instseg.inference.tiled import segment, segment_many
 from instseg.inference.volume_model import VolumeModel
 from instseg.io.source import ArrayReader, ImageReader, open_image, whole_box
-from instseg.models.builtin import find_model
-from instseg.models.directory import damaged_model_error, read_generation, read_settings
-from instseg.network.runtime import check_precision, load_tensorflow, set_precision
 from instseg.preprocessing.level_choice import LevelChoice, Range
-from instseg.settings import ClusterSettings, FilterSettings, ModelSettings, Precision, TileSettings
+from instseg.settings import ClusterSettings, FilterSettings, Precision, TileSettings
 
 ImageLike = ArrayLike | str | PathLike[str] | ImageReader
 """An image as an array (H, W) or (H, W, C), as the path of a file, or as a reader of one."""
-
-_SIGNATURE = "with_percentiles"
 
 
 class Model(VolumeModel):
@@ -40,6 +34,10 @@ class Model(VolumeModel):
         How its embeddings are clustered unless a call says otherwise.
     calibration : ScoreCalibration or None
         What the scores of its instances mean; None where they are no probabilities.
+    precision : {'float32', 'bfloat16'}
+        What its convolutions compute in.
+    notes : tuple of str
+        What somebody should know of how its network is run.
 
     Examples
     --------
@@ -51,6 +49,17 @@ class Model(VolumeModel):
     >>> labels.shape, labels.dtype
     ((512, 512), dtype('int32'))
     """
+
+    precision: Precision = "float32"
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, read: ReadModel) -> Self:
+        """Return what was read as a model."""
+        model = cls(read.network, read.settings, read.clustering, read.calibration)
+        model.precision = read.precision
+        model.notes = (read.network.note,) if read.network.note else ()
+        return model
 
     def predict(
         self,
@@ -133,7 +142,7 @@ class Model(VolumeModel):
         image, clustering, tta, diameter, channels, levels, percentiles, ignore_zeros, filters
             As `predict` takes them; errors are the same.
         tiles : TileSettings, optional
-            How large a part the network sees at once. By default what fits into 2.25 GiB.
+            How large a part the network sees at once. By default what fits into 1.5 GiB.
         return_embeddings : bool
             Whether to keep the embeddings: 4 bytes times their dimensions and maps (11 by default) for each pixel.
         progress : callable
@@ -279,7 +288,13 @@ class Model(VolumeModel):
         )
 
 
-def load(model: str | PathLike[str], *, precision: Precision = "float32") -> Model:
+def load(
+    model: str | PathLike[str],
+    *,
+    precision: Precision | None = None,
+    threads: int | None = None,
+    quiet: bool = False,
+) -> Model:
     """Open a model that `instseg train` wrote, or one in the package.
 
     Parameters
@@ -287,9 +302,14 @@ def load(model: str | PathLike[str], *, precision: Precision = "float32") -> Mod
     model : path-like or str
         The model directory, or the name of a model in the package. A directory is code as far as TensorFlow is
         concerned: open only what you trust.
-    precision : {'float32', 'bfloat16'}
-        What its convolutions compute in. On CPUs that are made for bfloat16 it takes two thirds of the time, and labels
-        differ in a few pixels of their borders.
+    precision : {'float32', 'bfloat16'}, optional
+        What its convolutions compute in; by default bfloat16 on CPUs that are made for it, where no GPU is. There it
+        takes two thirds of the time, and labels differ in a few pixels of their borders.
+    threads : int, optional
+        Threads of TensorFlow, which all models of a process share. By default as many as there are cores.
+    quiet : bool
+        For a program that owns its process: keep what TensorFlow writes to stderr off the terminal, by an environment
+        variable, and by redirecting file descriptor 2 where Python's TensorFlow has to be imported.
 
     Returns
     -------
@@ -300,58 +320,6 @@ def load(model: str | PathLike[str], *, precision: Precision = "float32") -> Mod
     InstsegError
         If there is no such directory, no model in it, or it is damaged.
     UsageError
-        If this machine is not made for the precision.
+        If this machine is not made for the precision, or TensorFlow already runs with another number of threads.
     """
-    folder = find_model(Path(model))
-    check_precision(precision)
-    # Before TensorFlow takes its seconds; and once more after them, as a training may have saved meanwhile.
-    read_settings(folder)
-    tf = load_tensorflow()
-
-    def read(
-        generation: Path, stored: dict[str, Any]
-    ) -> tuple[ModelSettings, ClusterSettings, Any, ScoreCalibration | None]:
-        try:
-            settings = ModelSettings.from_dict(stored["model"])
-            clustering = ClusterSettings.from_dict(stored["clustering"])
-            calibration = ScoreCalibration.from_stored(stored.get("calibration"))
-            restored = tf.saved_model.load(str(generation))
-            _check_signature(restored.signatures[_SIGNATURE], settings)
-        except MemoryError:
-            raise
-        except Exception as error:
-            # TensorFlow raises what it happens to run into in a damaged graph: nearly everything there is.
-            raise damaged_model_error(folder, error) from error
-        return settings, clustering, restored, calibration
-
-    settings, clustering, restored, calibration = read_generation(folder, read)
-    signature = restored.signatures[_SIGNATURE]
-
-    def network(
-        image: NDArray[np.float32], low: NDArray[np.float32], high: NDArray[np.float32], magnification: np.float32
-    ) -> Mapping[str, Any]:
-        # Another model in this process may compute in another.
-        set_precision(precision)
-        maps: Mapping[str, Any] = signature(
-            image=tf.constant(image),
-            low=tf.constant(low),
-            high=tf.constant(high),
-            magnification=tf.constant(magnification),
-        )
-        return maps
-
-    # What was restored owns the variables that the signature reads.
-    network.restored = restored  # type: ignore[attr-defined]
-    return Model(network, settings, clustering, calibration)
-
-
-def _check_signature(signature: Any, settings: ModelSettings) -> None:
-    """Check that a network takes and gives what its settings say."""
-    image, embeddings = signature.structured_input_signature[1]["image"], signature.structured_outputs["embeddings"]
-    found = image.shape[-1], embeddings.shape[-1]
-    expected = settings.channels, settings.embeddings
-    if found != expected:
-        raise ValueError(
-            f"its network takes {found[0]} channels and gives {found[1]} dimensions, "
-            f"its settings say {expected[0]} and {expected[1]}"
-        )
+    return Model.of(read_model(model, precision=precision, threads=threads, quiet=quiet))

@@ -56,8 +56,8 @@ class PredictRequest:
         As `PredictOptions` has them.
     levels, percentiles, ignore_zeros
         As `instseg.preprocessing.level_choice.LevelChoice` has them.
-    precision : {'float32', 'bfloat16'}
-        What the network computes in.
+    precision : {'float32', 'bfloat16'} or None
+        What the network computes in; None for what suits this machine.
     measure_format : {'csv', 'parquet'}
         Of the tables of measurements in a folder.
     pixel_size : tuple of float or None
@@ -91,7 +91,7 @@ class PredictRequest:
     levels: Range | None = None
     percentiles: Range | None = None
     ignore_zeros: bool = False
-    precision: Precision = "float32"
+    precision: Precision | None = None
     measure_format: TableFormat = "csv"
     pixel_size: PixelSize | None = None
     clustering: Mapping[str, Any] = field(default_factory=dict)

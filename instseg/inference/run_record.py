@@ -47,12 +47,15 @@ class Making:
         SHA-256 of its settings, graph and weights.
     settings : mapping of str to JSON-ready value
         All choices that change labels, with those of the model where none was made.
+    unchosen : tuple of str
+        Those settings that the machine decided: results of another machine are as good.
     """
 
     version: str
     model: str
     digest: str
     settings: Mapping[str, Any]
+    unchosen: tuple[str, ...] = field(default=(), compare=False)
 
     def differences(self, now: "Making") -> list[str]:
         """Say what is other in another making; the version of the package apart."""
@@ -63,7 +66,8 @@ class Making:
         # What only one of them knows is of another version.
         # Versions without filters have left nothing out, and those without a choice of levels have found them out.
         before = FilterSettings().to_dict() | LevelChoice().to_dict() | dict(self.settings)
-        changed = [name for name in now.settings if name in before and before[name] != now.settings[name]]
+        compared = [name for name in now.settings if name in before and name not in now.unchosen]
+        changed = [name for name in compared if before[name] != now.settings[name]]
         return found + [f"{name}={_shown(before[name])}, now {_shown(now.settings[name])}" for name in changed]
 
     def to_dict(self) -> dict[str, Any]:

@@ -15,8 +15,14 @@ from instseg.clustering.instances import Instances, measure_instances, merge_ins
 from instseg.inference.label_store import LabelsInMemory, LabelsOnDisk, LabelStore
 from instseg.inference.options import PredictOptions
 from instseg.settings import ClusterSettings
-from instseg.tiling.grid import Grid, Tile, TileIndex
-from instseg.tiling.stitch import LabelMerger, TileInstances, match_instances, tile_bands, tile_instances
+from instseg.tiling.grid import Box, Grid, Tile, TileIndex
+from instseg.tiling.stitch import (
+    LabelMerger,
+    TileInstances,
+    match_instances,
+    tile_bands,
+    tile_instances,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -109,7 +115,7 @@ class Assembler:
         self._merger = LabelMerger(plan.grid)
         self._records: dict[TileIndex, TileInstances] = {}
         # Bands that tiles share with tiles to come, by the indices of both.
-        self._bands: dict[tuple[TileIndex, TileIndex], NDArray[np.integer]] = {}
+        self._bands: dict[tuple[TileIndex, TileIndex], NDArray[np.integer] | None] = {}
         self._parts: list[tuple[TileIndex, Instances]] = []
         self._maps: dict[str, NDArray[np.float32]] = {}
         self._class_names: tuple[str, ...] = ()
@@ -121,26 +127,50 @@ class Assembler:
         """Whether all tiles have been added."""
         return self.added == len(self._grid)
 
-    def add(self, tile: Tile, embeddings: Embeddings) -> None:
+    def add(self, tile: Tile, embeddings: Embeddings, box: Box | None = None) -> None:
         """Take the embeddings of the next tile of the grid.
+
+        Parameters
+        ----------
+        tile : Tile
+        embeddings : Embeddings
+        box : Box, optional
+            The part of the tile's extent that they are of, where nothing is in the rest; by default all of it.
 
         Raises
         ------
         InstsegError
             If the labels cannot be stored.
         """
+        box = box or tile.extent
         labels = cluster(embeddings, self._plan.clustering)
         self.added += 1
-        core = tile.core.slices_in(tile.extent)
         if self._options.return_embeddings:
             self._keep_maps(tile, embeddings)
-        self._store.put(tile, labels[core])
         if self._measuring:
-            within = None if len(self._grid) == 1 else core
-            part = measure_instances(labels, embeddings, within).translated(tile.extent.begin)
+            within = None if len(self._grid) == 1 else _common(box, tile.core).slices_in(box)
+            part = measure_instances(labels, embeddings, within).translated(box.begin)
             self._parts.append((tile.index, part))
+        if box != tile.extent:
+            if len(self._grid) > 1 and not labels.any():
+                self._join_nothing(tile)
+                return
+            inside, labels = labels, np.zeros(tile.extent.shape, np.int32)
+            labels[box.slices_in(tile.extent)] = inside
+        self._store.put(tile, labels[tile.core.slices_in(tile.extent)])
         if len(self._grid) > 1:
             self._join(tile, labels)
+
+    def _join_nothing(self, tile: Tile) -> None:
+        """Note that nothing is in a tile, without looking at its pixels."""
+        none = np.zeros(0, np.int32), np.zeros(0, np.int64)
+        record = self._records[tile.index] = TileInstances(0, *none, *none, none[1])
+        self._merger.add(tile.index, record)
+        for (_, step), other in self._grid.neighbours(tile).items():
+            if step < 0:
+                del self._bands[other.index, tile.index]
+            else:
+                self._bands[tile.index, other.index] = None
 
     def _join(self, tile: Tile, labels: NDArray[np.int32]) -> None:
         record = tile_instances(self._grid, tile, labels, self._plan.clustering.min_size)
@@ -150,7 +180,8 @@ class Assembler:
         pairs = {}
         for (axis, step), other in neighbours.items():
             if step < 0:
-                pairs[other.index] = match_instances(self._bands.pop((other.index, tile.index)), bands[axis, step])
+                if (before := self._bands.pop((other.index, tile.index))) is not None:
+                    pairs[other.index] = match_instances(before, bands[axis, step])
             else:
                 # Those of a whole layer of blocks are held, in as few bytes as their numbers need.
                 self._bands[tile.index, other.index] = bands[axis, step].astype(np.min_scalar_type(record.largest))
@@ -212,3 +243,9 @@ class Assembler:
         if lookups:
             self._store.finish(lookups)
         return instances, unfamiliar
+
+
+def _common(box: Box, other: Box) -> Box:
+    """Return what lies in both boxes; the first pixel's corner of the one where nothing does."""
+    common = box.intersection(other)
+    return Box(*box.begin, *box.begin) if 0 in common.shape else common

@@ -9,11 +9,12 @@ from instseg.errors import InstsegError
 from instseg.inference.embedder import Embedder
 from instseg.inference.failures import as_instseg_error
 from instseg.inference.image_tiles import ImageTiles, TilePlan
+from instseg.inference.memory import check_memory
 from instseg.inference.options import PredictOptions, ProgressCallback, no_progress
 from instseg.inference.prefetch import prefetch
 from instseg.inference.segmentation import Assembler, Segmentation
 from instseg.io.source import ImageReader
-from instseg.tiling.grid import Tile
+from instseg.tiling.grid import Box, Tile
 
 
 def segment(
@@ -66,7 +67,13 @@ def segment_many(
     ------
     Segmentation, or InstsegError
         In the images' order; the error where one could not be read or segmented, whatever was raised then.
+
+    Raises
+    ------
+    UsageError, InstsegError
+        As `check_memory` does, before the first image is opened.
     """
+    check_memory(options.tiles)
     assembler: Assembler | None = None
     failed = -1
     for event in prefetch(_embed_tiles(embedder, readers, options)):
@@ -80,7 +87,7 @@ def segment_many(
         try:
             if assembler is None:
                 assembler = Assembler(event.plan, event.image, options, embedder.objective.positions)
-            assembler.add(event.tile, event.embeddings)
+            assembler.add(event.tile, event.embeddings, event.box)
             segmentation = assembler.finish() if assembler.complete else None
         except Exception as error:  # Whatever it is, it is this image's.
             assembler, failed = None, event.number
@@ -106,6 +113,7 @@ class _EmbeddedTile(NamedTuple):
     number: int
     plan: TilePlan
     tile: Tile
+    box: Box
     embeddings: Embeddings
     image: ImageReader
 
@@ -118,9 +126,9 @@ def _embed_tiles(
         try:
             image = read()
             tiles = ImageTiles(embedder, image, options)
-            plan = tiles.plan()
+            plan = tiles.plan(skip_background=True)
             for tile in plan.grid:
-                yield _EmbeddedTile(number, plan, tile, tiles.embed(plan, tile), image)
+                yield _EmbeddedTile(number, plan, tile, *tiles.embed_occupied(plan, tile), image)
         except Exception as error:  # Whatever it is, it is this image's.
             yield _Failure(number, as_instseg_error(error))
         finally:

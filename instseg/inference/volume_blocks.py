@@ -25,8 +25,8 @@ _SAMPLE_PLANES = 16
 # About so much memory a voxel of a block takes while it is clustered and the next one is made: 24 bytes for the maps of
 # each, and 23 for the clustering where objects fill a quarter of the volume, with a reserve.
 _BLOCK_BYTES = 120
-# What TensorFlow takes, in GiB.
-_BASE_MEMORY = 1.0
+# What the network takes while it sees planes, in GiB.
+_BASE_MEMORY = 0.75
 # The share of the diameter of a large object that a block sees beyond what it decides: then it sees the whole object,
 # or the other block does.
 _OBJECT_SHARE = 0.75

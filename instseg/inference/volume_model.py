@@ -64,7 +64,7 @@ class VolumeModel(Embedder):
         filters : FilterSettings, optional
             Which instances are left out.
         tiles : TileSettings, optional
-            How large a part is seen at once; by default what fits into 2.25 GiB.
+            How large a part is seen at once; by default what fits into 1.5 GiB.
 
         Returns
         -------

@@ -144,7 +144,8 @@ def validation_ap(model: str, data: Path, trained: Path) -> float | None:
     from instseg.models.config import read_training
 
     held = set(read_training(trained).config.data["validation_images"])
-    loaded, scores = load(model), []
+    # In the precision of the validation that it is compared with.
+    loaded, scores = load(model, precision="float32"), []
     for pair in find_pairs(data):
         if pair.name in held:
             image, truth = read_pair(pair, planes_as_channels=loaded.takes_planes_as_channels(None))

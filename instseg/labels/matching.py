@@ -3,6 +3,7 @@
 One sparse table of overlaps, made in one pass over the pixels, whatever the number of instances.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,11 @@ from numpy.typing import NDArray
 
 from instseg.errors import InstsegError
 from instseg.labels.regions import IGNORED, dense_labels
+
+# So many pixels are compared at once: what is made of them fits into the processor's cache.
+_CHUNK = 2**16
+# The runs of so many pixels are held at once.
+_PART = 2**21
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -96,10 +102,11 @@ def contingency_table(truth: NDArray[np.integer], predicted: NDArray[np.integer]
     array([0.33, 1.  ])
     """
     require_comparable(truth, predicted)
-    truth_ids, truth_numbers = dense_labels(truth)
-    predicted_ids, predicted_numbers = dense_labels(predicted)
+    of_truth, of_predicted, lengths = _pair_counts(truth, predicted)
+    truth_ids, truth_numbers = dense_labels(of_truth)
+    predicted_ids, predicted_numbers = dense_labels(of_predicted)
     columns = len(predicted_ids) + 1
-    rows, cols, counts = _count_pairs(truth_numbers, predicted_numbers, len(truth_ids) + 1, columns)
+    rows, cols, counts = _sum_pairs(truth_numbers, predicted_numbers, lengths, (len(truth_ids) + 1, columns))
     truth_areas = _sum_by(rows, counts, len(truth_ids) + 1)[1:]
     predicted_areas = _sum_by(cols, counts, columns)[1:]
     both = (rows > 0) & (cols > 0)
@@ -156,19 +163,66 @@ def match(truth: NDArray[np.integer], predicted: NDArray[np.integer], iou_thresh
     )
 
 
-def _count_pairs(
-    rows: NDArray[np.int32], cols: NDArray[np.int32], height: int, width: int
+def _pair_counts(
+    truth: NDArray[np.integer], predicted: NDArray[np.integer]
+) -> tuple[NDArray[np.integer], NDArray[np.integer], NDArray[np.int64]]:
+    """Return pairs of labels and how many pixels they share; of a pair in several parts of the image, some for each.
+
+    Pixels are counted part by part, as the runs of all of a large image would take more memory than the image.
+    """
+    flat = truth.reshape(-1), predicted.reshape(-1)
+    if truth.size <= _PART:
+        return _pair_runs(*flat)
+    found = []
+    for start in range(0, truth.size, _PART):
+        of_truth, of_predicted, lengths = _pair_runs(*(labels[start : start + _PART] for labels in flat))
+        (truth_ids, rows), (predicted_ids, cols) = dense_labels(of_truth), dense_labels(of_predicted)
+        shape = len(truth_ids) + 1, len(predicted_ids) + 1
+        one, other, counts = _sum_pairs(rows, cols, lengths, shape)
+        found.append((np.insert(truth_ids, 0, 0)[one], np.insert(predicted_ids, 0, 0)[other], counts))
+    of_truth, of_predicted, counts = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+    return of_truth, of_predicted, counts
+
+
+def _pair_runs(
+    truth: NDArray[np.integer], predicted: NDArray[np.integer]
+) -> tuple[NDArray[np.integer], NDArray[np.integer], NDArray[np.intp]]:
+    """Return the labels and the lengths of runs of pixels (P,), in raster order, in which both labels stay the same.
+
+    There are far fewer runs than pixels; those of background on both sides are left out.
+    """
+    found = [(truth[:0], predicted[:0], np.zeros(0, np.intp))]
+    for start in range(0, truth.size, _CHUNK):
+        one, other = truth[start : start + _CHUNK], predicted[start : start + _CHUNK]
+        begins = np.ones(len(one), bool)
+        np.not_equal(one[1:], one[:-1], out=begins[1:])
+        begins[1:] |= other[1:] != other[:-1]
+        first = np.flatnonzero(begins)
+        lengths = np.diff(first, append=len(one))
+        one, other = one[first], other[first]
+        shown = np.flatnonzero((one != 0) | (other != 0))
+        found.append((one[shown], other[shown], lengths[shown]))
+    of_truth, of_predicted, lengths = zip(*found, strict=True)
+    return np.concatenate(of_truth), np.concatenate(of_predicted), np.concatenate(lengths)
+
+
+def _sum_pairs(
+    rows: NDArray[np.int32], cols: NDArray[np.int32], lengths: NDArray[np.intp], shape: tuple[int, int]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return the distinct pairs of numbers and how often each occurs, ascending."""
-    codes = rows.ravel() * np.int64(width)
-    codes += cols.ravel()
-    if height * width <= 4 * codes.size:
-        table = np.bincount(codes, minlength=1)
+    """Return the distinct pairs of numbers and the sum of the lengths of each, ascending."""
+    if math.prod(shape) <= 4 * lengths.size:
+        codes = rows * np.int64(shape[1])
+        codes += cols
+        table = np.bincount(codes, lengths, 1)
         distinct = np.flatnonzero(table)
-        counts = table[distinct]
-    else:
-        distinct, counts = np.unique(codes, return_counts=True)
-    return distinct // width, distinct % width, counts.astype(np.int64)
+        return distinct // shape[1], distinct % shape[1], table[distinct].astype(np.int64)
+    from scipy.sparse import coo_array
+
+    # It counts where a sort of all codes would take several times as long.
+    sums = coo_array((lengths.astype(np.int64), (rows, cols)), shape=shape).tocsr()
+    sums.sort_indices()
+    row = np.repeat(np.arange(shape[0]), np.diff(sums.indptr))
+    return row, sums.indices.astype(np.int64), sums.data
 
 
 def _sum_by(index: NDArray[np.int64], values: NDArray[np.int64], length: int) -> NDArray[np.int64]:
@@ -270,9 +324,9 @@ def drop_ignored(
     >>> truth.tolist(), predicted.tolist()
     ([[1, 1, 0, 0, 0, 0]], [[4, 4, 0, 0, 0, 0]])
     """
-    ignored = truth == IGNORED
-    if not ignored.any():
+    if not truth.size or truth.min() > IGNORED:
         return truth, predicted
+    ignored = truth == IGNORED
     truth = np.where(ignored, 0, truth).astype(truth.dtype)
     require_comparable(truth, predicted)
     ids, numbers = dense_labels(predicted)

@@ -24,6 +24,9 @@ from instseg.settings import ModelSettings, Precision
 
 Weights = NDArray[np.float32]
 
+HEADS = ("embedding", "semantic")
+"""The names of the layers that give the maps of each head, in the order of the raw maps."""
+
 # From an eighth of the image's resolution on, levels have one more convolution.
 _DEEP = 2
 
@@ -70,9 +73,15 @@ def build_network(settings: ModelSettings, seed: int = 0, precision: Precision =
         if volumes:
             x = layers.mix_planes(x, f"decoder{level}{DEPTH_SUFFIX}")
     objective = objective_of(settings)
-    semantic = layers.head(x, len(objective.semantic_maps), "semantic", planes[0])
-    embedding = layers.head(x, len(objective.embedding_maps), "embedding", planes[0])
+    # Seeds of weights are given out in this order.
+    semantic = layers.head(x, len(objective.semantic_maps), HEADS[1], planes[0])
+    embedding = layers.head(x, len(objective.embedding_maps), HEADS[0], planes[0])
     return keras.Model(image, keras.layers.Concatenate(name="maps")([embedding, semantic]), name="instseg")
+
+
+def heads_of(network: keras.Model) -> keras.Model:
+    """Return a network of the same layers that returns the maps of the embedding and of the semantic head apart."""
+    return keras.Model(network.input, [network.get_layer(name).output for name in HEADS], name="heads")
 
 
 def named_variables(network: keras.Model) -> dict[str, keras.Variable]:

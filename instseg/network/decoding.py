@@ -48,8 +48,24 @@ def decode_outputs(raw: Any, settings: ModelSettings, diameter: Any | None = Non
     Outputs
         Positions are relative to the upper left pixel of the batch's images.
     """
-    maps, class_logits = split_heads(raw, settings)
-    coordinates = pixel_coordinates(tf.shape(raw)[1:-1], settings.spacing)
+    return decode_heads(*split_heads(raw, settings), settings, diameter)
+
+
+def decode_heads(maps: Any, class_logits: Any, settings: ModelSettings, diameter: Any | None = None) -> Outputs:
+    """Give the maps of the heads their units, as `decode_outputs`, where they were never one array.
+
+    Putting them together and taking them apart again takes a twenty-fifth of the time of the small network.
+
+    Parameters
+    ----------
+    maps : (B, H, W, R - classes) or (B, Z, H, W, R - classes) float32
+        Of the embedding head.
+    class_logits : (B, H, W, classes) or (B, Z, H, W, classes) float32
+        Of the semantic head.
+    settings, diameter
+        As `decode_outputs` takes them.
+    """
+    coordinates = pixel_coordinates(tf.shape(maps)[1:-1], settings.spacing)
     diameter = settings.diameter if diameter is None else diameter
     return Outputs(**objective_of(settings).decode(maps, coordinates, diameter), class_logits=class_logits)
 

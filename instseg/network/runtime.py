@@ -1,4 +1,4 @@
-"""Loading TensorFlow, with the settings that must come before its first operation."""
+"""TensorFlow in this process: loading Python's, its threads, and the precision that suits the machine."""
 
 import os
 import sys
@@ -17,6 +17,10 @@ _BFLOAT16_FLAGS = {"amx_bf16", "avx512_bf16"}
 _CPU_FILE = Path("/proc/cpuinfo")
 _ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 _MAX_THREADS = 1024
+# How Linux shows that there are GPUs: of NVIDIA, of AMD, and under Windows.
+_GPU_FILES = (Path("/dev/nvidiactl"), Path("/dev/kfd"), Path("/dev/dxg"))
+# What sessions of the C library were given, the first of which decides for the process.
+_settled: list[int | None] = []
 
 
 def load_tensorflow(
@@ -105,30 +109,81 @@ def _load(threads: int | None, first: Callable[[], None]) -> Any:
     return tf
 
 
+def tensorflow_runs() -> bool:
+    """Return whether a part of TensorFlow is in use in this process, so that its threads are decided."""
+    return "tensorflow" in sys.modules or bool(_settled)
+
+
+def settle_threads(threads: int | None) -> int | None:
+    """Return how many threads a stored network is to be given.
+
+    All of a process, Python's TensorFlow included, share the threads that compute.
+
+    Parameters
+    ----------
+    threads : int, optional
+        By default as many as TensorFlow has been told to take.
+
+    Raises
+    ------
+    UsageError
+        If the number is out of range, or TensorFlow already runs with another.
+    """
+    check_threads(threads)
+    if "tensorflow" in sys.modules:
+        # Waits where another thread is importing it.
+        import tensorflow as tf
+
+        _set_threads(tf, threads)
+        threads = tf.config.threading.get_intra_op_parallelism_threads() or None
+    elif threads is not None and _settled and threads != _settled[0]:
+        raise _other_threads(threads)
+    return _settled[0] if _settled else threads
+
+
+def note_threads(threads: int | None) -> None:
+    """Note with how many threads a session of TensorFlow's C library was begun, for those that follow."""
+    _settled.append(threads)
+
+
 def _set_threads(tf: Any, threads: int | None) -> None:
     threading = tf.config.threading
     if threads is None or threading.get_intra_op_parallelism_threads() == threads:
         return
+    if _settled and threads != _settled[0]:
+        raise _other_threads(threads)
     try:
         threading.set_intra_op_parallelism_threads(threads)
         threading.set_inter_op_parallelism_threads(threads)
     except RuntimeError as error:
-        raise UsageError(
-            f"threads is {threads}, but TensorFlow already runs in this process with another number; leave it out",
-            parameter="threads",
-        ) from error
+        raise _other_threads(threads) from error
+
+
+def _other_threads(threads: int) -> UsageError:
+    return UsageError(
+        f"threads is {threads}, but TensorFlow already runs in this process with another number; leave it out",
+        parameter="threads",
+    )
 
 
 def default_precision() -> Precision:
-    """Return the precision that networks learn fastest in on this machine: bfloat16 on CPUs that are made for it.
+    """Return the precision that networks compute and learn fastest in on this machine: bfloat16 on CPUs made for it.
 
     A step takes 83 ms in bfloat16 for 128 in float32 on a CPU with matrix units (AMX), and after as many steps the mean
     AP of nuclei is 0.684 either way. Without such instructions bfloat16 is emulated, and slow.
+
+    TensorFlow is not loaded to find out. Where it is not, any GPU of the machine counts as one that it would take.
     """
-    tf = load_tensorflow()
-    if os.environ.get(_ONEDNN, "1").lower() in ("0", "false") or tf.config.list_physical_devices("GPU"):
+    if os.environ.get(_ONEDNN, "1").lower() in ("0", "false") or not _cpu_flags() & _BFLOAT16_FLAGS:
         return "float32"
-    return "bfloat16" if _cpu_flags() & _BFLOAT16_FLAGS else "float32"
+    return "float32" if has_gpu() else "bfloat16"
+
+
+def has_gpu() -> bool:
+    """Return whether TensorFlow may run on a GPU here, without loading it to find out."""
+    if "tensorflow" in sys.modules:
+        return bool(load_tensorflow().config.list_physical_devices("GPU"))
+    return os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1") and any(path.exists() for path in _GPU_FILES)
 
 
 def check_precision(precision: Precision) -> None:
@@ -139,7 +194,12 @@ def check_precision(precision: Precision) -> None:
     UsageError
         If it is bfloat16 and the machine is not made for it: TensorFlow would quietly go on in float32.
     """
-    if precision == "bfloat16" and default_precision() != "bfloat16":
+    if precision == "float32" or default_precision() == "bfloat16":
+        return
+    if has_gpu():
+        # Only TensorFlow knows whether it can take the GPU.
+        load_tensorflow()
+    if default_precision() != "bfloat16":
         raise UsageError(
             "precision is bfloat16, expected float32: bfloat16 is for CPUs that are made for it (avx512_bf16 or "
             "amx_bf16 in /proc/cpuinfo), oneDNN and no GPU; leave it out here",

@@ -8,8 +8,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from instseg.network.architecture import named_variables
-from instseg.network.decoding import Outputs, decode_outputs
+from instseg.network.architecture import heads_of, named_variables
+from instseg.network.decoding import Outputs, decode_heads
 from instseg.network.layers import on_planes
 from instseg.network.serving_levels import levels_of_images
 from instseg.network.strides import strides
@@ -30,11 +30,11 @@ class ServingModule(tf.Module):  # type: ignore[misc]
         super().__init__(name="instseg")
         # The plain variables, by their names: a Keras model held here would be stored with all its layers' objects.
         self._weights = {name: variable.value for name, variable in named_variables(network).items()}
-        run: Any = network
+        run: Any = heads_of(network)
         if half:
             # Kernels alone: the others count for nothing in size, and a variance can be beyond half precision.
             self._weights = {name: tf.Variable(_halved(value)) for name, value in self._weights.items()}
-            run = self._with_stored_weights(network)
+            run = self._with_stored_weights(run)
         image = tf.TensorSpec((None,) * (settings.ndim + 1) + (settings.channels,), tf.float32, name="image")
         level = tf.TensorSpec((None, settings.channels), tf.float32)
 
@@ -58,15 +58,15 @@ class ServingModule(tf.Module):  # type: ignore[misc]
             autograph=False,
         )
 
-    def _with_stored_weights(self, network: keras.Model) -> Callable[..., Any]:
-        """Return the network as a function that reads the variables here, in float32, instead of its own."""
-        names = {id(variable): name for name, variable in named_variables(network).items()}
-        trainable = [names[id(variable)] for variable in network.trainable_variables]
-        others = [names[id(variable)] for variable in network.non_trainable_variables]
+    def _with_stored_weights(self, heads: keras.Model) -> Callable[..., Any]:
+        """Return the heads as a function that reads the variables here, in float32, instead of their own."""
+        names = {id(variable): name for name, variable in named_variables(heads).items()}
+        trainable = [names[id(variable)] for variable in heads.trainable_variables]
+        others = [names[id(variable)] for variable in heads.non_trainable_variables]
 
         def run(images: Any, training: bool = False) -> Any:
             values = {name: tf.cast(weight, tf.float32) for name, weight in self._weights.items()}
-            outputs, _ = network.stateless_call(
+            outputs, _ = heads.stateless_call(
                 [values[name] for name in trainable],
                 [values[name] for name in others],
                 images,
@@ -106,22 +106,20 @@ def _halved(value: Any) -> Any:
     return tf.cast(value, tf.float16) if value.shape.rank == 4 else value
 
 
-def _embed(
-    network: Any, settings: ModelSettings, images: Any, low: Any, high: Any, magnification: Any
-) -> dict[str, Any]:
+def _embed(heads: Any, settings: ModelSettings, images: Any, low: Any, high: Any, magnification: Any) -> dict[str, Any]:
     normalised = _normalised(settings, images, low, high)
     size = tf.shape(images)[1:-1]
     seen = tf.maximum(1, tf.cast(tf.round(tf.cast(size, tf.float32) * settings.scale * magnification), tf.int32))
-    raw = _raw(network, settings, _resized(normalised, seen))
     # Offsets are in diameters, so that maps of any size can be read; logits are what may be interpolated.
-    return _maps(decode_outputs(_resized(raw, size), settings, settings.diameter / magnification), settings)
+    maps, class_logits = (_resized(one, size) for one in _raw(heads, settings, _resized(normalised, seen)))
+    return _maps(decode_heads(maps, class_logits, settings, settings.diameter / magnification), settings)
 
 
 def predict_maps(network: Any, settings: ModelSettings, images: Any, low: Any, high: Any) -> dict[str, Any]:
     """Return the maps of images (B, H, W, C) or volumes (B, Z, H, W, C) that are as large as the network sees them."""
     normalised = _normalised(settings, images, low, high)
-    raw = _raw(network, settings, normalised)
-    return _maps(decode_outputs(raw, settings, settings.diameter * settings.scale), settings)
+    maps, class_logits = _raw(heads_of(network), settings, normalised)
+    return _maps(decode_heads(maps, class_logits, settings, settings.diameter * settings.scale), settings)
 
 
 def _normalised(settings: ModelSettings, images: Any, low: Any, high: Any) -> Any:
@@ -133,11 +131,7 @@ def _normalised(settings: ModelSettings, images: Any, low: Any, high: Any) -> An
 
 
 def _maps(outputs: Outputs, settings: ModelSettings) -> dict[str, Any]:
-    maps = {
-        "embeddings": outputs.embeddings,
-        # Rounding alone can leave 0..1.
-        "foreground": tf.clip_by_value(1.0 - tf.nn.softmax(outputs.class_logits)[..., 0], 0.0, 1.0),
-    }
+    maps = {"embeddings": outputs.embeddings, "foreground": _foreground(outputs.class_logits)}
     if settings.classes > 2:
         maps["classes"] = tf.clip_by_value(tf.nn.softmax(outputs.class_logits[..., 1:]), 0.0, 1.0)
     if outputs.bandwidth is not None:
@@ -146,12 +140,22 @@ def _maps(outputs: Outputs, settings: ModelSettings) -> dict[str, Any]:
     return maps
 
 
-def _raw(network: Any, settings: ModelSettings, images: Any) -> Any:
+def _foreground(class_logits: Any) -> Any:
+    """Return the probability (B, H, W) or (B, Z, H, W) of all classes but the first, 0..1."""
+    if class_logits.shape[-1] == 2:
+        # The softmax of two classes is a sigmoid, which takes a tenth of the time.
+        return tf.sigmoid(class_logits[..., 1] - class_logits[..., 0])
+    # Rounding alone can leave 0..1.
+    return tf.clip_by_value(1.0 - tf.nn.softmax(class_logits)[..., 0], 0.0, 1.0)
+
+
+def _raw(heads: Any, settings: ModelSettings, images: Any) -> list[Any]:
+    """Return the raw maps of each head, of images whose sides need not be multiples of the network's."""
     size = tf.unstack(tf.shape(images)[1:-1])
     for axis, multiple in enumerate(strides(settings), start=1):
         images = _pad(images, multiple, axis)
-    raw = network(images, training=False)
-    return raw[(slice(None), *(slice(length) for length in size))]
+    own = (slice(None), *(slice(length) for length in size))
+    return [maps[own] for maps in heads(images, training=False)]
 
 
 def _resized(maps: Any, size: Any) -> Any:

@@ -18,6 +18,7 @@ from instseg.preprocessing.normalisation import (
     HIGH_PERCENTILE,
     LOW_PERCENTILE,
     channel_percentiles,
+    counted_percentiles,
     estimate_percentiles,
     percentiles,
     read_samples,
@@ -202,7 +203,12 @@ def _noise(picture: NDArray[Any], counted: NDArray[np.bool_] | None) -> float:
     """Return about the standard deviation of the noise of a picture (H, W), where all pixels count or some (H, W)."""
     every = max(1, round(picture.size / NOISE_SAMPLES))
     last = picture.shape[0] - 2 * NOISE_STEP
-    rows = [picture[step : last + step : every].astype(np.float64) for step in (0, NOISE_STEP, 2 * NOISE_STEP)]
+    # Differences of integers are counted, which takes a fifth of the time of sorting them.
+    counting = picture.dtype in (np.uint8, np.uint16)
+    kind = np.int32 if counting else np.float64
+    rows: list[NDArray[Any]] = [
+        picture[step : last + step : every].astype(kind) for step in (0, NOISE_STEP, 2 * NOISE_STEP)
+    ]
     difference = rows[0] - 2 * rows[1] + rows[2]
     left, middle, right = (
         difference[:, : -2 * NOISE_STEP],
@@ -218,7 +224,10 @@ def _noise(picture: NDArray[Any], counted: NDArray[np.bool_] | None) -> float:
         ]
         if not differences.size:
             return 0.0
-    median, upper = np.percentile(differences, [50, 75])
+    quartiles = (50.0, 75.0)
+    median, upper = (
+        counted_percentiles(differences.ravel(), quartiles) if counting else np.percentile(differences, quartiles)
+    )
     # In images of few levels most pixels are equal to their neighbours, whatever the noise.
     return float(median / MEDIAN_DEVIATION if median > 0 else upper / UPPER_QUARTILE)
 

@@ -63,12 +63,13 @@ def percentiles(
 def channel_percentiles(values: NDArray[Any], wanted: Sequence[float]) -> list[float]:
     """Return percentiles of values (N,), as `percentiles` does of each channel."""
     if values.dtype in (np.uint8, np.uint16):
-        return _counted_percentiles(values, wanted)
+        return counted_percentiles(values, wanted)
     return [float(value) for value in np.percentile(values, wanted)]
 
 
-def _counted_percentiles(values: NDArray[Any], wanted: Sequence[float]) -> list[float]:
-    counts = np.zeros(1 << (8 * values.dtype.itemsize), np.int64)
+def counted_percentiles(values: NDArray[Any], wanted: Sequence[float]) -> list[float]:
+    """Return percentiles of integers (N,) from 0 on, as `percentiles` does; memory is that of the largest of them."""
+    counts = np.zeros(int(values.max()) + 1, np.int64)
     # In parts, as counting takes a copy of 8 bytes per value.
     for start in range(0, values.size, 1 << 22):
         counts += np.bincount(values[start : start + (1 << 22)], minlength=counts.size)

@@ -10,8 +10,12 @@ from instseg.settings.base import Settings, check_choice, check_positive, option
 SCALE_JITTER = 1.4
 """Training shows objects at up to so many times their size, and down to the inverse."""
 
-NETWORKS = {"small": (32, 64, 128, 192), "large": (64, 128, 192, 256)}
-"""The channels of the levels of a network, finest first, by the name of the network: 1.6 and 3.4 million weights."""
+NETWORKS = {"tiny": (16, 32, 64, 128), "small": (32, 64, 128, 192), "large": (64, 128, 192, 256)}
+"""The channels of the levels of a network, finest first, by its name: 0.5, 1.6 and 3.4 million weights.
+
+Of the tiny one, 16 channels are as many numbers as the widest instructions of x86 take: with 20 the convolutions take
+45 % of the small network's time instead of 33 %, as long as with (16, 32, 96, 160).
+"""
 
 # Beyond these, images would have too few pixels to show anything, or too many for the memory.
 _SMALLEST_MAGNIFICATION, _LARGEST_MAGNIFICATION = 1 / 32, 8

@@ -22,6 +22,8 @@ from instseg.tiling.grid import Grid, Side, Tile, TileIndex, shared_band
 _SAME_IOU = 0.5
 _MAX_INSTANCES = 2**31 - 1
 _NOWHERE = np.iinfo(np.int64).max
+# So many pixels are gone through at once: what is made of them fits into the processor's cache.
+_CHUNK = 2**16
 
 
 class TileInstances(NamedTuple):
@@ -93,12 +95,13 @@ def tile_instances(grid: Grid, tile: Tile, labels: NDArray[np.int32], min_size: 
     """
     core = labels[tile.core.slices_in(tile.extent)]
     numbers = 1 + int(labels.max(initial=0))
-    area = np.bincount(core.ravel(), minlength=numbers)
-    first = _first_pixels(grid, tile, core, numbers)
+    values, pixels, lengths = _runs(core)
+    area = np.bincount(values, lengths, numbers).astype(np.int64)
+    first = _first_pixels(grid, tile, values, pixels, numbers)
     shared = np.zeros(numbers, bool)
     for band in tile_bands(grid, tile, labels).values():
         shared[band] = True
-    area[0], shared[0] = 0, False
+    shared[0] = False
     inner = np.flatnonzero(~shared & (area >= max(min_size, 1)))
     seam = np.flatnonzero(shared)
     return TileInstances(
@@ -106,16 +109,36 @@ def tile_instances(grid: Grid, tile: Tile, labels: NDArray[np.int32], min_size: 
     )
 
 
-def _first_pixels(grid: Grid, tile: Tile, core: NDArray[np.int32], numbers: int) -> NDArray[np.int64]:
+def _runs(labels: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.intp], NDArray[np.intp]]:
+    """Return the numbers of runs of equal pixels other than 0, their first pixels in the flat array, and their lengths.
+
+    There are far fewer of them than pixels.
+    """
+    size = math.prod(labels.shape[1:])
+    rows = max(_CHUNK // max(size, 1), 1)
+    found = [(np.zeros(0, np.int32), np.zeros(0, np.intp), np.zeros(0, np.intp))]
+    for top in range(0, len(labels), rows):
+        flat = labels[top : top + rows].reshape(-1)
+        begins = np.ones(len(flat), bool)
+        np.not_equal(flat[1:], flat[:-1], out=begins[1:])
+        first = np.flatnonzero(begins)
+        lengths, values = np.diff(first, append=len(flat)), flat[first]
+        shown = np.flatnonzero(values)
+        found.append((values[shown], first[shown] + top * size, lengths[shown]))
+    values, pixels, lengths = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+    return values, pixels, lengths
+
+
+def _first_pixels(
+    grid: Grid, tile: Tile, values: NDArray[np.int32], pixels: NDArray[np.intp], numbers: int
+) -> NDArray[np.int64]:
     """Return the first pixel of each number in the tile's core, as a position in the raster order of the whole."""
-    flat = core.ravel()
     first = np.full(numbers, _NOWHERE)
     # Of several values assigned to one place NumPy keeps the last: backwards, that is the first pixel.
-    pixels = np.flatnonzero(flat)[::-1]
-    first[flat[pixels]] = pixels
+    first[values[::-1]] = pixels[::-1]
     present = np.flatnonzero(first != _NOWHERE)
     position = np.zeros(len(present), np.int64)
-    places = np.unravel_index(first[present], core.shape)
+    places = np.unravel_index(first[present], tile.core.shape)
     for place, begin, length in zip(places, tile.core.begin, grid.shape, strict=True):
         position = position * length + place + begin
     first[present] = position

@@ -149,7 +149,7 @@ def parse_network(network: str | Sequence[int]) -> tuple[int, ...]:
     Parameters
     ----------
     network : str or sequence of int
-        'small', 'large', or the channels of 1 to 6 levels, also as a text such as '32,64'.
+        'tiny', 'small', 'large', or the channels of 1 to 6 levels, also as a text such as '32,64'.
 
     Raises
     ------

@@ -22,6 +22,7 @@ from instseg.models.config import TrainingConfig
 from instseg.models.directory import commit, current_generation, damaged_model_error, read_settings
 from instseg.models.transfer import describe_fresh_layers, transfer_weights
 from instseg.network.serving import ServingModule
+from instseg.network.stored import as_network
 from instseg.settings import ClusterSettings
 from instseg.training.checkpoint import restore_checkpoint, write_checkpoint
 from instseg.training.events import Best, CheckpointSaved, Validation, WeightsTransferred
@@ -290,4 +291,4 @@ class TrainingSession:
     def _model(self) -> Model:
         """Return the best state as a model, for samples, whose channels are chosen and whose size is right already."""
         settings = dataclasses.replace(self.config.model, channel_choice=None, estimate_diameter=False)
-        return Model(self._serving.embed, settings, self._clustering)
+        return Model(as_network(self._serving.embed), settings, self._clustering)

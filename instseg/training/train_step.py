@@ -160,9 +160,8 @@ class TrainStep:
 
     def _learn_on_replicas(self, *arguments: Any) -> dict[str, Any]:
         losses = self.strategy.run(self._learn, arguments)
-        return {
-            name: self.strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None) for name, value in losses.items()
-        }
+        # Each device has the means over all of them.
+        return {name: self.strategy.experimental_local_results(value)[0] for name, value in losses.items()}
 
     def _sum_over_replicas(self, values: Any) -> Any:
         # Each device of a process says the same.
@@ -183,14 +182,28 @@ class TrainStep:
             losses = self._losses(self.network(images, training=True), labels, classes, seed)
             total = sum(losses.values())
         variables = [[one.value for one in group.values()] for group in (self._kernels, self._others)]
-        # All parts of a batch are equally large.
-        kernel_gradients, other_gradients = mean_over_replicas(tape.gradient(total, variables))
+        losses = {"loss": total, **losses}
+        (kernel_gradients, other_gradients), losses = self._exchange(tape.gradient(total, variables), losses)
         self.muon.apply(kernel_gradients, rate)
         self._apply(other_gradients)
         self._average(averaging)
         # A ReLU can turn what is no number into 0, and hide from the loss what the gradients show.
         sums = tf.add_n([tf.reduce_sum(gradient) for gradient in other_gradients])
-        return {"loss": total + 0.0 * sums, **losses}
+        return losses | {"loss": losses["loss"] + 0.0 * sums}
+
+    def _exchange(self, gradients: Any, losses: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """Return the means over all devices, and set the moving moments to their means.
+
+        All parts of a batch are equally large. All of it travels at once, as each exchange waits for the slowest.
+        """
+        if self.replicas.total == 1:
+            return gradients, losses
+        moving = [variable.value for variable in self.network.non_trainable_variables]
+        values = [variable.read_value() for variable in moving]
+        gradients, losses, means = mean_over_replicas((gradients, losses, values))
+        for variable, mean in zip(moving, means, strict=True):
+            variable.assign(mean)
+        return gradients, losses
 
     def _apply(self, gradients: list[Any]) -> None:
         # Keras would clip each device's gradients, and then add them up.

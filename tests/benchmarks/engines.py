@@ -4,7 +4,8 @@
 
 MODEL is a model directory or the name of a model in the package. Each engine runs in a process of its own, one after
 the other, on images of one batch; those whose packages are missing are left out, and said (`openvino` is no extra of
-this package). Printed are medians, their ratio to TensorFlow as the tool uses it, GFLOP/s (those of the convolutions,
+this package). "tensorflow's C library" is what `predict` uses, with the SavedModel; the others are given the network
+alone. Printed are medians, their ratio to TensorFlow in Python, GFLOP/s (those of the convolutions,
 each multiplication and addition) as a share of this machine's in products of matrices of 2048 x 2048, and the largest
 difference of the maps as a share of the largest value.
 """
@@ -26,6 +27,8 @@ ENGINES = (
     "tensorflow without oneDNN",
     "tensorflow XLA",
     "tensorflow bfloat16",
+    "tensorflow's C library",
+    "tensorflow's C library bfloat16",
     "onnxruntime",
     "openvino",
     "openvino float32",
@@ -112,6 +115,8 @@ def make(engine, model):
     from instseg.network.runtime import load_tensorflow
 
     model = find_model(model)
+    if "C library" in engine:
+        return make_stored(model, "bfloat16" if "bfloat16" in engine else "float32")
     if engine.startswith("tensorflow"):
         tf = load_tensorflow()
         from instseg.models.export import load_network
@@ -146,6 +151,17 @@ def make(engine, model):
         return {name: np.array(found[name]) for name in outputs}
 
     return run
+
+
+def make_stored(model, precision):
+    from instseg.models.config import read_training
+    from instseg.models.directory import current_generation
+    from instseg.network.stored import open_network
+
+    network = open_network(current_generation(model), precision=precision)
+    # The others see images as large as the network does.
+    magnification = np.float32(1 / read_training(model).config.model.scale)
+    return lambda image, low, high: network(image, low, high, magnification)
 
 
 def reference(options) -> dict[str, float]:

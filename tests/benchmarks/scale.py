@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import zarr
-from predict import mosaic
+from slides import mosaic
 
 from instseg.distributed.blocks import match_seams, read_summary, segment_tile, tables_for, write_tile
 from instseg.distributed.client import DaskCluster, map_unordered

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from history import record
 
 from instseg.network.runtime import load_tensorflow
 
@@ -53,6 +54,8 @@ def main() -> None:
             speed = counted[name] / median[name]
             line += f"{speed:9.0f}{speed / peak:13.0%}"
         print(line)
+    share = 3 * flop / median["whole step"] / peak
+    record("a training step's share of the peak of float32 products", share, better="higher")
     print(f"a training waits for data {_waiting(options.steps, options.precision):.1%} of its time")
 
 

@@ -1,9 +1,11 @@
-"""Time training by two processes of one thread against one: `python tests/benchmarks/strategy.py [--steps 40]`.
+"""Time training by two processes of one thread against one.
+
+    python tests/benchmarks/strategy.py [--patches 4 8 16 32] [--steps 40] [--rounds 3]
 
 Each process is pinned to its core and takes steps of the default network on patches of 128 x 128, on loopback. Two
-learn from as many patches each as one does, 8 to 32, and share out the default batch of 8. Printed are images per
-second, the ratios, and the share of a step of two that a step of one on as many patches does not take: what travels,
-and waiting for each other. Starting does not count.
+learn from as many patches each as one does, and where 4 are among these, share out the default batch of 8. Printed
+are images per second, the ratios, and the share of a step of two that a step of one on as many patches does not take:
+what travels, and waiting for each other. Starting does not count.
 """
 
 import argparse
@@ -16,13 +18,14 @@ import sys
 import time
 
 import numpy as np
+from history import record
 
-# Patches of a process, and how many processes there are.
-_RUNS = [(4, 1), (4, 2), (8, 1), (8, 2), (16, 1), (16, 2), (32, 1), (32, 2)]
+_DEFAULT_BATCH = 8
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--patches", type=int, nargs="+", default=[4, 8, 16, 32], help="patches of each process")
     parser.add_argument("--steps", type=int, default=40, help="steps of each")
     parser.add_argument("--rounds", type=int, default=3, help="times that each is run")
     parser.add_argument("--batch", type=int, help=argparse.SUPPRESS)
@@ -32,15 +35,20 @@ def main() -> None:
         return
     times: dict[tuple[int, int], list[float]] = {}
     for _ in range(options.rounds):
-        for each, count in _RUNS:
+        for each, count in [(each, count) for each in options.patches for count in (1, 2)]:
             times.setdefault((each, count), []).append(run(each * count, count, options.steps))
     seconds = {key: statistics.median(values) for key, values in times.items()}
     print("| patches of each | one, ms a step | two, ms a step | images/s of two to one | network and waiting |")
     print("|--:|--:|--:|--:|--:|")
-    for each in sorted({each for each, _ in _RUNS}):
+    for each in sorted(set(options.patches)):
         one, two = seconds[each, 1], seconds[each, 2]
         print(f"| {each} | {1000 * one:.0f} | {1000 * two:.0f} | {2 * one / two:.2f} | {1 - one / two:.0%} |")
-    print(f"sharing out a batch of 8, two learn {seconds[8, 1] / seconds[4, 2]:.2f} times as fast as one")
+    one, shared = seconds.get((_DEFAULT_BATCH, 1)), seconds.get((_DEFAULT_BATCH // 2, 2))
+    if one and shared:
+        print(f"sharing out a batch of {_DEFAULT_BATCH}, two learn {one / shared:.2f} times as fast as one")
+    if one:
+        ratio = 2 * one / seconds[_DEFAULT_BATCH, 2]
+        record(f"training, images/s of two processes over one, batch {_DEFAULT_BATCH}", ratio, better="higher")
 
 
 def run(batch: int, count: int, steps: int) -> float:

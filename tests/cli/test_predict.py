@@ -59,10 +59,14 @@ def test_predict_computes_in_bfloat16_where_the_machine_is_made_for_it(
     options = ("predict", model, "image.png", "--precision", "bfloat16", "--embeddings", "maps.npz")
     if default_precision() == "bfloat16":
         assert run(*options, "--out", "labels.png").exit_code == 0
-        assert run("predict", model, "image.png", "--out", "a.png", "--embeddings", "fine.npz").exit_code == 0
-        coarse, fine = (read_embeddings(Path(name)).foreground for name in ("maps.npz", "fine.npz"))
+        for name, given in {"default": (), "fine": ("--precision", "float32")}.items():
+            arguments = ("image.png", "--out", f"{name}.png", "--embeddings", f"{name}.npz", *given)
+            assert run("predict", model, *arguments).exit_code == 0
+        stored = (Path(f"{name}.npz") for name in ("maps", "default", "fine"))
+        coarse, default, fine = (read_embeddings(file).foreground for file in stored)
+        np.testing.assert_array_equal(default, coarse)
         assert 0 < np.abs(coarse - fine).max() < 0.05
-        for name in ("labels.png", "maps.npz", "a.png", "fine.npz"):
+        for name in ("labels.png", "maps.npz", "default.png", "default.npz", "fine.png", "fine.npz"):
             Path(name).unlink()
     other = tmp_path_factory.mktemp("machine") / "cpuinfo"
     other.write_text("flags : sse2")

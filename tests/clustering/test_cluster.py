@@ -4,9 +4,10 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from instseg.clustering.assignment import NOISE
 from instseg.clustering.cluster import cluster, expand_labels, hdbscan_clusters
 from instseg.clustering.embeddings import Embeddings
-from instseg.clustering.modes import NOISE, flatness
+from instseg.clustering.seeds import flatness
 from instseg.data.discs import draw_discs
 from instseg.errors import UsageError
 from instseg.labels.matching import match

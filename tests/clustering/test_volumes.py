@@ -9,7 +9,7 @@ from instseg.clustering.cluster import cluster, default_settings, expand_labels
 from instseg.clustering.embeddings import Embeddings
 from instseg.clustering.filters import kept_instances
 from instseg.clustering.instances import Instances, measure_instances, merge_instances
-from instseg.clustering.modes import flatness
+from instseg.clustering.seeds import flatness
 from instseg.errors import InstsegError
 from instseg.labels.matching import match
 from instseg.labels.regions import relabel_sequential

@@ -200,3 +200,15 @@ def test_records_of_versions_without_filters_have_left_nothing_out():
     chosen = LevelChoice(levels=(1, 9)).to_dict()
     levels = Making(version="0.2", model="nuclei", digest="a", settings={"min_size": 10, **unfiltered, **chosen})
     assert before.differences(levels) == ["levels=null, now [1.0, 9.0]"]
+
+
+def test_what_the_machine_decided_is_no_difference():
+    before = Making(version="1", model="nuclei", digest="a", settings={"min_size": 10, "precision": "float32"})
+    settings = {"min_size": 10, "precision": "bfloat16"}
+    chosen = Making(version="1", model="nuclei", digest="a", settings=settings)
+    unchosen = Making(version="1", model="nuclei", digest="a", settings=settings, unchosen=("precision",))
+    assert before.differences(chosen) == ["precision=float32, now bfloat16"]
+    assert before.differences(unchosen) == []
+    # Results of both are results of one making.
+    assert chosen == unchosen
+    assert chosen.to_dict() == unchosen.to_dict()

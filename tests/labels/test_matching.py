@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from instseg.errors import InstsegError
+from instseg.labels import matching
 from instseg.labels.matching import contingency_table, drop_ignored, match, matched_pairs
 
 TRUTH = np.array(
@@ -126,3 +127,19 @@ def test_volumes_are_compared_as_images_are():
     flat, deep = contingency_table(TRUTH, PREDICTED), contingency_table(truth, predicted)
     assert deep.iou.tolist() == flat.iou.tolist()
     assert match(truth, predicted).predicted_ids.tolist() == match(TRUTH, PREDICTED).predicted_ids.tolist()
+
+
+@pytest.mark.parametrize("largest", [3, 200, 2**40])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 90), (30, 40), (4, 9, 11)])
+def test_parts_of_an_image_change_no_pair(monkeypatch, largest, shape):
+    rng = np.random.default_rng(0)
+    truth, predicted = (np.repeat(rng.integers(0, largest, shape), 3, axis=-1) for _ in range(2))
+    truth[..., ::5] = 0
+    whole = contingency_table(truth, predicted)
+    assert whole.intersection.sum() == np.count_nonzero((truth > 0) & (predicted > 0))
+    for chunk, part in ((1, 1), (7, 20), (2**16, 50)):
+        monkeypatch.setattr(matching, "_CHUNK", chunk)
+        monkeypatch.setattr(matching, "_PART", part)
+        table = contingency_table(truth, predicted)
+        for name in table.__slots__:
+            np.testing.assert_array_equal(getattr(table, name), getattr(whole, name))

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 import instseg
+import instseg.inference.loading as loading
 from instseg.errors import InstsegError
 from instseg.models.config import read_training
 from instseg.models.directory import check_trainable, commit, read_settings
@@ -138,26 +139,26 @@ def test_damaged_files_are_told(folder, name, checksums, damage):
 
 @pytest.mark.parametrize("error", [AssertionError, RecursionError("deep"), tf.errors.DataLossError(None, None, "a\nb")])
 def test_whatever_tensorflow_raises_is_told(folder, monkeypatch, error):
-    def raising(path):
+    def raising(path, **options):
         raise error
 
-    monkeypatch.setattr(tf.saved_model, "load", raising)
+    monkeypatch.setattr(loading, "open_network", raising)
     assert error_of(instseg.load, folder).startswith(f"the model {folder} is damaged (")
 
 
 def test_a_model_that_a_training_saves_meanwhile_is_never_damaged(folder, monkeypatch):
-    load, opened = tf.saved_model.load, []
+    load, opened = loading.open_network, []
 
-    def slow(path):
+    def slow(path, **options):
         opened.append(Path(path).name)
         if len(opened) == 1:
             # The generation before the last one is removed.
             for _ in range(3):
                 save_again(folder)
             assert not Path(path).exists()
-        return load(path)
+        return load(path, **options)
 
-    monkeypatch.setattr(tf.saved_model, "load", slow)
+    monkeypatch.setattr(loading, "open_network", slow)
     labels = instseg.load(folder).predict(np.zeros((32, 32), np.uint8))
     assert labels.shape == (32, 32)
     assert opened == ["000001", "000004"]

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from instseg.network.architecture import build_network
-from instseg.network.decoding import decode_outputs
+from instseg.network.architecture import build_network, heads_of
+from instseg.network.decoding import decode_heads, decode_outputs
 from instseg.network.layers import FoldedConvolution, FusedBatchNormalization
 from instseg.network.strides import stride
 from instseg.settings import ModelSettings
@@ -105,6 +105,17 @@ def test_a_new_network_points_every_pixel_to_itself():
     position = np.stack([rows, columns, np.zeros((8, 8))], axis=-1)
     np.testing.assert_allclose(outputs.embeddings[0], position, atol=5)
     np.testing.assert_allclose(outputs.bandwidth, np.full((1, 8, 8), 4.0), rtol=0.5)
+
+
+@pytest.mark.parametrize("settings", [OVERLAP, METRIC])
+def test_heads_apart_are_those_of_the_raw_maps(settings):
+    network = shake(build_network(settings))
+    pixels = image(1, 8, 12, settings.channels)
+    raw, (maps, class_logits) = network(pixels), heads_of(network)(pixels)
+    np.testing.assert_array_equal(np.concatenate([maps, class_logits], axis=-1), raw)
+    together, apart = decode_outputs(raw, settings), decode_heads(maps, class_logits, settings)
+    np.testing.assert_array_equal(apart.embeddings, together.embeddings)
+    np.testing.assert_array_equal(apart.class_logits, together.class_logits)
 
 
 def test_overlap_outputs_by_hand():

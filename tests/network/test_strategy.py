@@ -62,6 +62,45 @@ np.savez(out, losses=losses, replicas=replicas.total, sums=sums, **weights)
 """
 
 
+OWN_MOMENTS = """
+import sys
+import numpy as np
+import tensorflow as tf
+from instseg.data.patches import Batch, DiscPatches
+from instseg.network.layers import FusedBatchNormalization
+from instseg.settings import DiscSettings, MetricLossSettings, ModelSettings, TrainSettings
+from instseg.training.train_step import TrainStep
+
+(cpu,) = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+found = {}
+random = np.random.default_rng(0)
+for patches in (4, 8):
+    with strategy.scope():
+        layer = FusedBatchNormalization(momentum=0.5)
+        layer.build((None, None, None, 3))
+    parts = [random.normal(5 * device, 1, (patches, 4, 4, 3)).astype(np.float32) for device in range(2)]
+    own = iter(parts)
+    given = strategy.experimental_distribute_values_from_function(lambda context: next(own))
+    run = tf.function(lambda maps: strategy.run(lambda one: layer(one, training=True), (maps,)))
+    found[f"means of {patches}"] = [one.numpy().mean() for one in strategy.experimental_local_results(run(given))]
+
+train = TrainSettings(batch_size=16, patch_size=32, warmup=2, precision="float32")
+model = ModelSettings(embeddings=4, widths=(8, 8), diameter=12.0)
+patches = DiscPatches(DiscSettings(size=64, min_discs=4, max_discs=6), batch_size=16, patch_size=32, seed=0)
+learner = TrainStep(model, train, MetricLossSettings(), strategy)
+before = [value.copy() for value in learner.network.get_weights()]
+for step in range(2):
+    learner.learn(Batch(*patches.batch(step)[:2]), step, step / 2)
+for number, variable in enumerate(learner.network.variables):
+    copies = [copy.numpy() for copy in strategy.experimental_local_results(variable.value)]
+    found[f"first {number}"], found[f"second {number}"] = copies
+    found[f"change {number}"] = np.abs(copies[0] - before[number]).max()
+np.savez(sys.argv[1], **found)
+"""
+
+
 def free_ports(count):
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [one.getsockname()[1] for one in sockets]
@@ -138,6 +177,19 @@ def test_two_devices_learn_what_one_does(tmp_path, single):
     mirrored = np.load(tmp_path / "mirrored.npz")
     assert mirrored["sums"].tolist() == [1.0, 0.5]
     require_alike(mirrored, single)
+
+
+def test_devices_of_eight_patches_take_their_own_moments_and_stay_alike(tmp_path):
+    run_alone("-c", OWN_MOMENTS, tmp_path / "found.npz")
+    found = np.load(tmp_path / "found.npz")
+    np.testing.assert_allclose(found["means of 8"], 0, atol=1e-3)
+    # Of fewer, all are normalised alike: 0 and 5 become -1 and 1, nearly.
+    np.testing.assert_allclose(found["means of 4"], [-0.93, 0.93], atol=0.02)
+    firsts = [name for name in found.files if name.startswith("first")]
+    assert len(firsts) > 10
+    for name in firsts:
+        np.testing.assert_array_equal(found[name], found[name.replace("first", "second")], err_msg=name)
+        assert found[name.replace("first", "change")] > 0
 
 
 def train_command(model, iterations, *more):

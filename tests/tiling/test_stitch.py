@@ -163,3 +163,21 @@ def test_more_instances_than_labels_are_refused(monkeypatch):
     merger.add((0, 0), record([1, 2], [3, 4], [3], [5], [9]))
     with pytest.raises(InstsegError, match="more than 2 instances"):
         merger.finish()
+
+
+@pytest.mark.parametrize("shape", [(30, 40), (9, 20, 15)])
+def test_parts_of_a_tile_change_no_record(monkeypatch, shape):
+    labels = relabel_sequential(np.repeat(np.random.default_rng(0).integers(0, 9, shape), 2, axis=-1))
+    grid = Grid(labels.shape, 16, 4)
+    tile = list(grid)[1]
+    part = labels[tile.extent.slices_in(grid.box)]
+    whole = tile_instances(grid, tile, part)
+    core, begin = labels[tile.core.slices_in(grid.box)], tile.core.begin
+    for number, area, first in zip(whole.seam, whole.seam_area, whole.seam_first, strict=True):
+        places = np.argwhere(core == number)
+        assert area == len(places)
+        assert not area or first == np.ravel_multi_index(places[0] + begin, labels.shape)
+    for chunk in (1, 50):
+        monkeypatch.setattr(stitch, "_CHUNK", chunk)
+        for one, other in zip(tile_instances(grid, tile, part), whole, strict=True):
+            np.testing.assert_array_equal(one, other)

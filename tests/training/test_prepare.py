@@ -38,7 +38,8 @@ def test_networks_have_names_or_channels(network, widths):
 
 @pytest.mark.parametrize("network", ["medium", "", "8,,8", "0", "8,-1", "1025", (4,) * 7, (), (8, "x"), "8.5", 8, None])
 def test_what_is_no_network_is_told(network):
-    with pytest.raises(UsageError, match=r"^network is .*, expected small, large, or the channels of 1 to 6 levels"):
+    expected = r"^network is .*, expected tiny, small, large, or the channels of 1 to 6 levels"
+    with pytest.raises(UsageError, match=expected):
         parse_network(network)
 
 

@@ -31,10 +31,8 @@ def load_round(folder: Path, model: Path, number: int, options: PredictOptions) 
         If the model cannot be read, or the predictions cannot be kept.
     """
     from instseg.inference.model import load
-    from instseg.network.runtime import load_tensorflow
 
-    load_tensorflow(quiet=True)
-    embedder = load(model)
+    embedder = load(model, quiet=True)
     return LoadedModel(embedder, Predictions(folder, number, identity_of(model, options)))
 
 
