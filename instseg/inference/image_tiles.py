@@ -132,12 +132,21 @@ class ImageTiles:
             maps=maps,
             magnification=magnification,
             half=embedder.precision == "bfloat16",
+            held=self._held(),
         )
         plan = TilePlan(levels, magnification, clustering, grid, picture, embedder.calibration)
         # Who wants the maps wants those of the background, too.
         if not (skip_background and options.tiles.skip_background) or options.return_embeddings:
             return plan
         return plan._replace(background=self._background(plan))
+
+    def _held(self) -> int:
+        """Return the bytes that the image and its labels take while tiles are looked at."""
+        if not self._prepared:
+            return 0
+        height, width, _ = self._reader.shape
+        pixel = self._reader.read(Box(0, 0, 1, 1))
+        return height * width * (pixel.nbytes + np.dtype(np.int32).itemsize)
 
     def _background(self, plan: TilePlan) -> Background | None:
         pixels = math.prod(plan.picture.shape)

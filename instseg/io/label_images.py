@@ -181,7 +181,8 @@ def write_labels(path: StrPath, labels: NDArray[np.integer], geometry: PixelGeom
         if largest > 2**32 - 1:
             raise InstsegError(f"cannot write {path}: label {largest} does not fit into 32 bit; renumber the labels")
         with atomic_write(path) as temporary:
-            values = labels.astype(np.uint32)
+            # Bit for bit the same where nothing is negative, without a copy.
+            values = labels.view(np.uint32) if labels.dtype == np.int32 else labels.astype(np.uint32)
             tifffile.imwrite(temporary, values, compression="zlib", photometric="minisblack", **tiff_tags(geometry))
     elif suffix == ".npy":
         with atomic_write(path) as temporary, temporary.open("wb") as file:

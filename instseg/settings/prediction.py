@@ -23,7 +23,7 @@ class TileSettings(Settings):
     overlap: int | None = option(
         None, "Pixels that a tile sees beyond what it decides. By default what the network and the objects need."
     )
-    memory: float = option(1.5, "Memory to take, in GiB, about; images and labels that are read at once come on top.")
+    memory: float = option(1.5, "Memory to take, in GiB, about, images and labels of up to 100 megapixels included.")
     skip_background: bool = option(
         True, "The network is not shown what looks like places of an image in which it has found nothing."
     )

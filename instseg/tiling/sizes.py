@@ -19,6 +19,8 @@ _OBJECT_SHARE = 0.5
 _OFF = 0.1
 # What the network's library, its weights and the chunks of streamed files take, in GiB.
 BASE_MEMORY = 0.5
+# The least share of the rest that is for tiles, however large an image and its labels are.
+_LEAST_SHARE = 1 / 3
 
 
 def plan_tiles(
@@ -29,6 +31,7 @@ def plan_tiles(
     maps: int,
     magnification: float = 1.0,
     half: bool = False,
+    held: int = 0,
 ) -> Grid:
     """Return the tiles of an image.
 
@@ -44,6 +47,8 @@ def plan_tiles(
         How many times larger the network sees the image.
     half : bool
         Whether the network computes in half precision.
+    held : int
+        Bytes that are taken all the time besides: those of an image in memory and of its labels.
 
     Raises
     ------
@@ -59,7 +64,8 @@ def plan_tiles(
     side = tiles.tile
     if side is None:
         free = max(tiles.memory - BASE_MEMORY, 0) * 2**30
-        pixels = free / bytes_per_pixel(model, maps, scale, half=half)
+        # Tiles that are all overlap would take longer than any memory is worth.
+        pixels = max(free - held, _LEAST_SHARE * free) / bytes_per_pixel(model, maps, scale, half=half)
         side = max(math.floor(math.sqrt(pixels)), 2 * (overlap + multiple) + multiple)
     return Grid(shape, side=side, overlap=overlap, multiple=multiple)
 

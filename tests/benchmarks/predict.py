@@ -39,12 +39,13 @@ from startup import medians as medians_of_starts
 
 from instseg.data.discs import draw_discs
 from instseg.inference.batch import LocalExecutor, PredictJob
+from instseg.inference.image_tiles import ImageTiles
 from instseg.inference.options import PredictOptions
 from instseg.inference.outputs import OutputFolder
 from instseg.io.images import read_image, write_picture
+from instseg.io.source import open_image
 from instseg.preprocessing.levels import image_levels
 from instseg.settings import DiscSettings, TileSettings
-from instseg.tiling.sizes import plan_tiles
 
 # In pixels, of the discs of a stained slide.
 _DIAMETER = 20.0
@@ -276,8 +277,8 @@ def run(model, tiles: TileSettings, files: Sequence[Path], folder: Path, diamete
 
 def grid_of(model, tiles: TileSettings, file: Path) -> tuple[tuple[int, int], int, float]:
     """Return an image's shape, how many tiles it has, and the share of pixels that their overlaps add."""
-    shape = read_image(file).shape[:2]
-    grid = plan_tiles(shape, model.settings, tiles, maps=model.objective.map_count)
+    plan = ImageTiles(model, open_image(file), PredictOptions(tiles=tiles)).plan()
+    shape, grid = plan.grid.shape, plan.grid
     return shape, len(grid), grid.pixels() / (shape[0] * shape[1]) - 1
 
 
