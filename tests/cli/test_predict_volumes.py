@@ -128,8 +128,8 @@ def test_options_of_volumes_need_one(run, files, make_volume, model, options):
     assert f"{options[0]} is for volumes; add --volume" in result.stderr
 
 
-def test_files_that_are_no_volumes_are_refused_before_tensorflow_loads(run, make_volume, model, monkeypatch):
-    monkeypatch.setattr("instseg.cli.predict.load_model", None)
+def test_files_that_are_no_volumes_are_refused_before_the_model_is_asked_for(run, make_volume, model, monkeypatch):
+    monkeypatch.setattr("instseg.cli.predict.finish_reading", None)
     make_volume("plane.tif", shape=(1, 32, 32))
     result = run("predict", model, "plane.tif", "--volume", "--out", "a.tif")
     assert (result.exit_code, "plane" in result.stderr) == (1, True)

@@ -564,7 +564,7 @@ def test_channels_are_chosen_once_for_validation_as_for_prediction(tmp_path, tin
     plan = tiny_plan(2, channels=2)
     plan = dataclasses.replace(plan, model=dataclasses.replace(plan.model, channel_choice="2,1"))
     list(iter_training(tmp_path / "model", plan, folder_data(tmp_path / "data", plan.train, channels="2,1")))
-    loaded = load(tmp_path / "model")
+    loaded = load(tmp_path / "model", precision="float32")
     np.testing.assert_allclose(loaded.embed(raw).foreground, seen[0], rtol=1e-5, atol=1e-6)
     assert np.abs(loaded.embed(raw, channels="1,2").foreground - seen[0]).max() > 1e-4
 
@@ -709,7 +709,7 @@ def test_the_metric_loss_trains_on_colour_and_the_loaded_model_is_the_one_in_mem
     assert list(losses(events)[0]) == ["loss", "embedding", "semantic"]
     assert np.mean(totals[-5:]) < 0.8 * np.mean(totals[:5])
     image = np.stack([disc_image(tiny_discs)[0]] * 3, axis=-1)[:61, :47]
-    loaded = load(tmp_path / "model")
+    loaded = load(tmp_path / "model", precision="float32")
     one, other = loaded.embed(image), in_memory[0].embed(image)
     np.testing.assert_allclose(one.embeddings, other.embeddings, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(one.foreground, other.foreground, rtol=1e-5, atol=1e-5)

@@ -62,7 +62,7 @@ def test_the_model_embeds_volumes_as_its_signature_does(trained, folder):
     model, _ = trained
     volume = read_volume(folder / "images" / "0000.tif")
     levels = image_levels(volume)
-    maps = embed_volume(load(model), volume, levels)
+    maps = embed_volume(load(model, precision="float32"), volume, levels)
     assert maps.embeddings.shape == (16, 48, 48, 8)
     signature = tf.saved_model.load(str(model / "current")).signatures["serving_default"]
     found = signature(image=tf.constant(volume[None].astype(np.float32)))
