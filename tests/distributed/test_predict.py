@@ -145,7 +145,8 @@ def blocks_job(image, out, **options):
 def test_a_large_image_is_segmented_by_two_workers_as_by_one_process(tiny_model, image, stored, tmp_path):
     out, scores, table = tmp_path / "labels.zarr", tmp_path / "scores.csv", tmp_path / "table.csv"
     results = ["--out", out, "--scores", scores, "--measure", table, "--report", tmp_path / "page.html"]
-    filters = ["--exclude-border", "--max-size", 400]
+    # In bfloat16 the levels of parts and of the whole, which differ, can make an object more of this young model.
+    filters = ["--exclude-border", "--max-size", 400, "--precision", "float32"]
     printed = command("predict", tiny_model, stored, *results, "--workers", 2, *TILES, *filters)
     tiles, left_out = TileSettings(tile=128, overlap=40), FilterSettings(exclude_border=True, max_size=400)
     # Levels are estimated from parts of images that are read so.
@@ -160,7 +161,7 @@ def test_a_large_image_is_segmented_by_two_workers_as_by_one_process(tiny_model,
     for level in labels.array_keys():
         np.testing.assert_array_equal(labels[level][:], expected[level][:])
     count = int(labels["0"][:].max())
-    model = instseg.load(tiny_model)
+    model = instseg.load(tiny_model, precision="float32")
     whole = [
         segment(model, ArrayReader(image), PredictOptions(tiles=tiles, filters=filters)).labels.max()
         for filters in (FilterSettings(), left_out)
