@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from instseg.clustering.instances import median_diameter
 from instseg.inference.outputs import OutputPaths
@@ -101,23 +100,13 @@ def save_results(segmentation: Segmentation, outputs: OutputPaths, name: str) ->
             write_table(path, instances)
         if (path := outputs.extra("outlines", name)) is not None:
             write_outlines(path, segmentation.labels, instances)
-    areas = _areas(segmentation) if instances is None else instances.area
+    areas = segmentation.areas()
     shape = segmentation.store.shape
     unfamiliar = segmentation.unfamiliar
     summary = ImageSummary(len(areas), median_diameter(areas), segmentation.magnification, shape, unfamiliar)
     if unfamiliar:
         notes.append(UNFAMILIAR_NOTE)
     return SavedResults(summary, labels, tuple(notes))
-
-
-def _areas(segmentation: Segmentation) -> NDArray[np.intp]:
-    """Return the pixels of each label 1..N, counted strip by strip: a count makes 8 bytes of each pixel."""
-    areas = np.zeros(1, np.intp)
-    for strip in segmentation.strips(STRIP_ROWS):
-        counts = np.bincount(strip.ravel(), minlength=len(areas))
-        counts[: len(areas)] += areas
-        areas = counts
-    return areas[1:]
 
 
 def _save_labels(segmentation: Segmentation, outputs: OutputPaths, name: str) -> tuple[Path, list[str]]:

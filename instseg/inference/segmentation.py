@@ -1,5 +1,6 @@
 """The result for one image, and how it is put together from tiles."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -16,13 +17,10 @@ from instseg.inference.label_store import LabelsInMemory, LabelsOnDisk, LabelSto
 from instseg.inference.options import PredictOptions
 from instseg.settings import ClusterSettings
 from instseg.tiling.grid import Box, Grid, Tile, TileIndex
-from instseg.tiling.stitch import (
-    LabelMerger,
-    TileInstances,
-    match_instances,
-    tile_bands,
-    tile_instances,
-)
+from instseg.tiling.stitch import LabelMerger, TileInstances, match_instances, tile_bands, tile_instances
+
+# So many pixels are counted at once.
+_COUNTED = 2**22
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -63,6 +61,18 @@ class Segmentation:
     def strips(self, rows: int) -> Iterator[NDArray[np.int32]]:
         """Return labels from the top, (rows, W) or (planes, H, W) int32 at a time, without all of them in memory."""
         return self.store.strips(rows)
+
+    def areas(self) -> NDArray[np.int64]:
+        """Return the pixels or voxels (N,) of each instance."""
+        if self.instances is not None:
+            return self.instances.area
+        counts = np.zeros(1, np.int64)
+        # A count makes 8 bytes of each pixel.
+        for strip in self.strips(max(1, _COUNTED // math.prod(self.store.shape[1:]))):
+            of_strip = np.bincount(strip.ravel(), minlength=len(counts))
+            of_strip[: len(counts)] += counts
+            counts = of_strip
+        return counts[1:]
 
 
 class AssemblyPlan(Protocol):

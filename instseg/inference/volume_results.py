@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
-
 from instseg.clustering.instances import median_diameter
 from instseg.inference.outputs import OutputPaths
 from instseg.inference.results import UNFAMILIAR_NOTE, ImageSummary, SavedResults
@@ -42,7 +40,7 @@ def save_volume_results(
     """
     shape, notes = segmentation.store.shape, list(segmentation.notes)
     path, geometry = outputs.labels(name), volume.geometry
-    sizes = _sizes(segmentation)
+    sizes = segmentation.areas()
     left_out = write_label_slabs(path, shape, segmentation.strips(_SLAB), geometry, largest=len(sizes))
     if left_out is not None:
         notes.append(left_out)
@@ -57,18 +55,6 @@ def save_volume_results(
     diameter = median_diameter(sizes, volume.spacing)
     summary = ImageSummary(len(sizes), diameter, segmentation.magnification, shape, segmentation.unfamiliar)
     return SavedResults(summary, path, tuple(notes))
-
-
-def _sizes(segmentation: Segmentation) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
-    """Return the voxels of each instance."""
-    if segmentation.instances is not None:
-        return segmentation.instances.area
-    counts = np.zeros(1, np.int64)
-    for slab in segmentation.strips(_SLAB):
-        of_slab = np.bincount(slab.ravel(), minlength=len(counts))
-        of_slab[: len(counts)] += counts
-        counts = of_slab
-    return counts[1:]
 
 
 def _draw(path: Path, segmentation: Segmentation, volume: VolumeReader) -> None:
