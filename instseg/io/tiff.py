@@ -1,7 +1,4 @@
-"""TIFF images of which parts are read, from tiles or strips of any compression.
-
-Zarr reads the parts; tifffile presents the tiles or strips of a file to it as chunks.
-"""
+"""TIFF images of which parts are read, from tiles or strips of any compression."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -17,15 +14,14 @@ from instseg.io.image_file import ImageFileError, ImageHeader, decoder_errors
 from instseg.io.pixel_size import tiff_geometry
 from instseg.io.tiff_claims import guard_decoder, require_complete
 from instseg.io.tiff_pages import open_tiff, tiff_colour, tiff_images
+from instseg.io.tiff_parts import PartReader
 from instseg.tiling.grid import Box
 
 IMAGE_TYPES = (np.uint8, np.uint16, np.int16, np.float32)
 """The types of the values of images that are read part by part."""
 
-# Decoded tiles or strips that are kept, as tiles of the network that overlap or lie side by side need the same ones.
-_CACHE_BYTES = 256 * 2**20
-# Chunks that Zarr handles at a time: one by one, strips of 16 rows take a third longer to read.
-_BATCH_SIZE = 16
+# Most bytes of decoded tiles or strips that are kept from one part to the next.
+_KEPT_BYTES = 256 * 2**20
 
 
 class TiffReader:
@@ -71,7 +67,7 @@ class TiffReader:
             require_complete(self._page)
             _require_moderate_chunks(self._page)
             guard_decoder(self._page)
-            self._chunks = None if self._page.is_final else _open_chunks(self._page)
+            self._parts = None if self._page.is_final else PartReader(self._page, _KEPT_BYTES)
             # Only where something of this fails, the file is closed here.
             self._open = stack.pop_all()
 
@@ -85,10 +81,10 @@ class TiffReader:
         """
         rows, columns = slice(box.top, box.bottom), slice(box.left, box.right)
         with decoder_errors(self._path):
-            if self._chunks is None:
+            if self._parts is None:
                 part = np.array(self._mapped()[rows, columns], self.dtype)
             else:
-                part = np.asarray(self._chunks[rows, columns], self.dtype)
+                part = np.asarray(self._parts.read(rows, columns), self.dtype)
         return part.reshape(*box.shape, self.shape[2])
 
     def close(self) -> None:
@@ -98,8 +94,8 @@ class TiffReader:
     def _mapped(self) -> NDArray[Any]:
         """Return all pixels of a file that has them neither compressed nor in tiles.
 
-        Zarr would read a whole strip, often the whole image, for any part of it. The file is mapped anew for each part,
-        as the pages of a mapping that stays count as memory of the process.
+        Its only strip is the whole image, which would be read for any part of it. The file is mapped anew for each
+        part, as the pages of a mapping that stays count as memory of the process.
         """
         dtype = self.dtype.newbyteorder(self._tiff.byteorder)
         return np.memmap(self._path, dtype, "r", self._page.dataoffsets[0], self._page.shape)
@@ -135,14 +131,3 @@ def _require_moderate_chunks(page: Any) -> None:
     rows, columns = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
     if not page.is_final and rows * columns > MAX_PIXELS:
         raise ValueError(f"its tiles or strips have {rows} x {columns} pixels")
-
-
-def _open_chunks(page: Any) -> Any:
-    """Return a Zarr array of the page's pixels, which keeps the chunks that were decoded last."""
-    # Zarr takes most of a second to import.
-    import zarr
-
-    from instseg.io.chunk_cache import ChunkCache
-
-    with zarr.config.set({"codec_pipeline.batch_size": _BATCH_SIZE}):
-        return zarr.open_array(ChunkCache(page.aszarr(fillvalue=0), _CACHE_BYTES), mode="r", zarr_format=2)

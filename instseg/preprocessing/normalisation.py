@@ -18,6 +18,8 @@ DARKEST, BRIGHTEST = -0.5, 1.5
 objects is a hot pixel or dust. Of nuclei with 0.4 % of the pixels at the camera's largest value, AP at IoU 0.5 against
 the labels without these is 0.99 so and 0.72 without an end; mean AP of the images as they are is the same."""
 
+_COUNTED = 1 << 18
+
 
 def percentiles(
     image: NDArray[Any],
@@ -69,11 +71,7 @@ def channel_percentiles(values: NDArray[Any], wanted: Sequence[float]) -> list[f
 
 def counted_percentiles(values: NDArray[Any], wanted: Sequence[float]) -> list[float]:
     """Return percentiles of integers (N,) from 0 on, as `percentiles` does; memory is that of the largest of them."""
-    counts = np.zeros(int(values.max()) + 1, np.int64)
-    # In parts, as counting takes a copy of 8 bytes per value.
-    for start in range(0, values.size, 1 << 22):
-        counts += np.bincount(values[start : start + (1 << 22)], minlength=counts.size)
-    ranks = np.cumsum(counts)
+    ranks = np.cumsum(count_values(values))
     values_at = []
     for percentile in wanted:
         position = (values.size - 1) * (percentile / 100)
@@ -83,6 +81,15 @@ def counted_percentiles(values: NDArray[Any], wanted: Sequence[float]) -> list[f
         # NumPy's own interpolation, from the nearer end.
         values_at.append(below + (above - below) * share if share < 0.5 else above - (above - below) * (1 - share))
     return values_at
+
+
+def count_values(values: NDArray[Any]) -> NDArray[np.int64]:
+    """Return how often each integer from 0 to the largest is among values (N,)."""
+    counts = np.zeros(int(values.max()) + 1, np.int64)
+    # In parts, as counting takes a copy of 8 bytes per value, which stays in the processor's cache so.
+    for start in range(0, values.size, _COUNTED):
+        counts += np.bincount(values[start : start + _COUNTED], minlength=counts.size)
+    return counts
 
 
 def normalise(

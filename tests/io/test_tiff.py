@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from instseg.io import tiff_parts
 from instseg.io.formats import ImageFileError
 from instseg.io.images import read_image
 from instseg.io.pixel_size import PixelGeometry
@@ -119,52 +120,51 @@ def test_tiles_that_were_never_written_are_zeros(tmp_path):
         np.testing.assert_array_equal(reader.read(Box(20, 40, 50, 60))[..., 0], expected[20:50, 40:60])
 
 
-def decoded_keys(monkeypatch):
-    """The keys of the chunks that tifffile decodes from now on."""
-    from tifffile.zarr import ZarrTiffStore
+@pytest.fixture
+def decoded(monkeypatch):
+    """The indices of the tiles or strips that are decoded from now on."""
+    indices, decode = [], tiff_parts.decode_segment
 
-    keys, get = [], ZarrTiffStore.get
+    def counting(page, index):
+        indices.append(index)
+        return decode(page, index)
 
-    async def counting(self, key, *arguments):
-        keys.append(key)
-        return await get(self, key, *arguments)
-
-    monkeypatch.setattr(ZarrTiffStore, "get", counting)
-    return keys
-
-
-def test_chunks_are_decoded_once_while_the_cache_has_space(tmp_path, monkeypatch):
-    image = pixels(dtype=np.uint8)[..., 0]
-    tifffile.imwrite(tmp_path / "a.tif", image, tile=(16, 16), compression="zlib")
-    with closing(TiffReader(tmp_path / "a.tif")) as reader:
-        keys = decoded_keys(monkeypatch)
-        for box in BOXES * 2:
-            reader.read(box)
-        assert sorted(keys) == sorted({f"{row}.{column}" for row in range(5) for column in range(6)})
+    monkeypatch.setattr(tiff_parts, "decode_segment", counting)
+    return indices
 
 
-def test_few_chunks_are_kept(tmp_path, monkeypatch):
-    image = pixels(dtype=np.uint8)[..., 0]
-    tifffile.imwrite(tmp_path / "a.tif", image, tile=(16, 16), compression="zlib")
-    monkeypatch.setattr("instseg.io.tiff._CACHE_BYTES", 3 * 256)
-    with closing(TiffReader(tmp_path / "a.tif")) as reader:
-        keys = decoded_keys(monkeypatch)
-        for column in (0, 1, 2, 0, 3, 0, 1):
-            box = Box(2, 16 * column, 9, 16 * column + 5)
+def read_beside(path, image, columns):
+    """Read parts in tiles of 16 x 16 by their columns."""
+    with closing(TiffReader(path)) as reader:
+        for column in columns:
+            box = Box(2, 16 * column, 9, 16 * column + 20)
             np.testing.assert_array_equal(reader.read(box)[..., 0], image[box.top : box.bottom, box.left : box.right])
-        # The fourth tile takes the place of the second, which was read longest ago.
-        assert keys == ["0.0", "0.1", "0.2", "0.3", "0.1"]
 
 
-def test_a_chunk_larger_than_the_cache_is_kept(tmp_path, monkeypatch):
+def test_tiles_are_decoded_once_for_parts_side_by_side(tmp_path, decoded):
+    image = pixels(dtype=np.uint8)[..., 0]
+    tifffile.imwrite(tmp_path / "a.tif", image, tile=(16, 16), compression="zlib")
+    read_beside(tmp_path / "a.tif", image, (0, 1, 2, 3, 1))
+    # Only what the part before has needed is kept.
+    assert decoded == [0, 1, 2, 3, 4, 1, 2]
+
+
+def test_few_tiles_are_kept(tmp_path, monkeypatch, decoded):
+    image = pixels(dtype=np.uint8)[..., 0]
+    tifffile.imwrite(tmp_path / "a.tif", image, tile=(16, 16), compression="zlib")
+    monkeypatch.setattr("instseg.io.tiff._KEPT_BYTES", 256)
+    read_beside(tmp_path / "a.tif", image, (0, 1, 0))
+    assert decoded == [0, 1, 1, 2, 0]
+
+
+def test_a_strip_larger_than_what_is_kept_is_kept(tmp_path, monkeypatch, decoded):
     image = pixels(dtype=np.uint8)[..., 0]
     tifffile.imwrite(tmp_path / "a.tif", image, rowsperstrip=70, compression="zlib")
-    monkeypatch.setattr("instseg.io.tiff._CACHE_BYTES", 100)
+    monkeypatch.setattr("instseg.io.tiff._KEPT_BYTES", 100)
     with closing(TiffReader(tmp_path / "a.tif")) as reader:
-        keys = decoded_keys(monkeypatch)
-        for box in BOXES:
+        for box in BOXES[1:]:
             np.testing.assert_array_equal(reader.read(box)[..., 0], image[box.top : box.bottom, box.left : box.right])
-        assert keys == ["0.0"]
+    assert decoded == [0]
 
 
 def test_parts_are_no_views_of_the_file(tmp_path):
