@@ -5,13 +5,17 @@ a mode already, and within some distance of a mode no other one can be better. O
 is certain by that bound, a tree is searched, so that the result is that of searching for every point.
 """
 
+import math
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from instseg.clustering.points import CHUNK, GroupSums, Points, chunks, reach, row_begins
+
+if TYPE_CHECKING:
+    from scipy.spatial import KDTree
 
 NOISE = -1
 """The cluster of points that belong to none."""
@@ -22,6 +26,8 @@ _NEIGHBOURS = 4
 _SEARCHED = 2**14
 # Pixels of a grid of the first step are searched for, those of each other grid begin with the modes of the one before.
 _STEPS = (8, 4, 1)
+# So many centres lie in a cell, where they are spread evenly.
+_IN_CELL = 256
 # Distances that differ by less are compared by the search, in double precision: so much for each dimension.
 _MARGIN = 1e-6
 # Squares of distances below this have lost digits.
@@ -162,23 +168,43 @@ def _certain_radii(modes: Modes) -> NDArray[np.float64]:
     count = len(modes.centres)
     if count == 1:
         return np.full(1, np.inf)
-    known = min(count, _NEIGHBOURS + 2)
-    # Sorted, so that what is looked for is near to what was found before, in memory, too.
-    order = np.argsort(modes.centres[:, 0])
+    order = _cell_order(modes.centres)
     centres, bandwidth = modes.centres[order], modes.bandwidth[order].astype(np.float64)
     tree = KDTree(centres, balanced_tree=False)
-    distance, index = (np.asarray(found) for found in tree.query(centres, k=range(1, known + 1)))
-    distance[index == np.arange(count)[:, None]] = np.inf
-    of_each = (distance * bandwidth[:, None] / (bandwidth[:, None] + bandwidth[index])).min(axis=1)
+    radii = np.empty(count)
+    for part in chunks(np.arange(count)):
+        radii[order[part]] = _certain_radii_of(part, tree, centres, bandwidth)
+    return radii
+
+
+def _certain_radii_of(
+    some: NDArray[np.intp], tree: "KDTree", centres: NDArray[np.float32], bandwidth: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the radii of some modes, of all that are in a tree."""
+    known = min(len(centres), _NEIGHBOURS + 2)
+    distance, index = (np.asarray(found) for found in tree.query(centres[some], k=range(1, known + 1)))
+    own = bandwidth[some]
+    distance[index == some[:, None]] = np.inf
+    of_each: NDArray[np.float64] = (distance * own[:, None] / (own[:, None] + bandwidth[index])).min(axis=1)
     distance.sort(axis=1)
-    if count > known:
+    if len(centres) > known:
         # Of those farther away, nothing but that is known.
-        of_each = np.minimum(of_each, distance[:, known - 2] * bandwidth / (bandwidth + bandwidth.max()))
+        of_each = np.minimum(of_each, distance[:, known - 2] * own / (own + bandwidth.max()))
     if known > _NEIGHBOURS:
         of_each = np.minimum(of_each, distance[:, _NEIGHBOURS - 1] / 2)
-    radii = np.empty(count)
-    radii[order] = of_each
-    return radii
+    return of_each
+
+
+def _cell_order(centres: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Return an order of centres (N, D) in which those near each other mostly lie close, also in memory.
+
+    They are put into cells along the first two dimensions, of some hundred each where they are spread evenly.
+    """
+    across = max(1, round(math.sqrt(len(centres) / _IN_CELL)))
+    low, extent = centres.min(axis=0), np.ptp(centres, axis=0)
+    cells = ((centres - low) / np.maximum(extent, np.finfo(np.float32).tiny) * across)[:, :2].astype(np.int32)
+    order: NDArray[np.intp] = np.lexsort(cells.T[::-1])
+    return order
 
 
 def assign_pixels(points: Points, foreground: NDArray[np.bool_], modes: Modes, least: float) -> NDArray[np.int32]:

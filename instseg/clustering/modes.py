@@ -21,7 +21,7 @@ from instseg.settings import ClusterSettings
 _BATCH = 1024
 _MOST_PAIRS = 2**19
 # So many points of embedding space make a region.
-_REGION = 2**15
+_REGION = 2**13
 # The bandwidth of embeddings without one, in median distances of neighbouring pixels: within an object these differ by
 # noise, whose reach this covers.
 _NOISE_REACH = 3.0
@@ -66,8 +66,11 @@ def cluster_modes(
     # instead, pixels between two objects that might belong to either became a third instance: AP at IoU 0.5 on discs
     # fell from 0.991 to 0.982.
     least = settings.membership_threshold
-    merged = _suppress_seeds(Modes(points.all_of(start), bandwidth(start) * reach(least)))
-    modes = Modes(merged.centres, merged.bandwidth / reach(least))
+    candidates = Modes(points.all_of(start), bandwidth(start) * reach(least))
+    kept = _suppress_seeds(candidates)
+    # In the order of their pixels, so that what is known of modes near each other is so in memory, too.
+    kept = kept[np.argsort(start[kept])]
+    modes = Modes(candidates.centres[kept], candidates.bandwidth[kept] / reach(least))
     found = assign_pixels(points, foreground, modes, min(least, 0.5))
     modes, number_of = refined(points, bandwidth, modes, pixels, found)
     assign_again(points, modes, least, pixels, found, number_of)
@@ -93,8 +96,8 @@ def _bandwidth(
     return lambda some: np.full(len(some), everywhere, np.float32)
 
 
-def _suppress_seeds(seeds: Modes) -> Modes:
-    """Remove each seed within the reach of a better one that remains; seeds are sorted, the best first.
+def _suppress_seeds(seeds: Modes) -> NDArray[np.intp]:
+    """Return which seeds remain when each within the reach of a better one that remains goes; the best come first.
 
     The result is that of going through them one by one. They are processed in batches, as on a plateau each pixel is a
     seed and the number of pairs is quadratic. Each batch is twice as large as the one before, as long as its pairs are
@@ -112,8 +115,7 @@ def _suppress_seeds(seeds: Modes) -> Modes:
         if len(left):
             reached = everywhere.reached(Modes(seeds.centres[batch], seeds.bandwidth[batch]))
             left = left[~reached[left]]
-    modes = np.concatenate(remaining)
-    return Modes(seeds.centres[modes], seeds.bandwidth[modes])
+    return np.concatenate(remaining)
 
 
 def _batch_length(seeds: Modes, left: NDArray[np.intp], size: int) -> int:

@@ -1,6 +1,10 @@
 """Images of any size to instances: tile after tile, the network and the clustering side by side."""
 
-from collections.abc import Callable, Generator, Iterable
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -15,6 +19,10 @@ from instseg.inference.prefetch import prefetch
 from instseg.inference.segmentation import Assembler, Segmentation
 from instseg.io.source import ImageReader
 from instseg.tiling.grid import Box, Tile
+
+# So many images at a time are opened and shown to the network, and how many pixels they have at most.
+_AT_ONCE = 2
+_SMALL = 2**20
 
 
 def segment(
@@ -118,21 +126,91 @@ class _EmbeddedTile(NamedTuple):
     image: ImageReader
 
 
+_Events = Iterator[_EmbeddedTile | _Failure]
+
+
 def _embed_tiles(
     embedder: Embedder, readers: Iterable[Callable[[], ImageReader]], options: PredictOptions
 ) -> Generator[_EmbeddedTile | _Failure]:
-    for number, read in enumerate(readers):
-        image: ImageReader | None = None
+    """Open and embed image after image, small ones two at a time.
+
+    The network's threads wait for each other now and then, and while a file is read, only one is busy: another image
+    fills these gaps.
+    """
+    begun: deque[_Image] = deque()
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="network") as pool:
         try:
-            image = read()
-            tiles = ImageTiles(embedder, image, options)
-            plan = tiles.plan(skip_background=True)
-            for tile in plan.grid:
-                yield _EmbeddedTile(number, plan, tile, *tiles.embed_occupied(plan, tile), image)
-        except Exception as error:  # Whatever it is, it is this image's.
-            yield _Failure(number, as_instseg_error(error))
+            for number, read in enumerate(readers):
+                image = _Image(embedder, options, number, read)
+                image.events = pool.submit(image.begin, begun[-1] if begun else None)
+                begun.append(image)
+                if len(begun) == _AT_ONCE:
+                    yield from begun.popleft().finish()
+            while begun:
+                yield from begun.popleft().finish()
         finally:
-            if image is not None:
-                # A file that was read needs nothing any more.
-                with suppress(Exception):
-                    image.close()
+            # Nobody wants what has begun any more.
+            for image in begun:
+                image.close()
+
+
+class _Image:
+    """An image that is opened and, if it is small, embedded in a thread of its own; else where its tiles are wanted."""
+
+    events: "Future[_Events]"
+
+    def __init__(
+        self, embedder: Embedder, options: PredictOptions, number: int, read: Callable[[], ImageReader]
+    ) -> None:
+        self._embedder, self._options, self._number, self._read = embedder, options, number, read
+        self._reader: ImageReader | None = None
+        # Whether there is memory for another image beside this one.
+        self._leaves_room = threading.Event()
+
+    def begin(self, before: "_Image | None") -> _Events:
+        """Open the image, and embed it if it is small."""
+        try:
+            if before is not None:
+                before._leaves_room.wait()
+            reader = self._reader = self._read()
+            tiles = ImageTiles(self._embedder, reader, self._options)
+            if reader.streamed or math.prod(reader.shape[:2]) > _SMALL:
+                return self._embedded(reader, tiles, None)
+            self._leaves_room.set()
+            plan = tiles.plan(skip_background=True)
+            events = self._embedded(reader, tiles, plan)
+            small = _AT_ONCE * math.prod(plan.grid.shape) < math.prod(plan.grid.side)
+            return _drained(list(events)) if small else events
+        except Exception as error:  # Whatever it is, it is this image's.
+            self._leaves_room.set()
+            return iter([_Failure(self._number, as_instseg_error(error))])
+
+    def finish(self) -> Generator[_EmbeddedTile | _Failure]:
+        """Return the tiles, and close the image."""
+        try:
+            yield from self.events.result()
+        finally:
+            self.close()
+
+    def _embedded(self, reader: ImageReader, tiles: ImageTiles, plan: TilePlan | None) -> _Events:
+        try:
+            plan = plan or tiles.plan(skip_background=True)
+            for tile in plan.grid:
+                yield _EmbeddedTile(self._number, plan, tile, *tiles.embed_occupied(plan, tile), reader)
+        except Exception as error:  # Whatever it is, it is this image's.
+            yield _Failure(self._number, as_instseg_error(error))
+
+    def close(self) -> None:
+        """Close the file, from which nothing is needed any more, and let the next image begin."""
+        self._leaves_room.set()
+        if not self.events.cancel():
+            wait([self.events])
+        if self._reader is not None:
+            with suppress(Exception):
+                self._reader.close()
+
+
+def _drained(events: list[_EmbeddedTile | _Failure]) -> _Events:
+    """Return what a list holds, which keeps nothing of it."""
+    while events:
+        yield events.pop(0)

@@ -50,7 +50,8 @@ class PartReader:
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
         """Return a part (h, w, samples) as `read_part` does; what was never written is 0."""
-        before, kept, size = self._kept, {}, 0
+        before, size = self._kept, 0
+        kept: dict[int, Segment] = {}
 
         def segment(page: Any, index: int) -> Segment:
             nonlocal size

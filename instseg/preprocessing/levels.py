@@ -233,11 +233,12 @@ def _second_differences(picture: NDArray[Any], counted: NDArray[np.bool_] | None
     above, middle, under = (below(picture, step).astype(kind) for step in steps)
     difference = above - 2 * middle + under
     left, middle, right = (_columns(difference, step) for step in steps)
-    differences = np.abs(left - 2 * middle + right)
+    differences: NDArray[Any] = np.abs(left - 2 * middle + right)
     if counted is None:
         return differences.ravel()
     column = np.logical_and.reduce([below(counted, step) for step in steps])
-    return differences[np.logical_and.reduce([_columns(column, step) for step in steps])]
+    count: NDArray[np.bool_] = np.logical_and.reduce([_columns(column, step) for step in steps])
+    return differences[count]
 
 
 def _columns(values: NDArray[Any], step: int) -> NDArray[Any]:

@@ -152,7 +152,7 @@ class Grid:
 
     Attributes
     ----------
-    shape : tuple of int
+    shape, side : tuple of int
     overlap : tuple of int
         As given or larger, a multiple along each axis.
 
@@ -174,7 +174,8 @@ class Grid:
         self.overlap = tuple(
             step * math.ceil(one / step) for one, step in zip(self._for_each_axis(overlap), multiples, strict=True)
         )
-        axes = zip(self.shape, self._for_each_axis(side), self.overlap, multiples, strict=True)
+        self.side = self._for_each_axis(side)
+        axes = zip(self.shape, self.side, self.overlap, multiples, strict=True)
         self._parts = [_parts_along(*axis) for axis in axes]
 
     def _for_each_axis(self, value: int | Sequence[int]) -> tuple[int, ...]:

@@ -1,6 +1,8 @@
 """Images in tiles give the instances of the whole; images one after another keep their order and their errors."""
 
 import copy
+import functools
+import threading
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from instseg.data.discs import draw_discs
 from instseg.errors import InstsegError, UsageError
 from instseg.evaluation.metrics import score
 from instseg.inference import label_store
+from instseg.inference import tiled as tiled_module
 from instseg.inference.diameter import estimate_magnification
 from instseg.inference.options import PredictOptions
 from instseg.inference.tiled import segment, segment_many
@@ -205,3 +208,57 @@ def test_tiles_are_counted(model, image):
         )
     )
     assert steps == [(done, 49) for done in range(1, 50)]
+
+
+class RecordedReader(ArrayReader):
+    """An image in memory that notes when it is opened and closed."""
+
+    def __init__(self, image, name, events):
+        super().__init__(image)
+        self._name, self._events = name, events
+        events.append(f"open {name}")
+
+    def close(self):
+        self._events.append(f"close {self._name}")
+
+
+def recorded(image, count, events):
+    return [functools.partial(RecordedReader, image, number, events) for number in range(count)]
+
+
+def test_two_small_images_are_shown_to_the_network_at_a_time(model, image, monkeypatch):
+    together, embed_tile = threading.Barrier(2, timeout=60), model.embed_tile
+
+    def meeting(*args, **options):
+        # Nobody passes alone.
+        together.wait()
+        return embed_tile(*args, **options)
+
+    monkeypatch.setattr(model, "embed_tile", meeting)
+    parts = [image[:100, :90], image[50:, 60:], image[:, :200], image[20:90]]
+    found = list(segment_many(model, [functools.partial(ArrayReader, part) for part in parts], PredictOptions()))
+    monkeypatch.undo()
+    for one, part in zip(found, parts, strict=True):
+        np.testing.assert_array_equal(one.labels, model.predict(part))
+
+
+def test_a_large_image_is_alone(model, image, monkeypatch):
+    monkeypatch.setattr(tiled_module, "_SMALL", image[..., 0].size - 1)
+    events = []
+    found = list(segment_many(model, recorded(image, 4, events), PredictOptions(tiles=TILES)))
+    assert events == [f"{what} {number}" for number in range(4) for what in ("open", "close")]
+    expected = segment(model, ArrayReader(image), PredictOptions(tiles=TILES)).labels
+    for one in found:
+        np.testing.assert_array_equal(one.labels, expected)
+
+
+@pytest.mark.parametrize("small", [1, 10**6])
+def test_who_stops_early_leaves_no_image_open(model, image, monkeypatch, small):
+    monkeypatch.setattr(tiled_module, "_SMALL", small)
+    events = []
+    found = segment_many(model, recorded(image, 50, events), PredictOptions())
+    next(found)
+    found.close()
+    opened, closed = ({event.split()[1] for event in events if event.startswith(what)} for what in ("open", "close"))
+    assert opened == closed
+    assert len(opened) < 10
