@@ -161,7 +161,7 @@ class Executor(Protocol):
 
 
 class LocalExecutor:
-    """Segments files in this process: the network is at one image while the one before is clustered and written.
+    """Segments files in this process: the network is at some images while the one before is clustered and written.
 
     Parameters
     ----------

@@ -184,7 +184,7 @@ class Model(VolumeModel):
         return_embeddings: bool = False,
         progress: ProgressCallback = no_progress,
     ) -> Iterator[Segmentation]:
-        """Segment image after image; while one is clustered and made use of, the network is at the next.
+        """Segment image after image; while one is clustered and made use of, the network is at the next ones.
 
         Images are taken from the iterable one or two ahead, so that it may read or make them as it goes.
 

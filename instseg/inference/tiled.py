@@ -60,13 +60,15 @@ def segment_many(
     options: PredictOptions,
     progress: ProgressCallback = no_progress,
 ) -> Generator[Segmentation | InstsegError]:
-    """Segment image after image; while one is clustered and made use of, the network is at the next.
+    """Segment image after image; while one is clustered and made use of, the network is at the next ones.
+
+    Memory is that of a tile and of an image with its labels; of small images three are there with their maps.
 
     Parameters
     ----------
     embedder : Embedder
     readers : iterable of callables
-        Each opens an image, in a thread of its own; the image is closed in the end.
+        Each opens an image, in a thread of its own and perhaps beside another one; the image is closed in the end.
     options : PredictOptions
     progress : ProgressCallback
         Takes how many tiles of how many of an image are done.

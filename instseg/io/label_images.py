@@ -1,5 +1,6 @@
 """Label images: one number for each instance, read from image files and written as PNG or TIFF."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -183,7 +184,15 @@ def write_labels(path: StrPath, labels: NDArray[np.integer], geometry: PixelGeom
         with atomic_write(path) as temporary:
             # Bit for bit the same where nothing is negative, without a copy.
             values = labels.view(np.uint32) if labels.dtype == np.int32 else labels.astype(np.uint32)
-            tifffile.imwrite(temporary, values, compression="zlib", photometric="minisblack", **tiff_tags(geometry))
+            tifffile.imwrite(
+                temporary,
+                values,
+                compression="zlib",
+                photometric="minisblack",
+                # Half of the cores is tifffile's own choice, and one of two.
+                maxworkers=os.cpu_count(),
+                **tiff_tags(geometry),
+            )
     elif suffix == ".npy":
         with atomic_write(path) as temporary, temporary.open("wb") as file:
             np.save(file, labels.astype(np.int32 if largest <= _MAX_INT32 else np.int64), allow_pickle=False)

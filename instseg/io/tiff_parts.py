@@ -1,6 +1,7 @@
 """Parts of a page of a TIFF: only the strips or tiles are decoded that a part touches."""
 
 import itertools
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -86,7 +87,8 @@ def read_part(page: Any, rows: slice = WHOLE, columns: slice = WHOLE) -> NDArray
     (top, bottom, _), (left, right, _) = rows.indices(height), columns.indices(width)
     whole = (top, bottom, left, right) == (0, height, 0, width)
     if whole or keyframe.axes == "SYX" or keyframe.imagedepth != 1:
-        pixels = np.asarray(page.asarray())
+        # Half of the cores is tifffile's own choice, and one of two.
+        pixels = np.asarray(page.asarray(maxworkers=os.cpu_count()))
         pixels = np.moveaxis(pixels, 0, -1) if keyframe.axes == "SYX" else pixels.reshape(*pixels.shape[:2], -1)
         # A view of a part would keep all of the page in memory.
         return pixels if whole else pixels[rows, columns].copy()
