@@ -52,6 +52,10 @@ class Modes(NamedTuple):
     centres: NDArray[np.float32]
     bandwidth: NDArray[np.float32]
 
+    def taken(self, which: NDArray[np.intp]) -> "Modes":
+        """Return some of them, by their indices."""
+        return Modes(self.centres[which], self.bandwidth[which])
+
 
 class Search:
     """Searches for the modes of points among all modes.
@@ -67,7 +71,7 @@ class Search:
         # No point beyond the largest reach is a member, and most of the speed comes from not searching there.
         self._bound = float(reach(least)) * float(modes.bandwidth.max()) * (1 + 1e-6)
         self._order = np.argsort(modes.centres[:, 0])
-        self._modes = Modes(modes.centres[self._order], modes.bandwidth[self._order])
+        self._modes = modes.taken(self._order)
 
     def __call__(self, points: NDArray[np.float32], threshold: float) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
         """Return the mode of each point (P,) with the highest membership.
@@ -207,13 +211,17 @@ def _cell_order(centres: NDArray[np.float32]) -> NDArray[np.intp]:
     return order
 
 
-def assign_pixels(points: Points, foreground: NDArray[np.bool_], modes: Modes, least: float) -> NDArray[np.int32]:
+def assign_pixels(
+    points: Points, foreground: NDArray[np.bool_], pixels: NDArray[np.intp], modes: Modes, least: float
+) -> NDArray[np.int32]:
     """Assign each pixel of the foreground to its mode.
 
     Parameters
     ----------
     points : Points
     foreground : (H, W) or (Z, Y, X) bool
+    pixels : (P,) intp
+        Those of the foreground, as positions in the flat image.
     modes : Modes
     least : float
         The membership below which modes need not be found, one half at most.
@@ -227,7 +235,7 @@ def assign_pixels(points: Points, foreground: NDArray[np.bool_], modes: Modes, l
     check, search = _Check(modes, _HALF), Search(modes, least)
     coarser: _Grid | None = None
     for step in _STEPS:
-        grid = _Grid(foreground, step)
+        grid = _Grid(foreground, step, pixels if step == 1 else None)
         left = grid.places
         if coarser is not None:
             ratio = coarser.step // step
@@ -326,12 +334,12 @@ class _Grid:
         What is known of each pixel of the grid, 0 for nothing.
     """
 
-    def __init__(self, foreground: NDArray[np.bool_], step: int) -> None:
+    def __init__(self, foreground: NDArray[np.bool_], step: int, places: NDArray[np.intp] | None = None) -> None:
         self.step = step
         parts = (slice(None, None, step),) * foreground.ndim
         shown = foreground[parts]
         self.shape = shown.shape
-        self.places = np.flatnonzero(shown)
+        self.places = np.flatnonzero(shown) if places is None else places
         self.found = np.zeros(shown.size, np.int32)
         self._rows: dict[int, NDArray[np.intp]] = {}
         self._begins = row_begins(foreground.shape, parts)

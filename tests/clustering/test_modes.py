@@ -105,7 +105,7 @@ def test_pixels_get_what_a_search_for_each_finds(shape, dimensions, weight):
         some = Modes(points.all_of(pixels)[:: max(len(pixels) // 30, 1)], np.full(len(pixels), 2, np.float32)[:60])
         some = Modes(some.centres, some.bandwidth[: len(some.centres)])
     index, is_member = Search(some, 0.2)(points.all_of(pixels), 0.5)
-    found = assign_pixels(points, foreground, some, 0.2)
+    found = assign_pixels(points, foreground, np.flatnonzero(foreground), some, 0.2)
     assert found.shape == shape
     assert not found[~foreground].any()
     of_pixels = found.ravel()[pixels]
@@ -118,7 +118,7 @@ def test_pixels_get_what_a_search_for_each_finds(shape, dimensions, weight):
 def test_pixels_change_to_the_modes_that_a_search_finds(shape, spread):
     maps, foreground, some = objects(1, shape, 2, spread)
     points, pixels = Points(maps), np.flatnonzero(foreground)
-    found = assign_pixels(points, foreground, some, 0.2)
+    found = assign_pixels(points, foreground, np.flatnonzero(foreground), some, 0.2)
     moved, number_of = refined(points, lambda part: np.full(len(part), 1.5, np.float32), some, pixels, found)
     members = found.ravel()[pixels]
     everywhere = points.all_of(pixels)
@@ -137,14 +137,14 @@ def test_a_pixel_goes_to_a_large_mode_that_is_farther_away_than_a_small_one():
     maps = Embeddings(embeddings=np.float32([[[6], [4], [4.4], [0]]]), foreground=np.ones((1, 4), np.float32))
     some = Modes(np.float32([[0], [6]]), np.float32([4, 2]))
     # Of equal membership at 4: a third of the way from the small one.
-    found = assign_pixels(Points(maps), np.ones((1, 4), bool), some, 0.2)
+    found = assign_pixels(Points(maps), np.ones((1, 4), bool), np.arange(4), some, 0.2)
     assert found[0, [0, 2, 3]].tolist() == [2, 2, 1]
 
 
 def test_one_mode_takes_all_within_its_reach():
     maps = Embeddings(embeddings=np.float32([[[0], [1], [1.4], [9]]]), foreground=np.ones((1, 4), np.float32))
     some = Modes(np.zeros((1, 1), np.float32), np.ones(1, np.float32))
-    found = assign_pixels(Points(maps), np.ones((1, 4), bool), some, 0.2)
+    found = assign_pixels(Points(maps), np.ones((1, 4), bool), np.arange(4), some, 0.2)
     assert found[0, :3].tolist() == [1, 1, -1]
     assert found[0, 3] <= 0
 
