@@ -138,8 +138,10 @@ def test_other_choices_keep_labels_the_same():
         {"level_choice": LevelChoice(levels=(110, 220))},
         {"level_choice": LevelChoice(ignore_zeros=True)},
         {"overrides": {"min_size": 40}},
+        {"tta": True},
+        {"channels": "dark"},
     ):
-        found = labels_and_seen(Network(), slide(), **options)
+        found = labels_and_seen(Network(), slide(bright="channels" not in options), **options)
         np.testing.assert_array_equal(found[True][0].labels, found[False][0].labels)
         assert found[True][1] < 0.5 * found[False][1]
 
