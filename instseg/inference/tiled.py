@@ -140,16 +140,22 @@ def _embed_tiles(
     fills these gaps.
     """
     begun: deque[_Image] = deque()
+    numbered, error = enumerate(readers), None
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="network") as pool:
         try:
-            for number, read in enumerate(readers):
-                image = _Image(embedder, options, number, read)
-                image.events = pool.submit(image.begin, begun[-1] if begun else None)
-                begun.append(image)
-                if len(begun) == _AT_ONCE:
+            while error is None:
+                try:
+                    number, read = next(numbered)
+                except Exception as raised:  # Also that there are no more. What has begun is finished first.
+                    error = raised
+                else:
+                    image = _Image(embedder, options, number, read)
+                    image.events = pool.submit(image.begin, begun[-1] if begun else None)
+                    begun.append(image)
+                while len(begun) >= (_AT_ONCE if error is None else 1):
                     yield from begun.popleft().finish()
-            while begun:
-                yield from begun.popleft().finish()
+            if not isinstance(error, StopIteration):
+                raise error
         finally:
             # Nobody wants what has begun any more.
             for image in begun:

@@ -262,3 +262,16 @@ def test_who_stops_early_leaves_no_image_open(model, image, monkeypatch, small):
     opened, closed = ({event.split()[1] for event in events if event.startswith(what)} for what in ("open", "close"))
     assert opened == closed
     assert len(opened) < 10
+
+
+@pytest.mark.parametrize("after", range(4))
+def test_images_before_an_error_of_the_iterable_are_given_first(model, image, after):
+    def images():
+        yield from [image[:80, :80]] * after
+        raise OSError("the camera is off")
+
+    count = 0
+    with pytest.raises(OSError, match="the camera is off"):
+        for _ in model.segment_many(images()):
+            count += 1
+    assert count == after
