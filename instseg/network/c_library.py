@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from ctypes import POINTER, c_char_p, c_int, c_int64, c_size_t, c_void_p
 from pathlib import Path
 from typing import Any
@@ -185,6 +185,22 @@ def load_library(path: Path, *, quiet: bool = False) -> Library:
             with silent_log():
                 _loaded = Library(_opened(path))
         return _loaded
+
+
+def begin_loading() -> None:
+    """Begin to load the library in a thread, for a command that will need it and imports much first.
+
+    What goes wrong is raised by `load_library` when it is needed; nothing but errors is written from now on.
+    """
+    path = find_library()
+    if path is None:
+        return
+
+    def load() -> None:
+        with suppress(LibraryError):
+            load_library(path, quiet=True)
+
+    threading.Thread(target=load, name="tensorflow").start()
 
 
 def _opened(path: Path) -> ctypes.CDLL:
