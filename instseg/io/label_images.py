@@ -32,6 +32,8 @@ _MAX_CLASS = 255
 STRIP_ROWS = 512
 """Rows of the strips in which labels are written, and the side of the tiles of the file."""
 
+# In bytes of labels.
+_COMPRESSED_AT_ONCE = 2**24
 # From so many bytes of pixels on, the offsets in a TIFF may not fit into 32 bit.
 _LARGEST_TIFF = 3 * 2**30
 
@@ -191,6 +193,7 @@ def write_labels(path: StrPath, labels: NDArray[np.integer], geometry: PixelGeom
                 photometric="minisblack",
                 # Half of the cores is tifffile's own choice, and one of two.
                 maxworkers=os.cpu_count(),
+                buffersize=_COMPRESSED_AT_ONCE,
                 **tiff_tags(geometry),
             )
     elif suffix == ".npy":

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 # Compressions whose tables lie outside of the strips and tiles.
 _JPEG = {6, 7, 34892, 33007}
+# So many bytes are read at once, before they are decoded.
+_AT_ONCE = 2**24
 WHOLE = slice(None)
 """All rows, or all columns."""
 
@@ -88,7 +90,7 @@ def read_part(page: Any, rows: slice = WHOLE, columns: slice = WHOLE) -> NDArray
     whole = (top, bottom, left, right) == (0, height, 0, width)
     if whole or keyframe.axes == "SYX" or keyframe.imagedepth != 1:
         # Half of the cores is tifffile's own choice, and one of two.
-        pixels = np.asarray(page.asarray(maxworkers=os.cpu_count()))
+        pixels = np.asarray(page.asarray(maxworkers=os.cpu_count(), buffersize=_AT_ONCE))
         pixels = np.moveaxis(pixels, 0, -1) if keyframe.axes == "SYX" else pixels.reshape(*pixels.shape[:2], -1)
         # A view of a part would keep all of the page in memory.
         return pixels if whole else pixels[rows, columns].copy()
