@@ -65,6 +65,7 @@ def time_ours(path: Path, images: Path, rounds: int) -> dict[str, float]:
     from instseg.inference.model import load
     from instseg.io.images import read_image
     from instseg.io.label_images import read_labels
+    from instseg.settings import TileSettings
 
     model = load(path)
     files = sorted(images.glob("*.png"))
@@ -72,7 +73,7 @@ def time_ours(path: Path, images: Path, rounds: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as temporary:
         for number in range(rounds + 1):
             start = time.perf_counter()
-            run(model, files, Path(temporary))
+            run(model, TileSettings(), files, Path(temporary), None)
             # The first warms up.
             if number:
                 seconds.append(time.perf_counter() - start)
