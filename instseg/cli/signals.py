@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -10,6 +11,8 @@ from instseg.cli import terminal
 
 # SIGHUP comes when the terminal goes; Windows has none.
 _HANGUP = getattr(signal, "SIGHUP", None)
+# Seconds after which a signal that a finalizer has swallowed is given once more.
+_AGAIN = 0.05
 
 
 def exit_in_order() -> None:
@@ -28,6 +31,29 @@ def exit_in_order() -> None:
 
     for number in numbers:
         signal.signal(number, leave)
+    _give_again(numbers, leave)
+
+
+def _give_again(numbers: list[int], leave: Callable[[int, FrameType | None], None]) -> None:
+    """Give a signal once more that came while Python ran a finalizer, of which all exceptions are ignored."""
+    report = sys.unraisablehook
+
+    def again(ignored: "sys.UnraisableHookArgs") -> None:
+        error, number = ignored.exc_value, None
+        if isinstance(error, KeyboardInterrupt):
+            number = signal.SIGINT
+        elif isinstance(error, SystemExit) and isinstance(error.code, int) and error.code - 128 in numbers:
+            number = signal.Signals(error.code - 128)
+            signal.signal(number, leave)
+        if number is None:
+            report(ignored)
+            return
+        # By then the finalizer has ended, and this function with it.
+        timer = threading.Timer(_AGAIN, signal.pthread_kill, (threading.main_thread().ident, number))
+        timer.daemon = True
+        timer.start()
+
+    sys.unraisablehook = again
 
 
 @contextmanager

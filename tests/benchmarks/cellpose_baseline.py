@@ -29,8 +29,8 @@ from cellpose import dynamics, models, train
 from peers import main, use_all_cores
 
 _BATCH, _EPOCHS = 8, 500
-# The pace is found by steps that take these shares of the minutes, one after the other, and by so many at least.
-_SHARES, _LEAST = (0.01, 0.05), 5
+# The pace is that of the last of so many steps: the first ones take up to a third longer.
+_BEFORE, _PACE = 40, 10
 _GRAY = [0, 0]
 
 
@@ -41,13 +41,9 @@ def trained(folder, images, labels, clock, seed):
     flows = dynamics.labels_to_flows(labels, device=torch.device("cpu"))
     with clock:
         spare = models.CellposeModel(gpu=False)
-        # The first of the process compiles.
-        timed(spare, images, flows, folder, 1)
+        timed(spare, images, flows, folder, _BEFORE)
         before = timed(spare, images, flows, folder, 1)
-        pace = before
-        for share in _SHARES:
-            count = max(_LEAST, round(share * clock.left() / pace))
-            pace = (timed(spare, images, flows, folder, 1 + count) - before) / count
+        pace = (timed(spare, images, flows, folder, 1 + _PACE) - before) / _PACE
     steps = max(1, round((clock.left() - before) / pace))
     batches = max(1, steps // _EPOCHS)
     torch.manual_seed(seed)

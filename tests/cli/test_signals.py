@@ -52,6 +52,36 @@ def test_a_second_one_ends_the_process_at_once_unless_it_says_that_the_terminal_
     assert ended(number, signal.SIGHUP) == (128 + number, "went on\n")
 
 
+SWALLOWED = """
+import os, sys, threading
+from instseg.cli import signals
+
+class Ended:
+    def __del__(self):
+        os.kill(os.getpid(), int(sys.argv[1]))
+        sum(range(1000))
+
+signals.exit_in_order()
+Ended()
+print("went on", flush=True)
+threading.Event().wait(60)
+print("was not asked again")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, *ENDING])
+def test_one_that_a_finalizer_has_swallowed_comes_again(number):
+    # As a shell that runs the tests in the background has its children ignore Ctrl-C.
+    code = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n{SWALLOWED}"
+    done = subprocess.run([sys.executable, "-c", code, str(int(number))], capture_output=True, text=True)
+    assert done.stdout == "went on\n"
+    if number == signal.SIGINT:
+        assert done.stderr.splitlines()[-1] == "KeyboardInterrupt"
+        assert "Exception ignored" not in done.stderr
+    else:
+        assert (done.returncode, done.stderr) == (128 + number, "")
+
+
 def test_nohup_is_respected():
     assert ended(signal.SIGHUP, 0, prefix=["nohup"]) == (0, "went on\n")
     assert Path("a.txt").read_text() == "half"
