@@ -1,15 +1,16 @@
 """Part the sets of labelled images for the model of whatever people have, train it, and measure it kind by kind.
 
     python tests/benchmarks/general.py DATA RESULTS [--name NAME] [--leave-out SET ...] [--iterations N]
-        [--only-score] [--specialists MINUTES] [--picture FILE] [--speed]
+        [--only-score] [--specialists MINUTES [--steps-a-minute N]] [--picture FILE] [--speed]
 
 DATA holds `SET/train/images` and `SET/train/labels` for each set. A share of each is kept for validation, images of one
 patient, animal, movie or specimen on one side; RESULTS/data has links to both parts, and RESULTS/NAME the model, which
 goes on where it was stopped. Sets that are left out are unseen kinds: all of their images are scored. Scores are those
 of `instseg evaluate` without options: AP at IoU 0.5 and its mean over 0.50 to 0.90, also in RESULTS/NAME.json. With
-`--specialists` a model of each set alone, trained for so many minutes, is scored beside, on the same images. The
-picture shows parts of images that were kept back, of sets whose licences allow it. The speed is that of the model of
-the package on U2OS nuclei side by side, the median of five, with the diameter estimated and told.
+`--specialists` a model of each set alone, trained for so many minutes, is scored beside, on the same images; with
+`--steps-a-minute` the minutes are counted in steps, for machines with other work. The picture shows parts of images
+that were kept back, of sets whose licences allow it. The speed is that of the model of the package on U2OS nuclei side
+by side, the median of five, with the diameter estimated and told.
 """
 
 import argparse
@@ -118,6 +119,7 @@ def main() -> None:
     parser.add_argument(
         "--specialists", type=float, metavar="MINUTES", help="train a model of each set, and score these beside"
     )
+    parser.add_argument("--steps-a-minute", type=int, metavar="N", help="count the specialists' minutes in steps")
     parser.add_argument(
         "--picture", type=Path, metavar="FILE", help="draw what the model of the package finds, instead"
     )
@@ -228,9 +230,10 @@ def print_specialists(found: dict[str, dict[str, float]], options: argparse.Name
         if row["unseen"]:
             continue
         training, validation = part(options.data, options.results, one)
-        minutes = f"{options.specialists:g}"
-        model = options.results / "specialists" / f"{one}-{minutes}"
-        command = [*INSTSEG, "train", str(model), "--data", str(training), "--minutes", minutes, *SELDOM]
+        minutes, steps = options.specialists, options.steps_a_minute
+        model = options.results / "specialists" / f"{one}-{minutes:g}{f'-{steps}' if steps else ''}"
+        length = ("--iterations", str(round(minutes * steps))) if steps else ("--minutes", f"{minutes:g}")
+        command = [*INSTSEG, "train", str(model), "--data", str(training), *length, *SELDOM]
         call([*command, "--resume"] if (model / "instseg.json").exists() else command)
         target = model.parent / f"{model.name}.json"
         evaluate(str(model), validation, target)
