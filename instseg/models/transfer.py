@@ -15,6 +15,7 @@ from instseg.errors import InstsegError, format_names
 from instseg.models.config import read_training
 from instseg.models.directory import damaged_model_error
 from instseg.models.weights import read_weights
+from instseg.models.widen import widened
 from instseg.network.architecture import Weights, is_output_layer, named_variables
 from instseg.network.layers import DEPTH_SUFFIX
 from instseg.network.objective import Objective, objective_of
@@ -53,28 +54,29 @@ def transfer_weights(model: Path, network: keras.Model, settings: ModelSettings)
     network : keras.Model
         With random weights, from `build_network(settings)`.
     settings : ModelSettings
-        Widths must be the model's; all else may differ.
+        As many levels as the model has, none of fewer channels; all else may differ.
 
     Returns
     -------
     TransferredWeights
-        A network of volumes that begins with one of images sees each plane as that does, and has to learn what
-        neighbouring planes add. A kernel for other channels responds to gray images, the same in all channels, as the
-        model's does. Positions and bandwidths stay the same in pixels, as the network sees them, whatever the typical
-        diameter. Weights of layers that the model does not have are those of the network.
+        A network of more channels does what the model does, with copies of its channels. A network of volumes that
+        begins with one of images sees each plane as that does, and has to learn what neighbouring planes add. A kernel
+        for other channels responds to gray images, the same in all channels, as the model's does. Positions and
+        bandwidths stay the same in pixels, as the network sees them, whatever the typical diameter. Weights of layers
+        that the model does not have are those of the network.
 
     Raises
     ------
     InstsegError
-        If the model cannot be read or its levels have other channels.
+        If the model cannot be read, or its levels are others or have more channels.
     """
     source = read_training(model).config.model
     stored = read_weights(model)
     variables = named_variables(network)
-    if source.widths != settings.widths:
+    if not source.can_widen_to(settings.widths):
         raise InstsegError(
             f"cannot begin with {model}: it has {len(stored)} weights in layers of {_listed(source.widths)} channels, "
-            f"expected {len(variables)} in layers of {_listed(settings.widths)}; "
+            f"expected {len(variables)} in layers of {_listed(settings.widths)} or fewer; "
             "leave `network` out, or give `pretrained` a model of this version and shape"
         )
     inflated = source.ndim < settings.ndim
@@ -83,7 +85,10 @@ def transfer_weights(model: Path, network: keras.Model, settings: ModelSettings)
         initial = np.asarray(variable)
         if inflated and name.endswith(f"{DEPTH_SUFFIX}_norm/gamma"):
             initial = np.full_like(initial, _INFLATED_SCALE)
-        value = _adapted(name, stored[name], initial, source, settings) if name in stored else initial
+        value = initial
+        if name in stored:
+            value = widened(name, stored[name], initial)
+            value = _adapted(name, value, initial, source, settings)
         if value.shape != initial.shape:
             raise damaged_model_error(model, ValueError(f"{name} is of shape {value.shape}, expected {initial.shape}"))
         weights[name] = value
@@ -150,6 +155,8 @@ def _seen_diameter(settings: ModelSettings) -> float:
 
 def _changes(source: ModelSettings, wanted: ModelSettings) -> list[str]:
     changes = []
+    if source.widths != wanted.widths:
+        changes.append(f"channels are repeated, from {_listed(source.widths)} to {_listed(wanted.widths)}")
     if source.channels != wanted.channels:
         changes.append(f"the first layer is made for {wanted.channels} channels from one for {source.channels}")
     if wanted.scale != source.scale:

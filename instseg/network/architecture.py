@@ -27,6 +27,7 @@ Weights = NDArray[np.float32]
 HEADS = ("embedding", "semantic")
 """The names of the layers that give the maps of each head, in the order of the raw maps."""
 
+_FIRST = "encoder0_conv1"
 # From an eighth of the image's resolution on, levels have one more convolution.
 _DEEP = 2
 
@@ -55,7 +56,8 @@ def build_network(settings: ModelSettings, seed: int = 0, precision: Precision =
     image = keras.Input((*(None,) * settings.ndim, settings.channels), name="image")
     x, skips = image, []
     for level, width in enumerate(settings.widths):
-        x = layers.convolution(x, width, f"encoder{level}_conv1", kernel=3 if level else 5, strides=2)
+        name = f"encoder{level}_conv1" if level else _FIRST
+        x = layers.convolution(x, width, name, kernel=3 if level else 5, strides=2)
         if volumes:
             x = layers.mix_planes(x, f"encoder{level}{DEPTH_SUFFIX}", planes[level])
         x = layers.convolution(x, width, f"encoder{level}_conv2")
@@ -102,6 +104,11 @@ def set_named_weights(network: keras.Model, weights: Mapping[str, Weights]) -> N
     """
     for name, variable in named_variables(network).items():
         variable.assign(weights[name])
+
+
+def is_first_layer(name: str) -> bool:
+    """Return whether a weight of a name belongs to the layer that sees the image."""
+    return name.partition("/")[0] == _FIRST
 
 
 def is_output_layer(name: str) -> bool:

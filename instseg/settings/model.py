@@ -1,6 +1,6 @@
 """Settings of the network, and of what its outputs mean."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -182,6 +182,12 @@ class ModelSettings(Settings):
             # after one image of precipitates. Leaving large ones as they are gave 0.38 for 0.46 after one of particles.
             learnt = min(max(diameter, self.diameter / 2), self.diameter)
         return self.scale * min(learnt / diameter, _LARGEST_FAMILIAR)
+
+    def can_widen_to(self, widths: Sequence[int]) -> bool:
+        """Return whether a network of other widths can begin with this one: as many levels, none of fewer channels."""
+        return len(widths) == len(self.widths) and all(
+            wide >= own for own, wide in zip(self.widths, widths, strict=True)
+        )
 
     def is_out_of_range(self, diameter: float) -> bool:
         """Return whether objects of a diameter are smaller or larger than nearly all that the training showed."""

@@ -135,7 +135,8 @@ def train(
     spacing : sequence of float, optional
         Of volumes: the size of a voxel along Z, Y and X, where the files do not say it.
     network : str or sequence of int, optional
-        'tiny', 'small' (the default), 'large', or the channels of the network's levels, such as (32, 64, 128).
+        'tiny', 'small' (the default), 'large', or the channels of the network's levels, such as (32, 64, 128). With
+        `pretrained` its own by default, and at least so many channels at as many levels.
     pretrained : path-like, optional
         Begin with the weights of this model: a directory, or the name of a model in the package. One of images can
         begin a training on volumes.

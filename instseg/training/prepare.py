@@ -227,9 +227,12 @@ def _inherit(request: TrainingRequest, pretrained: Path) -> TrainingRequest:
     """Add to what is asked for what a network has in common with the one that it begins with."""
     before = read_training(pretrained).config
     model, metric = dict(request.model), dict(request.metric)
-    if tuple(model.get("widths", before.model.widths)) != before.model.widths:
+    widths = tuple(model.get("widths", before.model.widths))
+    if not before.model.can_widen_to(widths):
+        given, own = (",".join(map(str, one)) for one in (widths, before.model.widths))
         raise UsageError(
-            f"network is another one than that of {pretrained}; leave it out, or begin with a model of that network",
+            f"network has levels of {given} channels, expected at least those of {pretrained}, {own}; leave it out, or "
+            "begin with a model of a smaller network",
             parameter="network",
         )
     inherited: dict[str, Any] = {"loss": before.model.loss, "widths": before.model.widths}

@@ -167,9 +167,31 @@ class Classified:
         return batch._replace(classes=np.where(batch.labels > 0, 1 + batch.labels % 3, 0).astype(np.int32))
 
 
-def test_a_network_of_other_widths_is_refused(tiny_model, own):
-    other = dataclasses.replace(own, widths=(8, 12))
-    with pytest.raises(InstsegError, match="44 weights in layers of 8-8 channels, expected 44 in layers of 8-12"):
+@pytest.mark.parametrize("widths", [(16, 16), (8, 24), (12, 9)])
+def test_a_network_of_more_channels_does_what_the_model_does_and_its_copies_differ(tiny_model, own, widths):
+    plain, _ = begun(tiny_model, own)
+    wide = dataclasses.replace(own, widths=widths, channels=3, embeddings=6)
+    network, changes = begun(tiny_model, wide)
+    assert changes[0] == f"channels are repeated, from 8-8 to {widths[0]}-{widths[1]}"
+    expected, found = outputs(plain, own), outputs(network, wide, channels=3)
+    np.testing.assert_allclose(found.embeddings[..., :4], expected.embeddings, rtol=1e-4, atol=1e-4)
+    for name in ("bandwidth", "seed_logits", "class_logits"):
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-4, atol=1e-4, err_msg=name)
+
+    # The copies of a channel pass on different shares, without which they would never learn anything different.
+    for name, variable in named_variables(network).items():
+        before, kernel = named_variables(plain)[name], np.asarray(variable)
+        if name.endswith("/kernel") and name.startswith(("encoder1", "decoder0")) and kernel.shape[2] > before.shape[2]:
+            assert not np.isclose(kernel[..., 0, :], kernel[..., before.shape[2], :]).any(), name
+            assert 0.3 < kernel.std() / np.asarray(before).std() < 3, name
+
+
+@pytest.mark.parametrize("widths", [(8, 6), (8, 8, 8)])
+def test_a_network_of_fewer_channels_or_other_levels_is_refused(tiny_model, own, widths):
+    other = dataclasses.replace(own, widths=widths)
+    listed = "-".join(map(str, widths))
+    said = f"44 weights in layers of 8-8 channels, expected .* in layers of {listed} or fewer"
+    with pytest.raises(InstsegError, match=said):
         transfer_weights(tiny_model, build_network(other), other)
 
 

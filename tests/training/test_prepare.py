@@ -91,11 +91,15 @@ def test_a_resume_keeps_what_belongs_to_the_model(tiny_model):
         check_request(TrainingRequest(model_dir=tiny_model, resume=True, pretrained=tiny_model))
 
 
-def test_another_network_than_that_of_the_model_to_begin_with_is_told(tiny_model):
-    said = refuse(pretrained=tiny_model, network="large")
-    assert said == (
-        f"network is another one than that of {tiny_model}; leave it out, or begin with a model of that network"
+def test_a_network_narrower_than_that_of_the_model_to_begin_with_is_told(tiny_model):
+    assert refuse(pretrained=tiny_model, network="8,4") == (
+        f"network has levels of 8,4 channels, expected at least those of {tiny_model}, 8,8; leave it out, or begin "
+        "with a model of a smaller network"
     )
+    request = check_request(
+        TrainingRequest(model_dir=tiny_model.parent / "other", pretrained=tiny_model, network="16,8")
+    )
+    assert request.model["widths"] == (16, 8)
 
 
 def test_a_label_to_ignore_is_kept_for_a_resume_and_0_belongs_to_the_loss(tmp_path):
