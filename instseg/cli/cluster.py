@@ -47,10 +47,10 @@ def cluster(
     """
     # Values out of bounds are refused before anything is read.
     ClusterSettings(**clustering)
-    chosen = FilterSettings(**filters)
+    FilterSettings(**filters)
     from instseg.clustering.cluster import cluster as cluster_embeddings
     from instseg.clustering.cluster import default_settings
-    from instseg.clustering.filters import filter_instances
+    from instseg.clustering.filters import complete_filters, filter_instances
     from instseg.clustering.instances import measure_instances
     from instseg.io.atomic import check_writable
     from instseg.io.npz import read_embeddings
@@ -63,6 +63,7 @@ def cluster(
         check_writable(outlines, *SUFFIXES)
         require_format(outlines)
     stored = read_embeddings(embeddings)
+    chosen = complete_filters(FilterSettings(**filters), stored.calibration)
     if outlines is not None and stored.ndim != 2:
         raise UsageError(f"`outlines` are those of images, and {embeddings} is of a volume; leave them out")
     out = _checked_out(out, stored.ndim)

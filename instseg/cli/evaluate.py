@@ -22,14 +22,14 @@ from instseg.cli.model import (
     print_model_notes,
 )
 from instseg.cli.options import Overrides, settings_options, terminal_text
-from instseg.settings import ClusterSettings, TileSettings
+from instseg.settings import ClusterSettings, FilterSettings, TileSettings
 
 if TYPE_CHECKING:
     from instseg.evaluation.request import EvaluationRequest
     from instseg.inference.model import Model
 
 
-@settings_options(clustering=ClusterSettings, tiles=TileSettings)
+@settings_options(clustering=ClusterSettings, filters=FilterSettings, tiles=TileSettings)
 def evaluate(
     model: OptionalModelArgument = None,
     data: Annotated[
@@ -70,6 +70,7 @@ def evaluate(
     threads: Annotated[int | None, typer.Option(help="Threads of TensorFlow.", show_default="all cores")] = None,
     *,
     clustering: Overrides,
+    filters: Overrides,
     tiles: Overrides,
 ) -> None:
     """Compare predictions with labels: a model's on a data folder, or those of --pred with --labels.
@@ -78,7 +79,7 @@ def evaluate(
     """
     if tracks is not None:
         others = {"model": model, "data": data, "pred": pred, "images": images, "csv": csv, "picture": picture}
-        evaluate_tracks(tracks, labels, others | {"report": report, **clustering, **tiles}, as_json)
+        evaluate_tracks(tracks, labels, others | {"report": report, **clustering, **filters, **tiles}, as_json)
         return
     terminal.check_threads(threads)
     from instseg.evaluation.request import EvaluationRequest
@@ -105,6 +106,7 @@ def evaluate(
         spacing=parse_spacing(spacing),
         planes_from=planes_from,
         clustering=clustering,
+        filters=filters,
         tiles=tiles,
     )
     with terminal.progress_bar("Evaluating") as progress:

@@ -54,6 +54,9 @@ class ScoreCalibration(Settings):
     least_median : float or None
         The median score, before calibration, that hardly an image like the training's is below; None where there were
         no images to tell.
+    min_score : float
+        The probability below which instances are left out unless something else is asked for: so on the images that
+        the calibration is of, more of what is left out was wrong than is worth keeping. 0 leaves none out.
 
     Examples
     --------
@@ -70,12 +73,14 @@ class ScoreCalibration(Settings):
     slope: float = 1.0
     intercept: float = 0.0
     least_median: float | None = None
+    min_score: float = 0.0
 
     def __post_init__(self) -> None:
         check_parameter(0 < self.slope <= 100, "slope", self.slope, "above 0 and at most 100")
         check_parameter(-100 <= self.intercept <= 100, "intercept", self.intercept, "-100 to 100")
         if self.least_median is not None:
             check_parameter(0 <= self.least_median <= 1, "least_median", self.least_median, "0 to 1")
+        check_parameter(0 <= self.min_score <= 1, "min_score", self.min_score, "0 to 1")
 
     def apply(self, score: ArrayLike) -> NDArray[np.float64]:
         """Return the probabilities (N,) that instances are right, from their scores (N,)."""

@@ -1,10 +1,36 @@
 """Which instances are left out once they are known: too large ones, those at the image's border, doubtful ones."""
 
+import dataclasses
+
 import numpy as np
 from numpy.typing import NDArray
 
+from instseg.clustering.calibration import ScoreCalibration
 from instseg.clustering.instances import Instances
 from instseg.settings import FilterSettings
+
+
+def complete_filters(filters: FilterSettings, calibration: ScoreCalibration | None) -> FilterSettings:
+    """Return filters that say themselves below which score instances are left out: what the model says, or none.
+
+    Parameters
+    ----------
+    filters : FilterSettings
+    calibration : ScoreCalibration or None
+        That of the model.
+
+    Examples
+    --------
+    >>> complete_filters(FilterSettings(), ScoreCalibration(min_score=0.25)).min_score
+    0.25
+    >>> complete_filters(FilterSettings(min_score=0.5), ScoreCalibration(min_score=0.25)).min_score
+    0.5
+    >>> complete_filters(FilterSettings(), None).min_score
+    0.0
+    """
+    if filters.min_score is not None:
+        return filters
+    return dataclasses.replace(filters, min_score=0.0 if calibration is None else calibration.min_score)
 
 
 def kept_instances(instances: Instances, filters: FilterSettings, shape: tuple[int, ...]) -> NDArray[np.bool_]:
@@ -36,7 +62,7 @@ def kept_instances(instances: Instances, filters: FilterSettings, shape: tuple[i
     >>> kept_instances(instances, FilterSettings(exclude_border=True, min_score=0.5), (20, 20)).tolist()
     [False, False, True]
     """
-    kept = instances.score >= filters.min_score
+    kept = instances.score >= (filters.min_score or 0.0)
     if filters.max_size is not None:
         kept &= instances.area <= filters.max_size
     if filters.exclude_border:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from instseg.clustering.filters import filter_instances
+from instseg.clustering.filters import complete_filters, filter_instances
 from instseg.clustering.instances import Instances, median_diameter, merge_instances
 from instseg.distributed.blocks import read_instances, tables_for
 from instseg.distributed.client import DaskCluster, count_workers, map_unordered
@@ -178,7 +178,7 @@ class _ImageRun:
             ((_, plan),) = map_unordered(client, plan_tiles, [self._task])
             tables, count, diameters = self._join(plan)
             instances, unfamiliar = self._measure(plan, tables, count)
-            filters = self._task.job.options.filters
+            filters = complete_filters(self._task.job.options.filters, plan.calibration)
             if instances is not None and filters.active:
                 instances, label_of = filter_instances(instances, filters, plan.grid.shape, count)
                 tables = {index: LabelTable(*(label_of[part] for part in table)) for index, table in tables.items()}

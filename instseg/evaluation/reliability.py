@@ -32,10 +32,10 @@ class ReliabilityBin(NamedTuple):
     share_right: float
 
 
-def is_right(
+def matched_iou(
     truth: NDArray[np.integer], predicted: NDArray[np.integer], label: NDArray[np.integer]
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return which predicted instances count, and which of these match a true one at IoU 0.5.
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Return which predicted instances count, and the IoU of each of these with the true one that it matches.
 
     Parameters
     ----------
@@ -47,17 +47,21 @@ def is_right(
     Returns
     -------
     counts : (N,) bool
-    is_right : (M,) bool
-        Of the M instances that count.
+    iou : (M,) float64
+        Of the M instances that count; 0 of those that match none at an IoU of 0.5.
 
     Examples
     --------
-    >>> is_right(np.array([[1, 1, -1, 0]]), np.array([[2, 2, 5, 7]]), np.array([2, 5, 7]))
-    (array([ True, False,  True]), array([ True, False]))
+    >>> matched_iou(np.array([[1, 1, -1, 0]]), np.array([[2, 2, 5, 7]]), np.array([2, 5, 7]))
+    (array([ True, False,  True]), array([1., 0.]))
     """
     truth, predicted = drop_ignored(truth, predicted)
     counts = np.isin(label, predicted)
-    return counts, np.isin(label[counts], match(truth, predicted).predicted_ids)
+    matches = match(truth, predicted)
+    iou = np.zeros(np.count_nonzero(counts))
+    _, places, pairs = np.intersect1d(label[counts], matches.predicted_ids, return_indices=True)
+    iou[places] = matches.iou[pairs]
+    return counts, iou
 
 
 def reliability(score: NDArray[np.floating], is_right: NDArray[np.bool_]) -> list[ReliabilityBin]:

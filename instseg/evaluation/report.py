@@ -359,6 +359,7 @@ def _making(request: EvaluationRequest) -> Markup:
         "channels": request.channels,
         "averaged over flips and turns": request.tta,
         **request.clustering,
+        **request.filters,
         **request.tiles,
     }
     shown = {name: value for name, value in given.items() if value not in (None, False)}

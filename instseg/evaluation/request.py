@@ -11,7 +11,7 @@ from instseg.inference.memory import check_memory
 from instseg.inference.model import Model
 from instseg.inference.options import Diameter, PlanesFrom
 from instseg.io.volumes import check_spacing
-from instseg.settings import Precision, TileSettings
+from instseg.settings import FilterSettings, Precision, TileSettings
 
 _MAX_WORST = 100
 
@@ -24,8 +24,8 @@ class EvaluationRequest:
 
     Attributes
     ----------
-    clustering, tiles : mapping of str to value
-        Fields of `ClusterSettings` and of `TileSettings`.
+    clustering, filters, tiles : mapping of str to value
+        Fields of `ClusterSettings`, of `FilterSettings` and of `TileSettings`.
 
     Raises
     ------
@@ -53,10 +53,12 @@ class EvaluationRequest:
     spacing: tuple[float, float, float] | None = None
     planes_from: PlanesFrom | None = None
     clustering: Mapping[str, Any] = field(default_factory=dict)
+    filters: Mapping[str, Any] = field(default_factory=dict)
     tiles: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_predict_options(self.diameter, self.channels, self.clustering)
+        FilterSettings(**self.filters)
         tiles = TileSettings(**self.tiles)
         if self.model is not None:
             check_memory(tiles)
@@ -98,6 +100,6 @@ class EvaluationRequest:
         if any(options.values()):
             names = " and ".join(f"`{name}`" for name, given in options.items() if given)
             raise UsageError(f"{names} say how a model predicts; give `model=MODEL, data=DIR`")
-        if self.clustering or self.tiles:
-            names = ", ".join(f"`{name}`" for name in (*self.clustering, *self.tiles))
+        if settings := (*self.clustering, *self.filters, *self.tiles):
+            names = ", ".join(f"`{name}`" for name in settings)
             raise UsageError(f"{names} change how a model segments; give `model=MODEL, data=DIR`")

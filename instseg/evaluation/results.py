@@ -12,7 +12,7 @@ from instseg.clustering.instances import Instances
 from instseg.errors import InstsegError
 from instseg.evaluation.error_analysis import ERROR_KINDS, classify_errors
 from instseg.evaluation.metrics import THRESHOLDS, MeanScores, Scores, macro_average, micro_average, score
-from instseg.evaluation.reliability import ReliabilityBin, expected_calibration_error, is_right, reliability
+from instseg.evaluation.reliability import ReliabilityBin, expected_calibration_error, matched_iou, reliability
 from instseg.labels.matching import contingency_table, drop_ignored
 
 Labels = NDArray[np.integer]
@@ -225,7 +225,8 @@ def evaluate_image(
     scores = score(truth, predicted, THRESHOLDS)
     confidence = is_true_positive = None
     if instances is not None:
-        present, is_true_positive = is_right(truth, predicted, instances.label)
+        present, iou = matched_iou(truth, predicted, instances.label)
+        is_true_positive = iou > 0
         confidence = instances.score[present]
     return ImageResult(
         name=name,

@@ -23,7 +23,7 @@ from instseg.labels.regions import IGNORED
 from instseg.models.builtin import find_model
 from instseg.models.config import read_training
 from instseg.reports.page import SUFFIXES
-from instseg.settings import ClusterSettings, Precision, TileSettings, split_settings
+from instseg.settings import ClusterSettings, FilterSettings, Precision, TileSettings, split_settings
 
 
 def evaluate(
@@ -95,7 +95,8 @@ def evaluate(
     progress : callable
         Takes how many images of how many are done, and a text.
     **settings
-        Fields of `ClusterSettings` and `TileSettings` for the model, such as `min_size=20` or `tile=2048`.
+        Fields of `ClusterSettings`, `FilterSettings` and `TileSettings` for the model, such as `min_size=20`,
+        `min_score=0.5` or `tile=2048`.
 
     Returns
     -------
@@ -120,7 +121,7 @@ def evaluate(
     >>> len(evaluation.images), evaluation.per_image.mean_ap
     (2, 1.0)
     """
-    clustering, tiles = split_settings(settings, ClusterSettings, TileSettings)
+    clustering, filters, tiles = split_settings(settings, ClusterSettings, FilterSettings, TileSettings)
     request = EvaluationRequest(
         model=model if model is None or isinstance(model, Model) else Path(model),
         data=_as_path(data),
@@ -142,6 +143,7 @@ def evaluate(
         spacing=spacing,
         planes_from=planes_from,
         clustering=clustering,
+        filters=filters,
         tiles=tiles,
     )
     return run_evaluation(request, progress)
@@ -251,6 +253,7 @@ def _model_cases(
         diameter=request.diameter,
         channels=request.channels,
         overrides=request.clustering,
+        filters=FilterSettings(**request.filters),
         tiles=TileSettings(**request.tiles),
         measure=True,
         planes_from=request.planes_from,

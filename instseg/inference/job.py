@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from instseg.clustering.filters import complete_filters
 from instseg.errors import UsageError
 from instseg.inference.annotation_files import AnnotationFiles, AnnotationPlan, folder_annotations, single_annotations
 from instseg.inference.batch import PredictJob
@@ -214,7 +215,7 @@ def _making(request: PredictRequest, model: Path, config: TrainingConfig) -> Mak
         **request.clustering,
         # Images that are shown magnified have the model's settings adapted, and these not.
         "replaced": [] if request.diameter is None else sorted(request.clustering),
-        **FilterSettings(**request.filters).to_dict(),
+        **complete_filters(FilterSettings(**request.filters), config.calibration).to_dict(),
         **TileSettings(**request.tiles).to_dict(),
     }
     if request.volume:

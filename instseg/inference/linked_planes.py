@@ -8,7 +8,7 @@ import numpy as np
 
 from instseg.clustering.cluster import cluster
 from instseg.clustering.embeddings import Embeddings
-from instseg.clustering.filters import filter_instances
+from instseg.clustering.filters import complete_filters, filter_instances
 from instseg.clustering.plane_linking import LinkedPlanes, PlaneLinker
 from instseg.errors import UsageError
 from instseg.inference.embedder import Embedder
@@ -90,9 +90,10 @@ def _finish(
 ) -> Segmentation:
     label_of = linked.label_of
     instances = linked.instances.calibrated(embedder.calibration)
-    if options.filters.active:
+    filters = complete_filters(options.filters, embedder.calibration)
+    if filters.active:
         count = int(label_of.max(initial=0))
-        instances, kept = filter_instances(instances, options.filters, grid.shape, count)
+        instances, kept = filter_instances(instances, filters, grid.shape, count)
         label_of = kept[label_of]
     store.finish({tile.index: label_of for tile in grid})
     return Segmentation(

@@ -65,7 +65,7 @@ class Making:
             found.append(f"other weights of the model {now.model}" if self.model == now.model else other)
         # What only one of them knows is of another version.
         # Versions without filters have left nothing out, and those without a choice of levels have found them out.
-        before = FilterSettings().to_dict() | LevelChoice().to_dict() | dict(self.settings)
+        before = FilterSettings(min_score=0.0).to_dict() | LevelChoice().to_dict() | dict(self.settings)
         compared = [name for name in now.settings if name in before and name not in now.unchosen]
         changed = [name for name in compared if before[name] != now.settings[name]]
         return found + [f"{name}={_shown(before[name])}, now {_shown(now.settings[name])}" for name in changed]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from instseg.clustering.calibration import ScoreCalibration
 from instseg.clustering.cluster import cluster
 from instseg.clustering.embeddings import Embeddings
-from instseg.clustering.filters import filter_instances
+from instseg.clustering.filters import complete_filters, filter_instances
 from instseg.clustering.instances import Instances, measure_instances, merge_instances
 from instseg.inference.label_store import LabelsInMemory, LabelsOnDisk, LabelStore
 from instseg.inference.options import PredictOptions
@@ -119,7 +119,8 @@ class Assembler:
         self._grid = plan.grid
         # Labels of an image that does not fit into memory do not fit either.
         folder = options.workspace if image.streamed and len(plan.grid) > 1 else None
-        self._measuring = options.measure or folder is not None or options.filters.active
+        self._filters = complete_filters(options.filters, plan.calibration)
+        self._measuring = options.measure or folder is not None or self._filters.active
         self._store: LabelStore
         self._store = LabelsInMemory(plan.grid) if folder is None else LabelsOnDisk(plan.grid, folder)
         self._merger = LabelMerger(plan.grid)
@@ -241,12 +242,12 @@ class Assembler:
             parts = [merge_instances(parts, np.arange(count + 1, dtype=np.int32))] if self._measuring else []
         instances, unfamiliar = None, False
         if self._measuring:
-            calibration, filters = self._plan.calibration, self._options.filters
+            calibration = self._plan.calibration
             instances = parts[0].calibrated(calibration)
             # What is left out counts, too: it says how well the model knows the image.
             unfamiliar = calibration is not None and calibration.is_unfamiliar(instances.score)
-            if filters.active:
-                instances, label_of = filter_instances(instances, filters, self._grid.shape, count)
+            if self._filters.active:
+                instances, label_of = filter_instances(instances, self._filters, self._grid.shape, count)
                 lookups = {index: label_of[lookup] for index, lookup in lookups.items()} or {
                     (0,) * len(self._grid.shape): label_of
                 }

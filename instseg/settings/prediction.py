@@ -117,14 +117,17 @@ class FilterSettings(Settings):
 
     max_size: int | None = option(None, "Instances of more pixels are left out.")
     exclude_border: bool = option(False, "Instances that touch the border of the image are left out.")
-    min_score: float = option(0.0, "Instances of a lower score are left out, 0 to 1.")
+    min_score: float | None = option(
+        None, "Instances of a lower score are left out, 0 to 1; by default what the model says."
+    )
 
     def __post_init__(self) -> None:
         if self.max_size is not None:
             check_positive(self, "max_size")
-        check_parameter(0 <= self.min_score <= 1, "min_score", self.min_score, "a score from 0 to 1")
+        if self.min_score is not None:
+            check_parameter(0 <= self.min_score <= 1, "min_score", self.min_score, "a score from 0 to 1")
 
     @property
     def active(self) -> bool:
         """Whether any instance may be left out."""
-        return self.max_size is not None or self.exclude_border or self.min_score > 0
+        return self.max_size is not None or self.exclude_border or bool(self.min_score)

@@ -166,7 +166,7 @@ class TrainingSession:
         before = self.step.snapshot()
         self._images.forget()
         self._clustering = self.config.clustering
-        validation = validate(self._model(), self._images)
+        validation = validate(self._model(), self._images, calibrate=self._calibrates)
         self.best = self._better(validation, before)
         return validation.scores
 
@@ -182,7 +182,7 @@ class TrainingSession:
                 self.step.restore(before)
                 self._images.forget()
                 return best
-        self._calibrate(validation)
+        self._calibration = validation.calibration
         return Best(self.iteration, validation.scores, highest)
 
     def tune(self, stop: Callable[[], bool]) -> None:
@@ -193,12 +193,9 @@ class TrainingSession:
         truths = [self._images[index].labels for index in indices]
         self._clustering = tune(embeddings, truths, self.config.clustering, stop=stop)
         if self._clustering != self.config.clustering:
-            validation = validate(self._model(), self._images)
+            validation = validate(self._model(), self._images, calibrate=self._calibrates)
             self.best = best._replace(scores=validation.scores)
-            self._calibrate(validation)
-
-    def _calibrate(self, validation: Validation) -> None:
-        self._calibration = validation.calibration if self._calibrates else None
+            self._calibration = validation.calibration
 
     def save(self, scores: dict[str, float], seconds: float) -> CheckpointSaved:
         """Commit the best state with the state to go on from, and write the report.
@@ -261,7 +258,7 @@ class TrainingSession:
         shown = best.iteration, self._clustering
         if shown == self._drawn:
             return
-        model = self._model()
+        model = self._model(self._calibration)
         for index in range(min(PICTURES, len(self._images))):
             labels, embeddings = self._images.segment(model, index)
             report.write_pictures(index, self._images[index], labels, embeddings)
@@ -288,7 +285,7 @@ class TrainingSession:
         images = len(best.highest)
         return TrainingState(self.folder, config, self.iteration, seconds, best.iteration, best.scores, images)
 
-    def _model(self) -> Model:
+    def _model(self, calibration: ScoreCalibration | None = None) -> Model:
         """Return the best state as a model, for samples, whose channels are chosen and whose size is right already."""
         settings = dataclasses.replace(self.config.model, channel_choice=None, estimate_diameter=False)
-        return Model(as_network(self._serving.embed), settings, self._clustering)
+        return Model(as_network(self._serving.embed), settings, self._clustering, calibration)

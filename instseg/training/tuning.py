@@ -1,8 +1,8 @@
-"""The thresholds of the clustering, tuned on images whose true labels are known."""
+"""The thresholds of the clustering and of the scores, tuned on images whose true labels are known."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,9 @@ from instseg.settings import ClusterSettings
 # Fewer instances than this say nothing about thresholds.
 _MIN_INSTANCES = 50
 _SEED_THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-_SCORED = tuple(threshold for threshold in THRESHOLDS if threshold <= 0.9)
+_MIN_SCORES = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
+SCORED = tuple(threshold for threshold in THRESHOLDS if threshold <= 0.9)
+"""The IoU thresholds that mean AP is of."""
 
 
 def tune(
@@ -63,6 +65,62 @@ def tune(
     return best
 
 
+class FoundInstances(NamedTuple):
+    """The instances that were found in an image whose true labels are known.
+
+    Attributes
+    ----------
+    score : (N,) float64
+        0..1.
+    iou : (N,) float64
+        With the true instance that each matches; 0 where it matches none at 0.5.
+    true : int
+        How many true instances there are.
+    """
+
+    score: NDArray[np.float64]
+    iou: NDArray[np.float64]
+    true: int
+
+    def average_precision(self, min_score: float) -> list[float]:
+        """Return AP at each IoU of `SCORED` without the instances of a lower score."""
+        kept = self.iou[self.score >= min_score]
+        right = [np.count_nonzero(kept >= threshold) for threshold in SCORED]
+        return [count / (len(kept) + self.true - count) if len(kept) + self.true else 1.0 for count in right]
+
+
+def tune_min_score(images: Sequence[FoundInstances]) -> float:
+    """Return the probability below which leaving instances out gives the highest mean AP over the images.
+
+    An instance is worth keeping if it is right with a probability above AP / (1 + AP): below, one mistake less counts
+    for more than the hit that it might have been.
+
+    Parameters
+    ----------
+    images : sequence of FoundInstances
+        Their scores are probabilities.
+
+    Returns
+    -------
+    float
+        0, which leaves none out, where no other is better by more than chance, or too few instances tell.
+
+    Examples
+    --------
+    >>> image = FoundInstances(np.array([0.9, 0.8, 0.2, 0.2]), np.array([0.95, 0.95, 0.0, 0.0]), 2)
+    >>> tune_min_score([image] * 30)
+    0.25
+    """
+
+    def mean_ap(min_score: float) -> list[float]:
+        return [float(np.mean(image.average_precision(min_score))) for image in images]
+
+    if sum(image.true for image in images) < _MIN_INSTANCES:
+        return 0.0
+    best = max(_MIN_SCORES, key=lambda min_score: np.mean(mean_ap(min_score)))
+    return best if significantly_better(mean_ap(best), mean_ap(0.0)) else 0.0
+
+
 def _candidates(settings: ClusterSettings) -> Iterator[tuple[str, list[Any]]]:
     """Return the names of the settings that are tuned and the values to try, those that matter most first."""
     if settings.bandwidth is not None:
@@ -76,4 +134,4 @@ def _candidates(settings: ClusterSettings) -> Iterator[tuple[str, list[Any]]]:
 
 
 def _image_scores(examples: Sequence[tuple[Embeddings, NDArray[np.int32]]], settings: ClusterSettings) -> list[float]:
-    return [score(truth, cluster(maps, settings), _SCORED).mean_ap for maps, truth in examples]
+    return [score(truth, cluster(maps, settings), SCORED).mean_ap for maps, truth in examples]

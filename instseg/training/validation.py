@@ -10,17 +10,19 @@ from numpy.typing import NDArray
 from instseg.clustering.calibration import ScoreCalibration, ScoredImage, fit_score_calibration
 from instseg.clustering.cluster import cluster
 from instseg.clustering.embeddings import Embeddings
+from instseg.clustering.filters import complete_filters, filter_instances
 from instseg.clustering.instances import Instances, measure_instances
 from instseg.data.samples import Sample
-from instseg.evaluation.metrics import macro_average, score
-from instseg.evaluation.reliability import is_right
+from instseg.evaluation.reliability import matched_iou
 from instseg.inference.image_tiles import ImageTiles
 from instseg.inference.model import Model
 from instseg.inference.native_blocks import embed_volume
 from instseg.inference.options import PredictOptions
 from instseg.io.source import ArrayReader
 from instseg.labels.regions import IGNORED
+from instseg.settings import FilterSettings
 from instseg.training.events import Validation
+from instseg.training.tuning import SCORED, FoundInstances, tune_min_score
 
 _VALIDATION_IMAGES = 40
 # Of a network of 8 dimensions, 44 bytes a pixel.
@@ -84,7 +86,10 @@ class ValidationImages:
         embeddings = self._single_tile(model, index)
         if embeddings is not None:
             labels = cluster(embeddings, model.clustering.rescaled(1.0, model.settings.ndim))
-            return labels, measure_instances(labels, embeddings).calibrated(model.calibration)
+            instances = measure_instances(labels, embeddings).calibrated(model.calibration)
+            filters = complete_filters(FilterSettings(), model.calibration)
+            instances, label_of = filter_instances(instances, filters, labels.shape, int(labels.max(initial=0)))
+            return label_of[labels], instances
         segmentation = model.segment(self._samples[index].image, return_embeddings=False)
         if segmentation.instances is None:
             raise ValueError("instances were to be measured, but there are none")
@@ -94,7 +99,7 @@ class ValidationImages:
         """Return the labels int32 of a sample and its embeddings."""
         embeddings = self._single_tile(model, index)
         if embeddings is not None:
-            return cluster(embeddings, model.clustering.rescaled(1.0, model.settings.ndim)), embeddings
+            return self.measure(model, index)[0], embeddings
         segmentation = model.segment(self._samples[index].image, return_embeddings=True)
         if segmentation.embeddings is None:
             raise ValueError("embeddings were asked for, but there are none")
@@ -129,7 +134,7 @@ def _embed_volume(model: Model, sample: Sample) -> Embeddings:
     return embed_volume(model, sample.image, (sample.low, sample.high))
 
 
-def validate(model: Model, images: ValidationImages) -> Validation:
+def validate(model: Model, images: ValidationImages, *, calibrate: bool = True) -> Validation:
     """Cluster the samples that are scored as `predict` would, and score the labels.
 
     Samples of which all pixels are ignored do not count. Without an instance in any of the others there are no scores:
@@ -138,23 +143,29 @@ def validate(model: Model, images: ValidationImages) -> Validation:
     Parameters
     ----------
     model : Model
-        Without a calibration, which is fitted here.
+        Without a calibration.
     images : ValidationImages
+    calibrate : bool
+        Whether to fit a calibration. The scores are then those without the instances that it leaves out.
     """
-    results, scored = [], []
+    found = []
     for index in images.scored:
         truth = images[index].labels
         if (truth != IGNORED).any():
             labels, instances = images.measure(model, index)
-            results.append(score(truth, labels))
-            present, right = is_right(truth, labels, instances.label)
-            scored.append(ScoredImage(instances.score[present], right))
-    if not any(one.tp[0] + one.fn[0] for one in results):
+            counted, iou = matched_iou(truth, labels, instances.label)
+            found.append(FoundInstances(instances.score[counted], iou, len(np.unique(truth[truth > 0]))))
+    if not any(one.true for one in found):
         return Validation({}, [])
-    scores = macro_average(results)
-    at = {f"AP{100 * t:.0f}": float(scores.ap[scores.thresholds.index(t)]) for t in _AP_AT}
-    image_scores = [one.mean_ap for one in results]
-    return Validation({**at, _BEST_BY: scores.mean_ap}, image_scores, fit_score_calibration(scored))
+    min_score = 0.0
+    calibration = fit_score_calibration([ScoredImage(one.score, one.iou > 0) for one in found]) if calibrate else None
+    if calibration is not None:
+        found = [one._replace(score=calibration.apply(one.score)) for one in found]
+        min_score = tune_min_score(found)
+        calibration = dataclasses.replace(calibration, min_score=min_score)
+    ap = np.array([one.average_precision(min_score) for one in found])
+    at = {f"AP{100 * t:.0f}": float(ap[:, SCORED.index(t)].mean()) for t in _AP_AT}
+    return Validation({**at, _BEST_BY: float(ap.mean())}, ap.mean(axis=1).tolist(), calibration)
 
 
 def fit_calibration(model: Model, samples: Sequence[Sample]) -> ScoreCalibration | None:

@@ -89,9 +89,11 @@ def test_one_image_says_little_of_others_and_images_of_few_instances_nothing():
 
 
 def test_what_is_stored_comes_back():
-    given = ScoreCalibration(slope=1.5, intercept=-0.25, least_median=0.7)
+    given = ScoreCalibration(slope=1.5, intercept=-0.25, least_median=0.7, min_score=0.3)
     assert ScoreCalibration.from_stored(json.loads(given.to_json())) == given
     assert ScoreCalibration.from_stored(None) is None
+    # Models of earlier versions leave nothing out.
+    assert ScoreCalibration.from_stored({"slope": 2.0, "intercept": 0.1, "least_median": None}).min_score == 0
 
 
 @pytest.mark.parametrize(
@@ -105,6 +107,7 @@ def test_what_is_stored_comes_back():
         {"intercept": 1e9},
         {"intercept": float("nan")},
         {"least_median": 2.0},
+        {"min_score": 1.5},
         {"knots": [1, 2]},
     ],
 )

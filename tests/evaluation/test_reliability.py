@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from instseg.clustering.instances import Instances
-from instseg.evaluation.reliability import expected_calibration_error, is_right, reliability
+from instseg.evaluation.reliability import expected_calibration_error, matched_iou, reliability
 from instseg.evaluation.results import Evaluation, evaluate_image
 
 TRUTH = np.array([[1, 1, 1, 1, 0, 2, 2, 0, -1, -1]])
@@ -13,10 +13,12 @@ PREDICTED = np.array([[7, 7, 7, 0, 5, 0, 0, 0, 9, 9]])
 SCORES = [0.3, 0.85, 0.5]
 
 
-def test_which_instances_count_and_are_right():
-    counts, right = is_right(TRUTH, PREDICTED, np.array([5, 7, 9]))
+def test_which_instances_count_and_what_they_match():
+    counts, iou = matched_iou(TRUTH, PREDICTED, np.array([5, 7, 9]))
     assert counts.tolist() == [True, True, False]
-    assert right.tolist() == [False, True]
+    assert iou.tolist() == [0, 0.75]
+    # The order is that of the labels as they are given.
+    assert matched_iou(TRUTH, PREDICTED, np.array([9, 7, 5]))[1].tolist() == [0.75, 0]
 
 
 def test_bins_by_hand():

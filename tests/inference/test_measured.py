@@ -1,5 +1,6 @@
 """Sizes of pixels as files have them, and what is measured of the results of a model."""
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import tifffile
 from PIL import Image
 
 import instseg
+from instseg.clustering.calibration import ScoreCalibration
 from instseg.errors import InstsegError, UsageError
 from instseg.inference.measured import measure_labels, parse_pixel_size, pixel_size_um
 from instseg.io.label_strips import label_array
@@ -98,6 +100,23 @@ def test_filters_leave_out_whole_objects_in_one_tile_and_in_many(model, image):
         assert left.instances.label.tolist() == list(range(1, len(kept) + 1))
         assert left.instances.score.tolist() == found.score[np.isin(found.label, kept)].tolist()
     np.testing.assert_array_equal(model.predict(image, filters=FilterSettings(max_size=1)), 0)
+
+
+def test_what_the_model_says_is_doubtful_is_left_out_unless_asked_otherwise(tiny_model, image):
+    model = instseg.load(tiny_model)
+    everything = model.segment(image, filters=FilterSettings(min_score=0.0))
+    doubtful = float(np.quantile(everything.instances.score, 0.3))
+    model.calibration = dataclasses.replace(model.calibration or ScoreCalibration(), min_score=doubtful)
+    asked = model.predict(image, filters=FilterSettings(min_score=doubtful))
+    assert 0 < asked.max() < everything.labels.max()
+    for tiles in (None, TileSettings(tile=128, overlap=40)):
+        whole = model.segment(image, tiles=tiles, filters=FilterSettings(min_score=0.0))
+        kept = whole.instances.label[whole.instances.score >= doubtful]
+        found = model.segment(image, tiles=tiles)
+        np.testing.assert_array_equal(found.labels > 0, np.isin(whole.labels, kept))
+        assert len(found.instances) == len(kept) < len(whole.instances)
+    np.testing.assert_array_equal(model.predict(image), asked)
+    np.testing.assert_array_equal(model.predict(image, filters=FilterSettings(min_score=0.0)), everything.labels)
 
 
 def test_scores_and_classes_go_with_the_numbers(model, image):

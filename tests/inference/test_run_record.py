@@ -192,7 +192,7 @@ def test_the_time_of_a_long_run_is_not_spent_on_its_record(tmp_path, monkeypatch
 
 def test_records_of_versions_without_filters_have_left_nothing_out():
     before = Making(version="0.1", model="nuclei", digest="a", settings={"min_size": 10})
-    unfiltered = FilterSettings().to_dict()
+    unfiltered = FilterSettings(min_score=0.0).to_dict()
     now = Making(version="0.2", model="nuclei", digest="a", settings={"min_size": 10, **unfiltered, "other": 1})
     assert before.differences(now) == []
     filtered = Making(version="0.2", model="nuclei", digest="a", settings={"min_size": 10, **unfiltered, "max_size": 9})

@@ -313,7 +313,7 @@ def scripted(monkeypatch, *values):
     """Have validations give these values, one after the other."""
     given = iter(values)
 
-    def validate(model, images):
+    def validate(model, images, *, calibrate):
         value = next(given)
         return Validation({"AP50": 1.0, "AP50-90": value}, [value] * len(images))
 

@@ -8,7 +8,7 @@ import pytest
 from instseg.clustering.cluster import cluster
 from instseg.clustering.embeddings import Embeddings
 from instseg.settings import ClusterSettings
-from instseg.training.tuning import tune
+from instseg.training.tuning import SCORED, FoundInstances, tune, tune_min_score
 
 SETTINGS = ClusterSettings(min_size=4)
 
@@ -79,3 +79,37 @@ def test_what_is_found_on_ignored_pixels_changes_nothing():
     assert tune([maps], [truth], SETTINGS) == SETTINGS
     # Nothing but ignored pixels says nothing.
     assert tune([maps], [np.full_like(labels, -1)], SETTINGS) == SETTINGS
+
+
+def found(wrong_score, right_score=0.8, wrong=5, right=10, iou=0.85):
+    """Instances of an image, of which some are wrong, and one true instance that none of them matches."""
+    score = np.repeat([wrong_score, right_score], [wrong, right])
+    return FoundInstances(score, np.repeat([0.0, iou], [wrong, right]), right + 1)
+
+
+def test_average_precision_is_that_of_the_instances_that_are_kept():
+    image = found(0.2)
+    assert image.average_precision(0.0) == pytest.approx([10 / 16 if threshold <= 0.85 else 0 for threshold in SCORED])
+    assert image.average_precision(0.5) == pytest.approx([10 / 11 if threshold <= 0.85 else 0 for threshold in SCORED])
+    assert image.average_precision(0.9) == [0.0] * len(SCORED)
+    nothing = FoundInstances(np.array([0.1]), np.array([0.0]), 0)
+    assert nothing.average_precision(0.0) == [0.0] * len(SCORED)
+    assert nothing.average_precision(0.2) == [1.0] * len(SCORED)
+
+
+def test_doubtful_instances_that_are_wrong_are_left_out():
+    chosen = tune_min_score([found(0.22), found(0.17), found(0.05), found(0.1)] * 2)
+    assert 0.22 < chosen <= 0.5
+
+
+def test_what_is_right_as_often_as_not_is_kept():
+    assert tune_min_score([found(0.6, right_score=0.3), found(0.6, right_score=0.6)] * 4) == 0
+    assert tune_min_score([found(0.1, wrong=0)] * 8) == 0
+
+
+def test_few_instances_leave_nothing_out():
+    assert tune_min_score([found(0.1)] * 4) == 0
+    assert tune_min_score([]) == 0
+    # One image in which it helps much says little of the next.
+    images = [found(0.1, wrong=20), *[found(0.9, right_score=0.95, wrong=1)] * 9]
+    assert tune_min_score(images) == 0

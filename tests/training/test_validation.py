@@ -1,5 +1,6 @@
 """Validation: the network runs once per image and state, within bounded memory, and scores are those of predictions."""
 
+import copy
 import dataclasses
 import json
 import shutil
@@ -12,6 +13,7 @@ from instseg.clustering.calibration import ScoreCalibration
 from instseg.data.datasets import disc_data, folder_data
 from instseg.data.generate import generate_discs
 from instseg.data.patches import make_sample
+from instseg.evaluation.metrics import score
 from instseg.inference.embedder import Embedder
 from instseg.inference.model import load
 from instseg.inference.options import PredictOptions
@@ -133,7 +135,7 @@ def test_pictures_of_a_state_that_is_drawn_are_not_drawn_again(tmp_path, tiny_pl
     values = iter([0.9, 0.1, 0.1])
     drawn = []
 
-    def scripted(model, images):
+    def scripted(model, images, *, calibrate):
         value = next(values)
         return Validation({"AP50-90": value}, [value] * len(images))
 
@@ -146,6 +148,27 @@ def test_pictures_of_a_state_that_is_drawn_are_not_drawn_again(tmp_path, tiny_pl
 
 def without_instances(samples):
     return [sample._replace(labels=np.zeros_like(sample.labels)) for sample in samples]
+
+
+def test_scores_are_those_of_what_the_calibration_keeps(model, samples, monkeypatch):
+    plain = validate(model, ValidationImages(samples), calibrate=False)
+    assert plain.calibration is None
+    least = []
+    for min_score in (0.0, 0.5, 1.0):
+        monkeypatch.setattr(validation, "tune_min_score", lambda found, chosen=min_score: chosen)
+        least.append(validate(model, ValidationImages(samples)))
+        assert least[-1].calibration.min_score == min_score
+    assert least[0].scores == plain.scores
+    assert least[0].image_scores == plain.image_scores
+    assert least[-1].image_scores == [0.0] * len(samples)
+    # With the calibration, predictions are those that were scored.
+    calibrated = copy.copy(model)
+    calibrated.calibration = least[1].calibration
+    expected = [score(one.labels, calibrated.predict(one.image)).mean_ap for one in samples]
+    assert least[1].image_scores == pytest.approx(expected)
+    labels = [ValidationImages(samples).measure(calibrated, index)[0] for index in range(len(samples))]
+    for one, found in zip(samples, labels, strict=True):
+        np.testing.assert_array_equal(found, calibrated.predict(one.image))
 
 
 def test_without_instances_there_are_no_scores(model, samples):
@@ -225,21 +248,27 @@ def test_all_images_given_are_used_and_without_instances_there_is_no_calibration
 
 
 @pytest.mark.parametrize(("count", "calibrated"), [(1, False), (2, True)])
-def test_an_image_that_was_learnt_from_calibrates_nothing(tmp_path, tiny_plan, tiny_discs, count, calibrated):
+def test_an_image_that_was_learnt_from_calibrates_nothing(
+    tmp_path, tiny_plan, tiny_discs, count, calibrated, monkeypatch
+):
     generate_discs(tmp_path / "data", count=count, settings=tiny_discs)
     plan = tiny_plan(1)
     data = folder_data(tmp_path / "data", plan.train)
     assert data.validated_apart == calibrated
     assert not folder_data(tmp_path / "data", plan.train, val=tmp_path / "data").validated_apart
     training = session.TrainingSession(tmp_path / "model", plan, data, tf.distribute.get_strategy())
-    training._better(Validation({"AP50-90": 0.5}, [0.5], ScoreCalibration(slope=2.0)), [])
-    assert training._calibration == (ScoreCalibration(slope=2.0) if calibrated else None)
+    asked = []
+    monkeypatch.setattr(
+        session, "validate", lambda model, images, *, calibrate: asked.append(calibrate) or Validation({}, [])
+    )
+    training.validate()
+    assert asked == [calibrated]
 
 
 def test_the_calibration_is_that_of_the_state_that_is_kept(tmp_path, tiny_plan, tiny_discs, monkeypatch):
     values = iter([0.9, 0.1, 0.1])
 
-    def scripted(model, images):
+    def scripted(model, images, *, calibrate):
         value = next(values)
         return Validation({"AP50-90": value}, [value] * len(images), ScoreCalibration(slope=value))
 
