@@ -90,10 +90,12 @@ class FoundInstances(NamedTuple):
 
 
 def tune_min_score(images: Sequence[FoundInstances]) -> float:
-    """Return the probability below which leaving instances out gives the highest mean AP over the images.
+    """Return the probability below which leaving instances out gives the highest AP at IoU 0.5, the mean over images.
 
     An instance is worth keeping if it is right with a probability above AP / (1 + AP): below, one mistake less counts
-    for more than the hit that it might have been.
+    for more than the hit that it might have been. At 0.5, as that is what the probability is of, and as it leaves fewer
+    out than the mean over higher IoUs, whose optimum is flat: of a model of fourteen sets 0.25 for 0.4, mean AP 0.519
+    for 0.520.
 
     Parameters
     ----------
@@ -112,13 +114,13 @@ def tune_min_score(images: Sequence[FoundInstances]) -> float:
     0.25
     """
 
-    def mean_ap(min_score: float) -> list[float]:
-        return [float(np.mean(image.average_precision(min_score))) for image in images]
+    def ap(min_score: float) -> list[float]:
+        return [image.average_precision(min_score)[0] for image in images]
 
     if sum(image.true for image in images) < _MIN_INSTANCES:
         return 0.0
-    best = max(_MIN_SCORES, key=lambda min_score: np.mean(mean_ap(min_score)))
-    return best if significantly_better(mean_ap(best), mean_ap(0.0)) else 0.0
+    best = max(_MIN_SCORES, key=lambda min_score: float(np.mean(ap(min_score))))
+    return best if significantly_better(ap(best), ap(0.0)) else 0.0
 
 
 def _candidates(settings: ClusterSettings) -> Iterator[tuple[str, list[Any]]]:
