@@ -18,6 +18,9 @@ _STEP, _OCTAVE, _MOST_STEPS = math.sqrt(2), 2, 6
 _CROP, _LARGEST_SEEN, _SMALLEST_SEEN = 384, 2048, 32
 # How many times the confidence at a size a larger one needs, which costs more.
 _MARGIN = 1.02
+# How much surer, in shares, objects have to be at a size an octave further from that of the training. Of 60 images of
+# eleven kinds AP at IoU 0.5 was 0.704 without it, 0.716 with 0.02 and 0.708 with 0.04; the best size had 0.755.
+_FAR = 0.02
 # The least confidence at another size where nothing is found at the size of the training.
 _LEAST = 0.5
 
@@ -59,8 +62,9 @@ def estimate_magnification(embedder: Embedder, image: NDArray[Any], levels: Perc
     Confidence is the mean over the pixels of the instances of their scores: objects seen too large fall into uncertain
     pieces, and too small ones into uncertain heaps. It is tried on a part of the image, as it is, then in steps of
     sqrt(2) smaller or else larger as long as it rises, and at last at half and at twice the size, whence it goes on if
-    that is better: a search by octaves alone misses the best size, and one by small steps alone stops too early. Costs
-    about as much as an image of 1,000 x 1,000 pixels.
+    that is better: a search by octaves alone misses the best size, and one by small steps alone stops too early. Of two
+    sizes at which objects are as sure, that nearer to the training's is taken. Costs about as much as an image of 1,000
+    x 1,000 pixels.
 
     Parameters
     ----------
@@ -85,7 +89,10 @@ def estimate_magnification(embedder: Embedder, image: NDArray[Any], levels: Perc
             return 0.0
         maps = embedder.embed_tile(part, levels, magnification=magnification)
         instances = measure_instances(cluster(maps), maps)
-        return float(np.average(instances.score, weights=instances.area)) if len(instances) else 0.0
+        if not len(instances):
+            return 0.0
+        sureness = float(np.average(instances.score, weights=instances.area))
+        return sureness * (1 - _FAR * abs(steps) / _OCTAVE)
 
     def is_better(steps: int, than: int) -> bool:
         margin = _MARGIN if steps > than else 1.0

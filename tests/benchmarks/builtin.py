@@ -4,10 +4,10 @@
 
 DATA holds `dsb2018/train` and `dsb2018/val` (`dsb2018.py` makes them). `nuclei` learns from both, and its card has the
 figures of the row nuclei-60 of `table.py`, as long a training that has not seen `val`: RESULTS is the folder of those.
-`shapes` learns from `train` and from images that `shapes.py` draws; `general` begins with it, and learns from these
-images and from all sets in DATA, as `general.py` parts them; its card has the figures on the images that it has not
-seen. Trainings go to RESULTS, too, and one that was stopped goes on. A model that the package has is replaced at the
-very end.
+`shapes` learns from `train` and from images that `shapes.py` draws. `general` begins with it, and learns from these
+images and from all sets in DATA, as `general.py` parts them, first a small network, then a wider one that begins with
+that; its card has the figures on the images that it has not seen. Trainings go to RESULTS, too, and one that was
+stopped goes on. A model that the package has is replaced at the very end.
 """
 
 import argparse
@@ -26,7 +26,15 @@ _NUCLEI = "of the 2018 Data Science Bowl (BBBC038v1, corrected masks)"
 _OPTIONS = {
     "nuclei": ("--iterations", "12500", "--network", "large", "--validation-every", "2000"),
     "shapes": ("--iterations", "8000", "--validation-every", "2000"),
-    "general": ("--from", general.BEGINNING, *general.OPTIONS, "--iterations", str(general.ITERATIONS)),
+}
+_SETS = "--data SET/train ... --val SET/val ..."
+_COMMANDS = {
+    **{name: f"instseg train {name} --data DIR {' '.join(options)}" for name, options in _OPTIONS.items()},
+    "general": (
+        f"instseg train general-small {_SETS} --from {general.BEGINNING} {' '.join(general.OPTIONS)} "
+        f"--iterations {general.ITERATIONS}; instseg train general {_SETS} --from general-small "
+        f"{' '.join(general.WIDER_OPTIONS + general.OPTIONS)} --iterations {general.WIDER_ITERATIONS}"
+    ),
 }
 _TABLE = "python tests/benchmarks/table.py DATA RESULTS --rows nuclei-60"
 _SHAPES = "python tests/benchmarks/builtin.py DATA RESULTS --models shapes"
@@ -38,7 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, metavar="DATA")
     parser.add_argument("results", type=Path, metavar="RESULTS")
-    parser.add_argument("--models", nargs="+", choices=list(_OPTIONS), default=list(_OPTIONS))
+    parser.add_argument("--models", nargs="+", choices=list(_COMMANDS), default=list(_COMMANDS))
     options = parser.parse_args()
     for name in options.models:
         model = train(name, options)
@@ -46,10 +54,7 @@ def main() -> None:
         shutil.rmtree(compact, ignore_errors=True)
         call([*INSTSEG, "export", str(model), "--out", str(compact)])
         card = _DESCRIPTIONS[name](options, compact)
-        data = "--data SET/train ... --val SET/val ..." if name == "general" else "--data DIR"
-        card["command"] = (
-            f"instseg train {name} {data} {' '.join(_OPTIONS[name])}  (python tests/benchmarks/builtin.py)"
-        )
+        card["command"] = f"{_COMMANDS[name]}  (python tests/benchmarks/builtin.py)"
         text = json.dumps(card, indent=2, ensure_ascii=False)
         (compact / CARD_FILE).write_text(text + "\n", encoding="utf-8")
         shutil.rmtree(BUNDLED_DIR / name, ignore_errors=True)
@@ -59,7 +64,7 @@ def main() -> None:
 def train(name: str, options: argparse.Namespace) -> Path:
     """Train a model, or go on with it, and return its folder."""
     if name == "general":
-        return general.train(options.data, options.results, name, [], general.ITERATIONS)
+        return general.train_widened(options.data, options.results, name)
     data, model = options.results / "data" / name, options.results / name
     sources = [options.data / "dsb2018" / "train"]
     if name == "nuclei":

@@ -27,6 +27,9 @@ from table import INSTSEG, SELDOM, call, evaluate, link
 OPTIONS = ("--channels", "rgb", "--augmentation", "strong", "--validation-every", "4000")
 BEGINNING = "shapes"
 ITERATIONS = 20_000
+# The model of the package goes on from one of these with more channels where they cost the least time.
+WIDER_OPTIONS = ("--network", "32,64,192,320", "--learning-rate", "0.005")
+WIDER_ITERATIONS = 24_000
 _DRAWN = 1000
 # Of the images of a set, by groups; none of a set that is one group, or of hardly any image.
 _VALIDATION_SHARE, _LEAST_GROUPS = 1 / 8, 3
@@ -149,7 +152,22 @@ def sets(data: Path) -> list[str]:
     return found
 
 
-def train(data: Path, results: Path, name: str, left_out: list[str], iterations: int) -> Path:
+def train_widened(data: Path, results: Path, name: str) -> Path:
+    """Train the model of the package: on all sets, first a smaller network, then a wider one that begins with it."""
+    smaller = train(data, results, f"{name}-small", [], ITERATIONS)
+    return train(data, results, name, [], WIDER_ITERATIONS, beginning=str(smaller), more=WIDER_OPTIONS)
+
+
+def train(
+    data: Path,
+    results: Path,
+    name: str,
+    left_out: list[str],
+    iterations: int,
+    *,
+    beginning: str = BEGINNING,
+    more: tuple[str, ...] = (),
+) -> Path:
     """Train a model on all sets but some, and on drawn images; or go on with it."""
     drawn = results / "data" / "drawn"
     shapes.write(drawn, _DRAWN, seed=0)
@@ -158,7 +176,7 @@ def train(data: Path, results: Path, name: str, left_out: list[str], iterations:
     if (model / "instseg.json").exists():
         command.append("--resume")
     else:
-        command += ["--from", BEGINNING]
+        command += ["--from", beginning, *more]
     for one in sets(data):
         if one not in left_out:
             training, validation = part(data, results, one)
