@@ -1,8 +1,8 @@
 """Say where the time of a training step goes, and how fast it is: `python tests/benchmarks/step.py`.
 
-8 patches of 128 x 128 pixels through the default network. Each part is timed alone, in turn with
-the others, so that what else the machine does falls on all alike; forward and backward are those of the
-network without the loss. GFLOP are those of the convolutions, multiplications and additions, and the
+8 patches of 128 x 128 pixels through the default network, or that of `--network`. Each part is timed alone, in turn
+with the others, so that what else the machine does falls on all alike; forward and backward are those of the network
+without the loss. GFLOP are those of the convolutions, multiplications and additions, and the
 backward pass counts twice the forward one. The peak is that of products of matrices of 2048 x 2048, in float32 and
 in the precision of the training; shares are of float32's, so that precisions can be compared.
 """
@@ -19,6 +19,7 @@ import numpy as np
 from history import record
 
 from instseg.network.runtime import load_tensorflow
+from instseg.training.prepare import parse_network
 
 
 def main() -> None:
@@ -27,11 +28,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20, help="times that each part is run")
     parser.add_argument("--threads", type=int, help="threads of TensorFlow, by default all cores")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), help="by default what a training would take")
+    parser.add_argument("--network", default="small", help="as `instseg train` takes it")
     parser.add_argument("--steps", type=int, default=100, help="steps of the training in which waiting is measured")
     options = parser.parse_args()
     load_tensorflow(options.threads)
 
-    parts, flop = _parts(options.precision)
+    widths = parse_network(options.network)
+    parts, flop = _parts(options.precision, widths)
     for run in parts.values():
         for _ in range(3):
             run()
@@ -56,10 +59,10 @@ def main() -> None:
         print(line)
     share = 3 * flop / median["whole step"] / peak
     record("a training step's share of the peak of float32 products", share, better="higher")
-    print(f"a training waits for data {_waiting(options.steps, options.precision):.1%} of its time")
+    print(f"a training waits for data {_waiting(options.steps, options.precision, widths):.1%} of its time")
 
 
-def _parts(precision: Any) -> tuple[dict[str, Callable[[], Any]], float]:
+def _parts(precision: Any, widths: tuple[int, ...]) -> tuple[dict[str, Callable[[], Any]], float]:
     """Return what is timed, by name, and the GFLOP of a forward pass."""
     import tensorflow as tf
 
@@ -69,7 +72,7 @@ def _parts(precision: Any) -> tuple[dict[str, Callable[[], Any]], float]:
     from instseg.training.train_step import TrainStep
 
     settings = TrainSettings(precision=precision)
-    learner = TrainStep(ModelSettings(), settings, MetricLossSettings())
+    learner = TrainStep(ModelSettings(widths=widths), settings, MetricLossSettings())
     samples = [make_sample(*image) for image in _images(8)]
     patches = SamplePatches(samples, batch_size=settings.batch_size, patch_size=settings.patch_size, seed=0)
     batch = patches.batch(0)
@@ -151,7 +154,7 @@ def _flop(network: Any, side: int) -> int:
     return total
 
 
-def _waiting(steps: int, precision: Any) -> float:
+def _waiting(steps: int, precision: Any, widths: tuple[int, ...]) -> float:
     """Train for a while and return the share of the time that was spent waiting for data."""
     import dataclasses
 
@@ -169,7 +172,9 @@ def _waiting(steps: int, precision: Any) -> float:
     data = dataclasses.replace(disc_data(settings), patches=patches, validation=samples[:1])
     waited = 0.0
     with tempfile.TemporaryDirectory() as folder:
-        for event in iter_training(Path(folder) / "model", TrainingConfig(model=ModelSettings(), train=settings), data):
+        for event in iter_training(
+            Path(folder) / "model", TrainingConfig(model=ModelSettings(widths=widths), train=settings), data
+        ):
             if isinstance(event, StepDone):
                 waited = event.waiting
     return waited
