@@ -150,9 +150,13 @@ def test_train_wants_data_for_what_is_said_of_it(run, refused, files):
     assert files() == []
 
 
-def test_a_network_of_another_size_is_no_beginning(run, refused, model):
-    error = refused(run("train", "own", "--from", model, "--network", "large"), code=2)
-    assert error.startswith("--network is another one than that of model; leave it out, or begin with a model of that")
+@pytest.mark.parametrize(("network", "given"), [("large", "64,128,192,256"), ("4,8", "4,8")])
+def test_a_network_of_other_levels_or_fewer_channels_is_no_beginning(run, refused, model, network, given):
+    error = refused(run("train", "own", "--from", model, "--network", network), code=2)
+    assert error == (
+        f"--network has levels of {given} channels, expected at least those of model, 8,8; leave it out, or begin with "
+        "a model of a smaller network"
+    )
     assert not Path("own").exists()
 
 

@@ -556,7 +556,7 @@ def test_channels_are_chosen_once_for_validation_as_for_prediction(tmp_path, tin
         write_labels(tmp_path / f"data/labels/{number}.png", labels)
     seen = []
 
-    def keep(model, images):
+    def keep(model, images, *, calibrate):
         seen.append(model.embed(images[0].image).foreground)
         return Validation({"AP50-90": 0.5}, [])
 
@@ -688,7 +688,7 @@ def test_the_metric_loss_trains_on_colour_and_the_loaded_model_is_the_one_in_mem
 ):
     in_memory = []
 
-    def keep(model, images):
+    def keep(model, images, *, calibrate):
         in_memory.append(model)
         return Validation({"AP50-90": 0.5}, [])
 
