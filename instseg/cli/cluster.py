@@ -50,7 +50,7 @@ def cluster(
     FilterSettings(**filters)
     from instseg.clustering.cluster import cluster as cluster_embeddings
     from instseg.clustering.cluster import default_settings
-    from instseg.clustering.filters import complete_filters, filter_instances
+    from instseg.clustering.filters import complete_filters, count_doubtful, filter_instances
     from instseg.clustering.instances import measure_instances
     from instseg.io.atomic import check_writable
     from instseg.io.npz import read_embeddings
@@ -69,9 +69,10 @@ def cluster(
     out = _checked_out(out, stored.ndim)
     with terminal.spinner("Clustering"):
         labels = cluster_embeddings(stored, dataclasses.replace(default_settings(stored), **clustering))
-    instances = None
+    instances, doubtful = None, 0
     if scores is not None or outlines is not None or chosen.active:
         instances = measure_instances(labels, stored).calibrated(stored.calibration)
+        doubtful = count_doubtful(instances, FilterSettings(**filters), stored.calibration)
     if instances is not None and chosen.active:
         instances, label_of = filter_instances(instances, chosen, labels.shape, int(labels.max(initial=0)))
         labels = label_of[labels]
@@ -82,6 +83,7 @@ def cluster(
         if outlines is not None:
             write_outlines(outlines, labels, instances)
     terminal.print_result(f"{out}: {int(labels.max(initial=0))} instances")
+    terminal.print_doubtful(doubtful)
 
 
 def _checked_out(out: Path | None, axes: int) -> Path:

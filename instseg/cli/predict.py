@@ -270,11 +270,13 @@ def _report(result: "PredictResult", single: bool, files: int) -> "list[ImageSum
         for image in result.failed:
             raise image.error or InstsegError(f"{image.path} could not be segmented")
         terminal.print_result(f"{result.images[0].labels}: {summaries[0].instances} instances")
+        terminal.print_doubtful(sum(summary.doubtful for summary in summaries))
         _print_notes(result)
         if result.stopped is not None:
             raise result.stopped
         return summaries
     terminal.print_result(f"{len(summaries)} images, {sum(summary.instances for summary in summaries)} instances")
+    terminal.print_doubtful(sum(summary.doubtful for summary in summaries))
     _print_notes(result)
     for image in result.failed[:_MAX_MESSAGES]:
         if image.error is not None:

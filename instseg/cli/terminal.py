@@ -142,6 +142,13 @@ def print_note(message: str) -> None:
     print(printable(_named(terminal_text(message))), file=sys.stderr, flush=True)
 
 
+def print_doubtful(count: int) -> None:
+    """Say how many instances a model has left out by itself, if any."""
+    if count:
+        which = "1 instance that is" if count == 1 else f"{count} instances that are"
+        print_note(f"Note: left out {which} probably wrong, as the model's scores say; `min_score` 0 keeps all")
+
+
 def console(*, stderr: bool = False, **options: Any) -> "Console":
     """Return a console of Rich for tables and bars, which shows texts without the controls and emoji they may hold.
 

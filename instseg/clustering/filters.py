@@ -33,6 +33,23 @@ def complete_filters(filters: FilterSettings, calibration: ScoreCalibration | No
     return dataclasses.replace(filters, min_score=0.0 if calibration is None else calibration.min_score)
 
 
+def count_doubtful(instances: Instances, filters: FilterSettings, calibration: ScoreCalibration | None) -> int:
+    """Return how many instances a model's own least score leaves out: none where filters say another.
+
+    Parameters
+    ----------
+    instances : Instances
+        All that were found, with calibrated scores.
+    filters : FilterSettings
+        As they were asked for, before `complete_filters`.
+    calibration : ScoreCalibration or None
+        That of the model.
+    """
+    if filters.min_score is not None or calibration is None:
+        return 0
+    return int(np.count_nonzero(instances.score < calibration.min_score))
+
+
 def kept_instances(instances: Instances, filters: FilterSettings, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     """Return which instances filters keep.
 

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from instseg.preprocessing.normalisation import BRIGHTEST, DARKEST
+
 Image = NDArray[np.float32]
 Labels = NDArray[np.int32]
 PatchShape = int | tuple[int, ...]
@@ -22,6 +24,8 @@ STRONG_SCALE_JITTER = 2.0
 _STRONG_PLAIN_SHARE = 0.25
 # Share of strongly augmented patches that show noise and no object.
 _NOISE_SHARE = 0.03
+# Share of strongly augmented patches with hot or dead pixels, and the powers of ten of the share that these are.
+_HOT_SHARE, _HOT_PIXELS = 0.06, (-3.5, -2.0)
 
 # Pixels that are tried to find one of an object; and where most of an image takes no part, one that does.
 _TRIED, _TRIED_OF_IGNORED = 64, 4096
@@ -61,7 +65,8 @@ def augment_strongly(rng: np.random.Generator, image: Image, labels: Labels) -> 
     Half of the patches are turned over, dark for bright, so that objects are known by their outlines rather than by
     being bright. A quarter is otherwise only flipped and rotated; some lose the resolution that a smaller camera or a
     larger field of view would not have had. Colours are mixed, exchanged or taken away, and some gray patches get them,
-    so that an object is not known by its colour alone. A few patches become noise, in which there is nothing.
+    so that an object is not known by its colour alone. A few patches become noise, in which there is nothing, and a few
+    get pixels like those of a damaged camera.
 
     Parameters
     ----------
@@ -75,6 +80,8 @@ def augment_strongly(rng: np.random.Generator, image: Image, labels: Labels) -> 
     """
     if rng.random() < _NOISE_SHARE:
         return _noise_alone(rng, image.shape), np.zeros_like(labels)
+    if rng.random() < _HOT_SHARE:
+        image = _hot_pixels(rng, image)
     if image.shape[-1] == 3:
         image = _change_colours(rng, image)
     if rng.random() < 0.5:
@@ -145,6 +152,13 @@ def _noise_alone(rng: np.random.Generator, shape: tuple[int, ...]) -> Image:
         noise = ndimage.gaussian_filter(noise, rng.uniform(0.4, 2.5), axes=_plane_axes(noise), truncate=3.0)
     strength = rng.uniform(0.01, 0.25) / max(float(noise.std()), 1e-6)
     return np.asarray(rng.uniform(0, 1) + noise * np.float32(strength), np.float32)
+
+
+def _hot_pixels(rng: np.random.Generator, image: Image) -> Image:
+    """Set some pixels to one value beyond those of objects or background, as hot and dead ones of a camera are."""
+    hot = rng.random(image.shape[:-1]) < 10 ** rng.uniform(*_HOT_PIXELS)
+    value = rng.uniform(1, BRIGHTEST) if rng.random() < 0.7 else rng.uniform(DARKEST, 0)
+    return np.where(hot[..., None], np.float32(value), image)
 
 
 def _coarsen(rng: np.random.Generator, image: Image) -> Image:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from instseg.clustering.filters import complete_filters, filter_instances
+from instseg.clustering.filters import complete_filters, count_doubtful, filter_instances
 from instseg.clustering.instances import Instances, median_diameter, merge_instances
 from instseg.distributed.blocks import read_instances, tables_for
 from instseg.distributed.client import DaskCluster, count_workers, map_unordered
@@ -178,8 +178,10 @@ class _ImageRun:
             ((_, plan),) = map_unordered(client, plan_tiles, [self._task])
             tables, count, diameters = self._join(plan)
             instances, unfamiliar = self._measure(plan, tables, count)
-            filters = complete_filters(self._task.job.options.filters, plan.calibration)
+            asked, doubtful = self._task.job.options.filters, 0
+            filters = complete_filters(asked, plan.calibration)
             if instances is not None and filters.active:
+                doubtful = count_doubtful(instances, asked, plan.calibration)
                 instances, label_of = filter_instances(instances, filters, plan.grid.shape, count)
                 tables = {index: LabelTable(*(label_of[part] for part in table)) for index, table in tables.items()}
                 steps = plan.spacing if isinstance(plan, VolumePlan) else (1.0, 1.0)
@@ -192,7 +194,8 @@ class _ImageRun:
         if (report := self._task.job.report) is not None:
             planes = self._task.job.planes_as_channels
             write_distributed_part(report, result_stem(self._image), self._image, self._out, instances, planes)
-        return ImageSummary(count, _weighted_median(diameters), plan.magnification, plan.grid.shape, unfamiliar)
+        diameter = _weighted_median(diameters)
+        return ImageSummary(count, diameter, plan.magnification, plan.grid.shape, unfamiliar, doubtful)
 
     def _measure(
         self, plan: TilePlan | VolumePlan, tables: dict[TileIndex, LabelTable], count: int

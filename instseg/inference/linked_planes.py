@@ -8,7 +8,7 @@ import numpy as np
 
 from instseg.clustering.cluster import cluster
 from instseg.clustering.embeddings import Embeddings
-from instseg.clustering.filters import complete_filters, filter_instances
+from instseg.clustering.filters import complete_filters, count_doubtful, filter_instances
 from instseg.clustering.plane_linking import LinkedPlanes, PlaneLinker
 from instseg.errors import UsageError
 from instseg.inference.embedder import Embedder
@@ -90,6 +90,7 @@ def _finish(
 ) -> Segmentation:
     label_of = linked.label_of
     instances = linked.instances.calibrated(embedder.calibration)
+    doubtful = count_doubtful(instances, options.filters, embedder.calibration)
     filters = complete_filters(options.filters, embedder.calibration)
     if filters.active:
         count = int(label_of.max(initial=0))
@@ -102,6 +103,7 @@ def _finish(
         embeddings=None,
         image=volume,
         magnification=magnification,
+        doubtful=doubtful,
         notes=volume.notes,
     )
 

@@ -43,6 +43,8 @@ class ImageSummary(NamedTuple):
         Height and width, or planes, height and width.
     unfamiliar : bool
         Whether the scores say that the model does not know such images.
+    doubtful : int
+        How many instances the model's own least score has left out, beside `instances`.
     """
 
     instances: int
@@ -50,6 +52,7 @@ class ImageSummary(NamedTuple):
     magnification: float
     shape: tuple[int, ...]
     unfamiliar: bool = False
+    doubtful: int = 0
 
     @property
     def pixels(self) -> int:
@@ -101,12 +104,22 @@ def save_results(segmentation: Segmentation, outputs: OutputPaths, name: str) ->
         if (path := outputs.extra("outlines", name)) is not None:
             write_outlines(path, segmentation.labels, instances)
     areas = segmentation.areas()
-    shape = segmentation.store.shape
-    unfamiliar = segmentation.unfamiliar
-    summary = ImageSummary(len(areas), median_diameter(areas), segmentation.magnification, shape, unfamiliar)
-    if unfamiliar:
+    summary = summarise(segmentation, median_diameter(areas), len(areas))
+    if summary.unfamiliar:
         notes.append(UNFAMILIAR_NOTE)
     return SavedResults(summary, labels, tuple(notes))
+
+
+def summarise(segmentation: Segmentation, diameter: float, count: int) -> ImageSummary:
+    """Return the figures of an image or a volume with so many instances of a median diameter."""
+    return ImageSummary(
+        instances=count,
+        diameter=diameter,
+        magnification=segmentation.magnification,
+        shape=segmentation.store.shape,
+        unfamiliar=segmentation.unfamiliar,
+        doubtful=segmentation.doubtful,
+    )
 
 
 def _save_labels(segmentation: Segmentation, outputs: OutputPaths, name: str) -> tuple[Path, list[str]]:

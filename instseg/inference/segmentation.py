@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from instseg.clustering.calibration import ScoreCalibration
 from instseg.clustering.cluster import cluster
 from instseg.clustering.embeddings import Embeddings
-from instseg.clustering.filters import complete_filters, filter_instances
+from instseg.clustering.filters import complete_filters, count_doubtful, filter_instances
 from instseg.clustering.instances import Instances, measure_instances, merge_instances
 from instseg.inference.label_store import LabelsInMemory, LabelsOnDisk, LabelStore
 from instseg.inference.options import PredictOptions
@@ -41,6 +41,8 @@ class Segmentation:
         How many times larger the network has seen it, beside the scale of the training.
     unfamiliar : bool
         Whether instances were measured, and their scores are far below those in images like the training's.
+    doubtful : int
+        How many instances the model's own least score has left out.
     notes : tuple of str
         What is to be said of how a volume was segmented.
     """
@@ -51,6 +53,7 @@ class Segmentation:
     image: Any
     magnification: float
     unfamiliar: bool = False
+    doubtful: int = 0
     notes: tuple[str, ...] = ()
 
     @property
@@ -100,6 +103,14 @@ class AssemblyPlan(Protocol):
 
     @property
     def magnification(self) -> float: ...  # noqa: D102
+
+
+class _Measured(NamedTuple):
+    """What a segmentation says of the instances of an image: nothing where they are not measured."""
+
+    instances: Instances | None = None
+    unfamiliar: bool = False
+    doubtful: int = 0
 
 
 class Assembler:
@@ -211,7 +222,7 @@ class Assembler:
 
     def finish(self) -> Segmentation:
         """Return the result, once all tiles are there."""
-        instances, unfamiliar = self._finish_labels()
+        measured = self._finish_labels()
         embeddings = None
         if self._options.return_embeddings:
             embeddings = Embeddings(
@@ -223,15 +234,14 @@ class Assembler:
             )
         return Segmentation(
             store=self._store,
-            instances=instances,
             embeddings=embeddings,
             image=self._image,
             magnification=self._plan.magnification,
-            unfamiliar=unfamiliar,
+            **measured._asdict(),
         )
 
-    def _finish_labels(self) -> tuple[Instances | None, bool]:
-        """Give pixels their labels; return the instances, where they are measured, and whether they are unfamiliar."""
+    def _finish_labels(self) -> _Measured:
+        """Give pixels their labels; return the instances, where they are measured, and what is to be said of them."""
         parts = [part for _, part in self._parts]
         lookups: dict[TileIndex, NDArray[np.int32]] = {}
         count = max((int(part.label.max(initial=0)) for part in parts), default=0)
@@ -240,20 +250,22 @@ class Assembler:
             lookups = {index: tables[index].lookup(record) for index, record in self._records.items()}
             parts = [part.relabelled(lookups[index][part.label]) for index, part in self._parts]
             parts = [merge_instances(parts, np.arange(count + 1, dtype=np.int32))] if self._measuring else []
-        instances, unfamiliar = None, False
+        measured = _Measured()
         if self._measuring:
             calibration = self._plan.calibration
             instances = parts[0].calibrated(calibration)
             # What is left out counts, too: it says how well the model knows the image.
             unfamiliar = calibration is not None and calibration.is_unfamiliar(instances.score)
+            doubtful = count_doubtful(instances, self._options.filters, calibration)
             if self._filters.active:
                 instances, label_of = filter_instances(instances, self._filters, self._grid.shape, count)
                 lookups = {index: label_of[lookup] for index, lookup in lookups.items()} or {
                     (0,) * len(self._grid.shape): label_of
                 }
+            measured = _Measured(instances, unfamiliar, doubtful)
         if lookups:
             self._store.finish(lookups)
-        return instances, unfamiliar
+        return measured
 
 
 def _common(box: Box, other: Box) -> Box:

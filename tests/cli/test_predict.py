@@ -252,6 +252,30 @@ def test_images_that_the_model_may_not_know_are_told_once_and_their_sizes_are_no
     assert run("predict", copied_model, "image.png", "--out", "labels.png").stderr == ""
 
 
+def test_what_the_model_leaves_out_by_itself_is_told(run, make_image, make_data, copied_model):
+    make_image()
+    write_calibration(copied_model, ScoreCalibration())
+    everything = run("predict", copied_model, "image.png", "--out", "a.png", "--scores", "a.csv")
+    with Path("a.csv").open(newline="") as file:
+        *others, second, best = sorted(float(row["score"]) for row in csv.DictReader(file))
+    write_calibration(copied_model, ScoreCalibration(min_score=(second + best) / 2))
+    doubtful = len(others) + 1
+    assert doubtful > 1
+    told = f"left out {doubtful} instances that are probably wrong, as the model's scores say; --min-score 0 keeps all"
+    found = run("predict", copied_model, "image.png", "--out", "b.png", "--embeddings", "maps.npz")
+    assert found.stdout == "b.png: 1 instances\n"
+    assert found.stderr == f"Note: {told}\n"
+    clustered = run("cluster", "maps.npz", "--out", "c.png")
+    assert (clustered.stdout, clustered.stderr) == (found.stdout.replace("b.png", "c.png"), found.stderr)
+    assert Path("b.png").read_bytes() == Path("c.png").read_bytes()
+    for command in (("predict", copied_model, "image.png"), ("cluster", "maps.npz")):
+        kept = run(*command, "--out", "d.png", "--min-score", 0)
+        assert (kept.stdout, kept.stderr) == (everything.stdout.replace("a.png", "d.png"), "")
+    make_data(count=3)
+    of_many = run("predict", copied_model, "data/images", "--out-dir", "out")
+    assert of_many.stderr.startswith("Note: left out ")
+
+
 def test_scores_are_those_of_the_calibration_in_every_file(run, make_image, copied_model):
     make_image()
     outputs = ("--scores", "a.csv", "--outlines", "a.geojson", "--embeddings", "maps.npz")

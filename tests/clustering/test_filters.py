@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from instseg.clustering.filters import filter_instances, kept_instances
+from instseg.clustering.calibration import ScoreCalibration
+from instseg.clustering.filters import count_doubtful, filter_instances, kept_instances
 from instseg.clustering.instances import Instances
 from instseg.errors import UsageError
 from instseg.settings import FilterSettings
@@ -34,6 +35,14 @@ def test_what_is_kept(filters, labels):
     settings = FilterSettings(**filters)
     assert FOUR.label[kept_instances(FOUR, settings, (10, 12))].tolist() == labels
     assert settings.active == bool(filters)
+
+
+def test_doubtful_are_those_that_the_model_leaves_out_by_itself():
+    calibration = ScoreCalibration(min_score=0.6)
+    assert count_doubtful(FOUR, FilterSettings(max_size=1), calibration) == 2
+    assert count_doubtful(FOUR, FilterSettings(min_score=0.6), calibration) == 0
+    assert count_doubtful(FOUR, FilterSettings(), ScoreCalibration()) == 0
+    assert count_doubtful(FOUR, FilterSettings(), None) == 0
 
 
 def test_the_others_are_numbered_anew_in_their_order():

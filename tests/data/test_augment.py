@@ -164,6 +164,16 @@ def test_strong_augmentation_shows_noise_without_objects_now_and_then():
     assert all((found == labels).all() for _, found in shown if found.any())
 
 
+def test_strong_augmentation_shows_pixels_of_damaged_cameras_now_and_then():
+    image = np.full((32, 32, 1), 0.5, np.float32)
+    labels = np.ones((32, 32), np.int32)
+    # Flips and quarter turns leave such an image as it is; what is left of a patch without noise is one value.
+    shown = [augment_strongly(np.random.default_rng(seed), image, labels)[0] for seed in range(1000)]
+    shares = [float((patch != np.median(patch)).mean()) for patch in shown if patch.min() < 0 or patch.max() > 1]
+    few = [share for share in shares if 0 < share <= 0.02]
+    assert 3 <= len(few) <= 60
+
+
 def test_strong_augmentation_takes_colours_away_and_gives_some():
     rng = np.random.default_rng(0)
     labels = np.zeros((16, 16), np.int32)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 import zarr
 
 import instseg
+from instseg.clustering.calibration import ScoreCalibration
 from instseg.data.balls import draw_balls
 from instseg.data.discs import draw_discs
 from instseg.distributed import client, predict
@@ -31,6 +33,7 @@ from instseg.io.label_images import read_labels
 from instseg.io.pixel_size import PixelGeometry
 from instseg.io.source import ArrayReader
 from instseg.io.volume_tiff import write_volume
+from instseg.models.config import write_calibration
 from instseg.network.runtime import default_precision
 from instseg.settings import BallSettings, DiscSettings, FilterSettings, TileSettings
 
@@ -147,13 +150,17 @@ def test_a_large_image_is_segmented_by_two_workers_as_by_one_process(tiny_model,
     results = ["--out", out, "--scores", scores, "--measure", table, "--report", tmp_path / "page.html"]
     # In bfloat16 the levels of parts and of the whole, which differ, can make an object more of this young model.
     filters = ["--exclude-border", "--max-size", 400, "--precision", "float32"]
-    printed = command("predict", tiny_model, stored, *results, "--workers", 2, *TILES, *filters)
+    sceptic = Path(shutil.copytree(tiny_model / "current", tmp_path / "model"))
+    write_calibration(sceptic, ScoreCalibration(min_score=0.85))
+    printed = command("predict", sceptic, stored, *results, "--workers", 2, *TILES, *filters)
     tiles, left_out = TileSettings(tile=128, overlap=40), FilterSettings(exclude_border=True, max_size=400)
     # Levels are estimated from parts of images that are read so.
     single = tmp_path / "single.zarr"
     results = ["--out", single, "--scores", tmp_path / "single.csv", "--measure", tmp_path / "single-table.csv"]
     results += ["--report", tmp_path / "single.html"]
-    command("predict", tiny_model, stored, *results, *TILES, *filters)
+    alone = command("predict", sceptic, stored, *results, *TILES, *filters)
+    assert printed.stderr == alone.stderr
+    assert "that are probably wrong" in alone.stderr
     labels, expected = (zarr.open_group(str(path), mode="r") for path in (out, single))
     assert labels.attrs["ome"]["multiscales"] == [
         {**expected.attrs["ome"]["multiscales"][0], "name": labels.attrs["ome"]["multiscales"][0]["name"]}
@@ -161,7 +168,7 @@ def test_a_large_image_is_segmented_by_two_workers_as_by_one_process(tiny_model,
     for level in labels.array_keys():
         np.testing.assert_array_equal(labels[level][:], expected[level][:])
     count = int(labels["0"][:].max())
-    model = instseg.load(tiny_model, precision="float32")
+    model = instseg.load(sceptic, precision="float32")
     whole = [
         segment(model, ArrayReader(image), PredictOptions(tiles=tiles, filters=filters)).labels.max()
         for filters in (FilterSettings(), left_out)
@@ -176,6 +183,7 @@ def test_a_large_image_is_segmented_by_two_workers_as_by_one_process(tiny_model,
     assert page == (tmp_path / "single.html").read_text()
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "labels.zarr",
+        "model",
         "page.html",
         "scores.csv",
         "single-table.csv",

@@ -115,6 +115,8 @@ def test_what_the_model_says_is_doubtful_is_left_out_unless_asked_otherwise(tiny
         found = model.segment(image, tiles=tiles)
         np.testing.assert_array_equal(found.labels > 0, np.isin(whole.labels, kept))
         assert len(found.instances) == len(kept) < len(whole.instances)
+        assert found.doubtful == len(whole.instances) - len(kept)
+        assert whole.doubtful == 0
     np.testing.assert_array_equal(model.predict(image), asked)
     np.testing.assert_array_equal(model.predict(image, filters=FilterSettings(min_score=0.0)), everything.labels)
 

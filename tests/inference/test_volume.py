@@ -8,6 +8,7 @@ import pytest
 from scipy import ndimage
 
 import instseg
+from instseg.clustering.calibration import ScoreCalibration
 from instseg.errors import InstsegError, UsageError
 from instseg.inference.embedder import Embedder
 from instseg.inference.model import Model
@@ -95,6 +96,16 @@ def test_objects_are_found(embedder, volume, truth, planes_from):
     expected = ndimage.center_of_mass(truth > 0, truth, pairs.truth_ids)
     assert found == pytest.approx(np.array(expected), abs=0.3)
     assert result.instances.bbox.shape == (len(BALLS), 6)
+
+
+@pytest.mark.parametrize("planes_from", ["z", "zyx"])
+def test_what_the_model_leaves_out_by_itself_is_counted(volume, planes_from):
+    sceptic = Embedder(bright_objects, SETTINGS, ClusterSettings(min_size=12), ScoreCalibration(min_score=1.0))
+    found = segment_volume(sceptic, volume, PredictOptions(planes_from=planes_from, measure=True))
+    assert (len(found.instances), found.doubtful) == (0, len(BALLS))
+    everything = PredictOptions(planes_from=planes_from, measure=True, filters=FilterSettings(min_score=0.0))
+    found = segment_volume(sceptic, volume, everything)
+    assert (len(found.instances), found.doubtful) == (len(BALLS), 0)
 
 
 def test_each_voxel_learns_where_its_centre_is(embedder, volume, truth):
