@@ -8,13 +8,15 @@ from typer.testing import CliRunner
 
 import instseg
 from instseg.cli import app
+from instseg.clustering.instances import Instances
 from instseg.data.discs import draw_discs
 from instseg.evaluation.metrics import score
-from instseg.inference.diameter import _highest_contrast_crop, estimate_magnification
+from instseg.inference.diameter import _highest_contrast_crop, _TriedSizes, estimate_magnification
 from instseg.io.images import write_picture
 from instseg.io.label_images import read_labels
 from instseg.preprocessing.normalisation import percentiles
 from instseg.settings import DiscSettings
+from instseg.tiling.grid import Box
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +53,48 @@ def test_the_found_size_serves_as_well_as_the_known_one(model, image):
     assert score(expected, model.predict(large), (0.5,)).f1[0] < 0.5
     auto = score(expected, model.predict(large, diameter="auto"), (0.5,)).f1[0]
     assert auto > 0.9 * score(expected, model.predict(large, diameter=57.0), (0.5,)).f1[0]
+
+
+def test_no_size_costs_more_than_that_of_the_training(model, image, monkeypatch):
+    seen = []
+    embed = model.embed_tile
+
+    def watched(part, levels, *, magnification):
+        seen.append(np.multiply(part.shape[:2], magnification * model.settings.scale).max())
+        return embed(part, levels, magnification=magnification)
+
+    monkeypatch.setattr(model, "embed_tile", watched)
+    magnification(model, larger(image, 3))
+    assert len(seen) >= 3
+    assert max(seen) < 384 + 8
+    # An image that is small enlarged, too, is seen as a whole.
+    assert _TriedSizes(model, image[..., None], None).area(1) == (0, 0, 160, 160)
+    assert _TriedSizes(model, larger(image, 3)[..., None], None).area(0) == (48, 48, 432, 432)
+
+
+def test_smaller_sizes_have_to_be_surer_where_objects_look_small(model):
+    def found(diameter):
+        """Return two instances, the second of which is in the upper left corner, seen at all sizes."""
+        area = np.full(2, round(np.pi / 4 * (diameter * model.settings.diameter) ** 2))
+        tried = _TriedSizes(model, np.zeros((100, 100, 1)), None)
+        both = Instances(
+            label=np.array([1, 2], np.int32),
+            score=np.array([0.8, 0.2]),
+            area=area,
+            centroid=np.array([[50.0, 60.0], [2.0, 3.0]]),
+            bbox=np.zeros((2, 4), int),
+        )
+        tried._found = {-2: both, 0: both, 2: both, 4: None}
+        return tried
+
+    large, small = found(2.5), found(1.0)
+    middle, whole = Box(25, 25, 75, 75), Box(0, 0, 100, 100)
+    assert large.confidence(0, whole) == pytest.approx(0.5)
+    assert large.confidence(0, middle) == pytest.approx(0.8)
+    assert large.confidence(-2, middle) == large.confidence(2, middle) == pytest.approx(0.8 * 0.98)
+    assert small.confidence(-2, middle) == pytest.approx(0.8 * 0.98 * 0.8, rel=0.01)
+    assert small.confidence(2, middle) == pytest.approx(0.8 * 0.98)
+    assert small.confidence(4, middle) == small.confidence(0, Box(80, 80, 90, 90)) == 0
 
 
 @pytest.mark.parametrize("value", [0, 77])
