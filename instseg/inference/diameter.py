@@ -1,6 +1,8 @@
 """The size at which a network is to see an image, from the diameter of its objects."""
 
+import itertools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +17,10 @@ from instseg.tiling.grid import Box
 # Sizes are tried in steps of sqrt(2), two of which are an octave.
 _STEP, _OCTAVE, _MOST_STEPS = math.sqrt(2), 2, 6
 # Height and width of the part of an image that sizes are tried on, in its pixels and in those of the network: of what
-# is enlarged it sees the middle, which takes half of the time.
+# is enlarged it sees a part, which takes half of the time.
 _CROP, _SMALLEST_SEEN = 384, 32
+# So many rows and columns of a part tell how much its values differ.
+_SAMPLED = 48
 # How many times the confidence at a size a larger one needs, which costs more.
 _MARGIN = 1.02
 # How much surer, in shares, objects have to be at a size an octave further from that of the training; and, where it is
@@ -120,13 +124,22 @@ class _TriedSizes:
     def __init__(self, embedder: Embedder, part: NDArray[Any], levels: PercentileRange) -> None:
         self._embedder, self._part, self._levels = embedder, part, levels
         self._found: dict[int, Instances | None] = {}
+        self._areas: dict[int, Box] = {}
 
     def area(self, steps: int) -> Box:
-        """Return what is looked at so many steps of magnification above the size of the training: the middle."""
-        most = math.ceil(_CROP / (_STEP**steps * self._embedder.settings.scale))
-        sides = [min(side, most) for side in self._part.shape[:2]]
-        top, left = ((whole - side) // 2 for whole, side in zip(self._part.shape, sides, strict=False))
-        return Box(top, left, top + sides[0], left + sides[1])
+        """Return what is looked at so many steps of magnification above the size of the training."""
+        if steps not in self._areas:
+            most = math.ceil(_CROP / (_STEP**steps * self._embedder.settings.scale))
+            lengths = self._part.shape[:2]
+            sides = [min(length, most) for length in lengths]
+            # Half of each lies in the next one.
+            places = (
+                np.linspace(0, length - side, 2 * -(-length // side) - 1).round().astype(int).tolist()
+                for length, side in zip(lengths, sides, strict=True)
+            )
+            boxes = [Box(*place, *np.add(place, sides).tolist()) for place in itertools.product(*places)]
+            self._areas[steps] = _highest_contrast(self._part, self._levels, boxes, max(1, min(sides) // _SAMPLED))
+        return self._areas[steps]
 
     def confidence(self, steps: int, area: Box) -> float:
         """Return how sure the network is of the instances whose centres are in an area; 0 without any."""
@@ -159,10 +172,20 @@ class _TriedSizes:
 
 def _highest_contrast_crop(image: NDArray[Any], levels: PercentileRange) -> NDArray[Any]:
     """Return the part of a large image whose values differ most: where there are objects."""
-    height, width = image.shape[:2]
-    tops = range(0, max(1, height - _CROP // 2), _CROP)
-    lefts = range(0, max(1, width - _CROP // 2), _CROP)
-    parts = [image[top : top + _CROP, left : left + _CROP] for top in tops for left in lefts]
-    extent = np.maximum(levels[1] - levels[0], 1e-9)
-    # Every eighth row and column tells it.
-    return max(parts, key=lambda part: float((part[::8, ::8].astype(np.float32) / extent).std(axis=(0, 1)).mean()))
+    whole = Box.whole(image.shape[:2])
+    starts = (range(0, max(1, length - _CROP // 2), _CROP) for length in whole.shape)
+    boxes = [Box(*place, *np.add(place, _CROP).tolist()).intersection(whole) for place in itertools.product(*starts)]
+    return image[_highest_contrast(image, levels, boxes, _CROP // _SAMPLED).slices_in(whole)]
+
+
+def _highest_contrast(image: NDArray[Any], levels: PercentileRange, boxes: Sequence[Box], step: int) -> Box:
+    """Return the box in which the values of every so many rows and columns of an image differ most."""
+    if len(boxes) == 1:
+        return boxes[0]
+    whole, extent = Box.whole(image.shape[:2]), np.maximum(levels[1] - levels[0], 1e-9)
+
+    def contrast(box: Box) -> float:
+        sampled = image[box.slices_in(whole)][::step, ::step].astype(np.float32)
+        return float((sampled / extent).std(axis=(0, 1)).mean())
+
+    return max(boxes, key=contrast)

@@ -67,9 +67,16 @@ def test_no_size_costs_more_than_that_of_the_training(model, image, monkeypatch)
     magnification(model, larger(image, 3))
     assert len(seen) >= 3
     assert max(seen) < 384 + 8
+
+
+def test_of_what_is_enlarged_the_part_with_objects_is_seen(model):
+    part = np.zeros((384, 384, 1), np.uint8)
+    part[350:356, 20:26] = 255
+    tried = _TriedSizes(model, part, percentiles(part))
+    assert tried.area(0) == tried.area(-2) == Box(0, 0, 384, 384)
+    assert tried.area(2) == Box(192, 0, 384, 192)
     # An image that is small enlarged, too, is seen as a whole.
-    assert _TriedSizes(model, image[..., None], None).area(1) == (0, 0, 160, 160)
-    assert _TriedSizes(model, larger(image, 3)[..., None], None).area(0) == (48, 48, 432, 432)
+    assert _TriedSizes(model, part[:160], percentiles(part)).area(2).shape == (160, 192)
 
 
 def test_smaller_sizes_have_to_be_surer_where_objects_look_small(model):
