@@ -104,13 +104,13 @@ def save_results(segmentation: Segmentation, outputs: OutputPaths, name: str) ->
         if (path := outputs.extra("outlines", name)) is not None:
             write_outlines(path, segmentation.labels, instances)
     areas = segmentation.areas()
-    summary = summarise(segmentation, median_diameter(areas), len(areas))
+    summary = summarise_segmentation(segmentation, median_diameter(areas), len(areas))
     if summary.unfamiliar:
         notes.append(UNFAMILIAR_NOTE)
     return SavedResults(summary, labels, tuple(notes))
 
 
-def summarise(segmentation: Segmentation, diameter: float, count: int) -> ImageSummary:
+def summarise_segmentation(segmentation: Segmentation, diameter: float, count: int) -> ImageSummary:
     """Return the figures of an image or a volume with so many instances of a median diameter."""
     return ImageSummary(
         instances=count,

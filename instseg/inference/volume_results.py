@@ -4,7 +4,7 @@ from pathlib import Path
 
 from instseg.clustering.instances import median_diameter
 from instseg.inference.outputs import OutputPaths
-from instseg.inference.results import UNFAMILIAR_NOTE, SavedResults, summarise
+from instseg.inference.results import UNFAMILIAR_NOTE, SavedResults, summarise_segmentation
 from instseg.inference.segmentation import Segmentation
 from instseg.io.images import write_picture
 from instseg.io.label_volumes import write_label_slabs
@@ -52,7 +52,7 @@ def save_volume_results(
         write_table(other, segmentation.instances)
     if segmentation.unfamiliar:
         notes.append(UNFAMILIAR_NOTE)
-    summary = summarise(segmentation, median_diameter(sizes, volume.spacing), len(sizes))
+    summary = summarise_segmentation(segmentation, median_diameter(sizes, volume.spacing), len(sizes))
     return SavedResults(summary, path, tuple(notes))
 
 
