@@ -28,6 +28,9 @@ _MARGIN = 1.02
 # surer than they are right. Larger sizes are not favoured so: at these, hot pixels look like objects. Of 60 images of
 # eleven kinds, AP at IoU 0.5 of two models was 0.716 and 0.692 with the first alone, and 0.726 and 0.703 with both.
 _FAR, _SMALL = 0.02, 0.2
+# No other size is tried where objects are surer than this as they are, and within so many octaves of the training's
+# size: of 82 images of eleven kinds these are a fifth, and none of them is segmented better at the size that is found.
+_SURE, _NEAR = 0.9, 1.0
 # The least confidence at another size where nothing is found at the size of the training.
 _LEAST = 0.5
 
@@ -71,7 +74,8 @@ def estimate_magnification(embedder: Embedder, image: NDArray[Any], levels: Perc
     sqrt(2) smaller or else larger as long as it rises, and at last at half and at twice the size, whence it goes on if
     that is better: a search by octaves alone misses the best size, and one by small steps alone stops too early. Of two
     sizes at which objects are as sure, that is taken which is nearer to the training's, and at which they do not look
-    smaller than those of the training. Costs about as much as an image of 700 x 700 pixels.
+    smaller than those of the training. Costs about as much as an image of 700 x 700 pixels, and of 384 x 384 where
+    objects are so sure as they are that no other size is tried.
 
     Parameters
     ----------
@@ -87,6 +91,8 @@ def estimate_magnification(embedder: Embedder, image: NDArray[Any], levels: Perc
         From 1/8 to 8; 1 where nothing is found.
     """
     tried = _TriedSizes(embedder, _highest_contrast_crop(image, levels), levels)
+    if tried.are_sure_as_they_are():
+        return 1.0
 
     def is_better(steps: int, than: int) -> bool:
         area = tried.area(max(steps, than))
@@ -141,11 +147,17 @@ class _TriedSizes:
             self._areas[steps] = _highest_contrast(self._part, self._levels, boxes, max(1, min(sides) // _SAMPLED))
         return self._areas[steps]
 
+    def are_sure_as_they_are(self) -> bool:
+        """Return whether objects are about as large as the training's, and so sure that no other size need be tried."""
+        instances = self._instances(0)
+        if instances is None or self.confidence(0, self.area(0)) <= _SURE:
+            return False
+        octaves = math.log2(median_diameter(instances.area) / self._embedder.settings.diameter)
+        return abs(octaves) <= _NEAR
+
     def confidence(self, steps: int, area: Box) -> float:
         """Return how sure the network is of the instances whose centres are in an area; 0 without any."""
-        if steps not in self._found:
-            self._found[steps] = self._find(steps)
-        instances = self._found[steps]
+        instances = self._instances(steps)
         if instances is None:
             return 0.0
         inside = ((instances.centroid >= area.begin) & (instances.centroid < area.end)).all(axis=1)
@@ -159,6 +171,12 @@ class _TriedSizes:
             octaves_smaller = max(0.0, math.log2(self._embedder.settings.diameter / seen))
             sureness *= max(0.0, 1 - _SMALL * octaves_smaller)
         return sureness
+
+    def _instances(self, steps: int) -> Instances | None:
+        """Return the instances at a size, as `_find` does."""
+        if steps not in self._found:
+            self._found[steps] = self._find(steps)
+        return self._found[steps]
 
     def _find(self, steps: int) -> Instances | None:
         """Return the instances at a size, in pixels of the part; None where that is too small or too large."""

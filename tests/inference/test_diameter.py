@@ -104,6 +104,31 @@ def test_smaller_sizes_have_to_be_surer_where_objects_look_small(model):
     assert small.confidence(4, middle) == small.confidence(0, Box(80, 80, 90, 90)) == 0
 
 
+@pytest.mark.parametrize(
+    ("scores", "diameter", "sure"),
+    [((0.95, 0.95), 1.0, True), ((0.95, 0.8), 1.0, False), ((0.95, 0.95), 2.2, False), ((0.95, 0.95), 0.45, False)],
+)
+def test_where_objects_are_sure_as_they_are_no_other_size_is_tried(model, monkeypatch, scores, diameter, sure):
+    area = np.full(2, round(np.pi / 4 * (diameter * model.settings.diameter) ** 2))
+    found = Instances(
+        label=np.array([1, 2], np.int32),
+        score=np.array(scores),
+        area=area,
+        centroid=np.full((2, 2), 50.0),
+        bbox=np.zeros((2, 4), int),
+    )
+    tried = []
+
+    def find(self, steps):
+        tried.append(steps)
+        return found if steps == 0 else None
+
+    monkeypatch.setattr(_TriedSizes, "_find", find)
+    image = np.zeros((100, 100, 1), np.uint8)
+    assert estimate_magnification(model, image, percentiles(image)) == 1
+    assert (tried == [0]) == sure
+
+
 @pytest.mark.parametrize("value", [0, 77])
 def test_where_nothing_is_found_nothing_changes(model, value):
     assert magnification(model, np.full((100, 90), value, np.uint8)) == 1.0
