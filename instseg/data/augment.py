@@ -21,7 +21,9 @@ STRONG_SCALE_JITTER = 2.0
 """Strong augmentation shows objects at up to so many times their size, and down to the inverse."""
 
 # Share of strongly augmented patches whose size, and of those whose intensities, are left as they are.
-_STRONG_PLAIN_SHARE = 0.25
+_STRONG_PLAIN_SHARE = 0.4
+# Share of those that are turned over.
+_INVERTED_SHARE = 0.3
 # Share of strongly augmented patches that show noise and no object.
 _NOISE_SHARE = 0.03
 # Share of strongly augmented patches with hot or dead pixels, and the powers of ten of the share that these are.
@@ -62,11 +64,11 @@ def augment(rng: np.random.Generator, image: Image, labels: Labels) -> tuple[Ima
 def augment_strongly(rng: np.random.Generator, image: Image, labels: Labels) -> tuple[Image, Labels]:
     """Augment a patch for a network that is to work on images of other kinds, too.
 
-    Half of the patches are turned over, dark for bright, so that objects are known by their outlines rather than by
-    being bright. A quarter is otherwise only flipped and rotated; some lose the resolution that a smaller camera or a
-    larger field of view would not have had. Colours are mixed, exchanged or taken away, and some gray patches get them,
-    so that an object is not known by its colour alone. A few patches become noise, in which there is nothing, and a few
-    get pixels like those of a damaged camera.
+    Three of ten patches are turned over, dark for bright, so that objects are known by their outlines rather than by
+    being bright. Two fifths are otherwise only flipped and rotated; some of the others lose the resolution that a
+    smaller camera or a larger field of view would not have had. Colours are mixed, exchanged or taken away, and some
+    gray patches get them, so that an object is not known by its colour alone. A few patches become noise, in which
+    there is nothing, and a few get pixels like those of a damaged camera.
 
     Parameters
     ----------
@@ -84,7 +86,7 @@ def augment_strongly(rng: np.random.Generator, image: Image, labels: Labels) -> 
         image = _hot_pixels(rng, image)
     if image.shape[-1] == 3:
         image = _change_colours(rng, image)
-    if rng.random() < 0.5:
+    if rng.random() < _INVERTED_SHARE:
         image = 1 - image
     if rng.random() < _STRONG_PLAIN_SHARE:
         return random_flip_rot90(rng, image, labels)
@@ -96,7 +98,7 @@ def augment_strongly(rng: np.random.Generator, image: Image, labels: Labels) -> 
 def strong_window(rng: np.random.Generator, labels: Labels, patch_size: PatchShape) -> tuple[float, ...]:
     """Choose where to cut a patch that shows objects at half to twice their size; parameters as `random_crop_window`.
 
-    A quarter of the windows is not zoomed.
+    Two fifths of the windows are not zoomed.
     """
     zoom = 1.0
     if rng.random() >= _STRONG_PLAIN_SHARE:

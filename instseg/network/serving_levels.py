@@ -16,6 +16,7 @@ from instseg.preprocessing.levels import (
     NOISE_SAMPLES,
     NOISE_STEP,
     OBJECT_PERCENTILE,
+    ROUNDING,
     SIGNIFICANT,
     SPARSE,
     UPPER_QUARTILE,
@@ -71,9 +72,11 @@ def _robust_levels(channel: Any) -> Any:
 
     def corrected() -> Any:
         noise = _noise(picture)
+        whole = tf.cast(tf.reduce_all(tf.equal(picture, tf.floor(picture))), tf.float32)
+        sure = SIGNIFICANT * noise + ROUNDING * whole
         # What is dark is what is bright in the negative.
-        above, bright = _reach(picture - middle, high - middle, middle - low, HIGH_PERCENTILE, noise)
-        below, dark = _reach(middle - picture, middle - low, above, 100 - LOW_PERCENTILE, noise)
+        above, bright = _reach(picture - middle, high - middle, middle - low, HIGH_PERCENTILE, noise, sure)
+        below, dark = _reach(middle - picture, middle - low, above, 100 - LOW_PERCENTILE, noise, sure)
         wanted = NOISE_EXTENT * noise * tf.maximum(0.0, 1 - (bright + dark) / SPARSE)
         missing = tf.maximum(0.0, wanted - below - above)
         return tf.where(
@@ -120,7 +123,7 @@ def _noise(picture: Any) -> Any:
     return tf.where(median > 0, median / MEDIAN_DEVIATION, upper / UPPER_QUARTILE)
 
 
-def _reach(distances: Any, reach: Any, other: Any, percentile: float, noise: Any) -> tuple[Any, Any]:
+def _reach(distances: Any, reach: Any, other: Any, percentile: float, noise: Any, sure: Any) -> tuple[Any, Any]:
     """Return how far a level is from the median, and the share beyond noise, as `_Side.corrected` does."""
     height, width = tf.shape(distances)[0], tf.shape(distances)[1]
 
@@ -145,7 +148,7 @@ def _reach(distances: Any, reach: Any, other: Any, percentile: float, noise: Any
     share = tf.cast(tf.size(significant) / tf.size(squares), tf.float32)
     sparse = (share > 0) & (share < SPARSE)
     farther = tf.cond(sparse, lambda: tf.maximum(reach, _value_at(significant, OBJECT_PERCENTILE)), lambda: reach)
-    return farther, share
+    return farther, tf.reduce_mean(tf.cast(squares > sure, tf.float32))
 
 
 def _value_at(values: Any, percentile: float) -> Any:

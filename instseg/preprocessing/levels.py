@@ -32,6 +32,9 @@ NOISE_EXTENT = 30.0
 network found nuclei in 6 with 18, in 3 with 24 and in none with 30; a disc of 4 such deviations it found with all."""
 SIGNIFICANT = 3.0
 """Squares of 2 x 2 pixels whose values are all so many standard deviations of the noise from the median are objects."""
+ROUNDING = 0.5
+"""How much farther from the median objects have to be where values are whole numbers, for an image not to be one of
+noise: that of a value or two is otherwise beyond its own deviation, which is known to a part of a value only."""
 SPARSE = 0.01
 """Objects that cover less than this share are sparse: a percentile is one of the background, or of their borders."""
 OBJECT_PERCENTILE = 90.0
@@ -156,8 +159,11 @@ def _robust_levels(channel: NDArray[Any], counted: NDArray[np.bool_] | None) -> 
         # At the median it is on neither side.
         picture = np.where(counted, picture, picture.dtype.type(middle))
     below, above = middle - low, high - middle
-    above, bright = _Side(picture, counted, middle, noise, bright=True).corrected(above, below, HIGH_PERCENTILE)
-    below, dark = _Side(picture, counted, middle, noise, bright=False).corrected(below, above, 100 - LOW_PERCENTILE)
+    whole = picture.dtype.kind == "u" or bool((picture == np.floor(picture)).all())
+    sure = SIGNIFICANT * noise + ROUNDING * whole
+    bright_side, dark_side = (_Side(picture, counted, middle, noise, sure, bright=bright) for bright in (True, False))
+    above, bright = bright_side.corrected(above, below, HIGH_PERCENTILE)
+    below, dark = dark_side.corrected(below, above, 100 - LOW_PERCENTILE)
     missing = max(0.0, NOISE_EXTENT * noise * max(0.0, 1 - (bright + dark) / SPARSE) - below - above)
     return (middle - below - missing, middle + above) if dark > bright else (middle - below, middle + above + missing)
 
@@ -254,10 +260,12 @@ class _Side:
         counted: NDArray[np.bool_] | None,
         middle: float,
         noise: float,
+        sure: float,
         *,
         bright: bool,
     ) -> None:
-        self._picture, self._middle, self._noise, self._bright = picture, middle, noise, bright
+        self._picture, self._middle, self._bright = picture, middle, bright
+        self._noise, self._sure = noise, sure
         # Of every second pixel of every second row, as the squares and the neighbours are.
         self._counted = None if counted is None else counted[1:-1:2, 1:-1:2].ravel()
         self._nearer: np.ufunc = np.minimum if bright else np.maximum
@@ -284,7 +292,7 @@ class _Side:
             reach = similar if self._is_hot(reach, similar, other) else reach
         if 0 < share < SPARSE:
             reach = max(reach, significant.at(OBJECT_PERCENTILE))
-        return reach, share
+        return reach, squares.beyond(self._sure).size / squares.size
 
     def _is_hot(self, reach: float, without: float, other: float) -> bool:
         return reach - without > max(HOT_NOISE * self._noise, HOT_SHARE * (without + other))

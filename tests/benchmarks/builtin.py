@@ -5,7 +5,7 @@
 DATA holds `dsb2018/train` and `dsb2018/val` (`dsb2018.py` makes them). `nuclei` learns from both, and its card has the
 figures of the row nuclei-60 of `table.py`, as long a training that has not seen `val`: RESULTS is the folder of those.
 `shapes` learns from `train` and from images that `shapes.py` draws. `general` begins with it, and learns from these
-images and from all sets in DATA, as `general.py` parts them, first a small network, then, twice, a wider one that
+images and from all sets in DATA, as `general.py` parts them, first a small network, then, three times, a wider one that
 begins with what there is; its card has the figures on the images that it has not seen. Trainings go to RESULTS, too,
 and one that was stopped goes on. A model that the package has is replaced at the very end.
 """
@@ -30,13 +30,7 @@ _OPTIONS = {
 _SETS = "--data SET/train ... --val SET/val ..."
 _COMMANDS = {
     **{name: f"instseg train {name} --data DIR {' '.join(options)}" for name, options in _OPTIONS.items()},
-    "general": (
-        f"instseg train general-small {_SETS} --from {general.BEGINNING} {' '.join(general.OPTIONS)} "
-        f"--iterations {general.ITERATIONS}; instseg train general-wide {_SETS} --from general-small "
-        f"{' '.join(general.WIDER_OPTIONS + general.OPTIONS)} --iterations {general.WIDER_ITERATIONS}; instseg train "
-        f"general {_SETS} --from general-wide {' '.join(general.AGAIN_OPTIONS + general.OPTIONS)} --iterations "
-        f"{general.AGAIN_ITERATIONS}"
-    ),
+    "general": "; ".join(f"instseg train {stage}" for stage in general.stages("general", _SETS)),
 }
 _TABLE = "python tests/benchmarks/table.py DATA RESULTS --rows nuclei-60"
 _SHAPES = "python tests/benchmarks/builtin.py DATA RESULTS --models shapes"

@@ -10,7 +10,8 @@ of `instseg evaluate` without options: AP at IoU 0.5 and its mean over 0.50 to 0
 `--specialists` a model of each set alone, trained for so many minutes, is scored beside, on the same images; with
 `--steps-a-minute` the minutes are counted in steps, for machines with other work. The picture shows parts of images
 that were kept back, of sets whose licences allow it. The speed is that of the model of the package on U2OS nuclei side
-by side, the median of five, with the diameter estimated and told.
+by side, of which it is sure, and on cells in phase contrast, which it sees at other sizes, too: the median of five,
+with the diameter estimated and told.
 """
 
 import argparse
@@ -33,6 +34,17 @@ WIDER_ITERATIONS = 24_000
 # Validation was still rising at the end of it: once more, with a lower rate.
 AGAIN_OPTIONS = ("--learning-rate", "0.004")
 AGAIN_ITERATIONS = 22_000
+# A batch of 8 patches has a few of the kinds only, and each step forgets a little of the others.
+LARGE_BATCH_OPTIONS = ("--batch-size", "32", "--learning-rate", "0.005")
+LARGE_BATCH_ITERATIONS = 5_500
+# Of the model of the package, each from the one before: what its name ends with, options, iterations.
+_STAGES = (
+    ("-small", (), ITERATIONS),
+    ("-wide", WIDER_OPTIONS, WIDER_ITERATIONS),
+    ("-again", AGAIN_OPTIONS, AGAIN_ITERATIONS),
+    ("", LARGE_BATCH_OPTIONS, LARGE_BATCH_ITERATIONS),
+)
+
 _DRAWN = 1000
 # Of the images of a set, by groups; none of a set that is one group, or of hardly any image.
 _VALIDATION_SHARE, _LEAST_GROUPS = 1 / 8, 3
@@ -91,6 +103,7 @@ SOURCES = {
 }
 """What the card of a model says of each set: what it shows, where it is from, its licence, and whom to name."""
 
+_TIMED = ("bbbc039_fluo_nuclei", "usiigaci")
 _SIDE = 224
 # Images that are kept back, and the part of each that is drawn.
 _SHOWN = (
@@ -156,10 +169,22 @@ def sets(data: Path) -> list[str]:
 
 
 def train_widened(data: Path, results: Path, name: str) -> Path:
-    """Train the model of the package: on all sets, first a smaller network, then, twice, a wider one from there."""
-    smaller = train(data, results, f"{name}-small", [], ITERATIONS)
-    wider = train(data, results, f"{name}-wide", [], WIDER_ITERATIONS, beginning=str(smaller), more=WIDER_OPTIONS)
-    return train(data, results, name, [], AGAIN_ITERATIONS, beginning=str(wider), more=AGAIN_OPTIONS)
+    """Train the model of the package on all sets: a small network, and from there a wider one, again and again."""
+    beginning, model = BEGINNING, results / name
+    for suffix, more, iterations in _STAGES:
+        model = train(data, results, f"{name}{suffix}", [], iterations, beginning=beginning, more=more)
+        beginning = str(model)
+    return model
+
+
+def stages(name: str, data: str) -> list[str]:
+    """Return the arguments of the trainings of the model of the package, in words."""
+    found, beginning = [], BEGINNING
+    for suffix, more, iterations in _STAGES:
+        options = " ".join((*more, *OPTIONS))
+        found.append(f"{name}{suffix} {data} --from {beginning} {options} --iterations {iterations}")
+        beginning = f"{name}{suffix}"
+    return found
 
 
 def train(
@@ -287,19 +312,21 @@ def speed(data: Path) -> None:
     from instseg.io.images import read_image
 
     model = load("general")
-    files = iter(sorted((data / "bbbc039_fluo_nuclei" / "train" / "images").iterdir()))
-    nuclei = np.vstack([np.hstack([read_image(next(files))[:512, :512] for _ in range(4)]) for _ in range(4)])
-    for side in (512, 1024, 2048):
-        image = nuclei[:side, :side]
-        for diameter in (None, model.settings.diameter):
-            model.predict(image, diameter=diameter)
-            seconds = []
-            for _ in range(5):
-                begin = time.perf_counter()
+    for name in _TIMED:
+        files = iter(sorted((data / name / "train" / "images").iterdir()))
+        mosaic = np.vstack([np.hstack([read_image(next(files))[:511, :511] for _ in range(4)]) for _ in range(4)])
+        for side in (511, 1022, 2044):
+            image = mosaic[:side, :side]
+            for diameter in (None, model.settings.diameter):
                 model.predict(image, diameter=diameter)
-                seconds.append(time.perf_counter() - begin)
-            told = "estimated" if diameter is None else "told"
-            print(f"{side} x {side}, diameter {told}: {image.size / np.median(seconds) / 1e6:.2f} megapixels/s")
+                seconds = []
+                for _ in range(5):
+                    begin = time.perf_counter()
+                    model.predict(image, diameter=diameter)
+                    seconds.append(time.perf_counter() - begin)
+                told = "estimated" if diameter is None else "told"
+                rate = side**2 / np.median(seconds) / 1e6
+                print(f"{name}, {side} x {side}, diameter {told}: {rate:.2f} megapixels/s", flush=True)
 
 
 if __name__ == "__main__":

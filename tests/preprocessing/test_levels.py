@@ -205,3 +205,18 @@ def test_estimated_levels_are_nearly_those_of_the_whole(rule):
     image = np.pad(image, ((0, 500), (0, 0), (0, 0)), constant_values=65535)
     found = estimate_levels(image.shape[:2], lambda box: image[box.top : box.bottom, box.left : box.right], rule)
     np.testing.assert_allclose(found, image_levels(image, rule), rtol=0.03)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+def test_rounded_noise_of_a_few_values_is_not_taken_for_objects(kind):
+    rng = np.random.default_rng(0)
+    values = np.round(rng.normal(3, 0.3, (256, 256)))
+    # Patches in which noise is on one side, as where the background is uneven, cover less than 1 %.
+    for top, left in rng.integers(0, 248, (8, 2)):
+        values[top : top + 8, left : left + 8] = 4
+    low, high = image_levels(values.astype(kind)[..., None])
+    assert high[0] - low[0] > 6
+    # What is a value brighter than a ground without noise is an object.
+    mask = np.zeros((100, 100), kind)
+    mask[40:48, 50:58] = 1
+    assert [float(level[0]) for level in image_levels(mask[..., None])] == [0, 1]
