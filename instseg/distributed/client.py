@@ -1,5 +1,6 @@
 """A Dask cluster: connecting to it, checking that its workers fit, and having tasks done."""
 
+import importlib
 import logging
 import os
 import time
@@ -84,7 +85,9 @@ class DaskCluster:
             If a package is missing, nobody answers, there is no worker or one has other versions.
         """
         require_extra("dask")
-        # Interrupted between two steps of its own, Dask's client has Tornado log that it has nothing to cancel.
+        # Interrupted between two steps of its own, Dask's client has Tornado log that it has nothing to cancel. To
+        # import the client sets the levels, too.
+        importlib.import_module("distributed")
         for name in ("distributed", "tornado.application"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         with self._local_client() if self.workers is not None else self._remote_client() as client:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import os
 import shutil
 import signal
@@ -283,6 +284,19 @@ def test_a_run_goes_on_where_it_was_broken_off(tiny_model, stored, scheduler, tm
     command(*arguments)
     assert out.exists()
     assert not blocks.parent.exists()
+
+
+def test_what_an_interrupted_client_logs_is_not_shown(scheduler):
+    code = f"""
+import logging
+from instseg.distributed.client import DaskCluster
+
+with DaskCluster(scheduler_file={str(scheduler)!r}).connected():
+    print(*(logging.getLogger(name).level for name in ("distributed", "tornado.application")))
+"""
+    # In a process of its own, which has not imported Dask's client before.
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=SECONDS, check=True)
+    assert done.stdout.split() == [str(logging.CRITICAL)] * 2
 
 
 def test_tiles_that_are_done_are_not_done_again(tiny_model, stored, scheduler, tmp_path):
