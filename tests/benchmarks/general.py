@@ -34,7 +34,7 @@ WIDER_ITERATIONS = 24_000
 # Validation was still rising at the end of it: once more, with a lower rate.
 AGAIN_OPTIONS = ("--learning-rate", "0.004")
 AGAIN_ITERATIONS = 22_000
-# A batch of 8 patches has a few of the kinds only, and each step forgets a little of the others.
+# A batch of 8 patches has a few of the kinds only: after as many patches it was better with 32.
 LARGE_BATCH_OPTIONS = ("--batch-size", "32", "--learning-rate", "0.005")
 LARGE_BATCH_ITERATIONS = 5_500
 # Of the model of the package, each from the one before: what its name ends with, options, iterations.
