@@ -108,11 +108,12 @@ def test_names_that_no_file_system_takes_end_in_one_line(run, refused, files, ma
 
 
 def test_what_tensorflow_says_while_it_loads_is_shown_only_if_that_fails(capfd):
-    for error, shown in ((RuntimeError, "noise"), (KeyboardInterrupt, "")):
+    # A thread of an earlier test, in which TensorFlow loads a model, may write there, too.
+    for error, shown in ((RuntimeError, True), (KeyboardInterrupt, False)):
         with pytest.raises(error), captured_stderr():
             os.write(2, b"noise")
             raise error
-        assert capfd.readouterr().err == shown
+        assert ("noise" in capfd.readouterr().err) == shown
     with captured_stderr():
         os.write(2, b"noise")
-    assert capfd.readouterr().err == ""
+    assert "noise" not in capfd.readouterr().err
