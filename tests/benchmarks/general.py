@@ -28,21 +28,14 @@ from table import INSTSEG, SELDOM, call, evaluate, link
 OPTIONS = ("--channels", "rgb", "--augmentation", "strong", "--validation-every", "4000")
 BEGINNING = "shapes"
 ITERATIONS = 20_000
-# The model of the package goes on from one of these with more channels where they cost the least time.
-WIDER_OPTIONS = ("--network", "32,64,192,320", "--learning-rate", "0.005")
-WIDER_ITERATIONS = 24_000
-# Validation was still rising at the end of it: once more, with a lower rate.
-AGAIN_OPTIONS = ("--learning-rate", "0.004")
-AGAIN_ITERATIONS = 22_000
-# A batch of 8 patches has a few of the kinds only: after as many patches it was better with 32.
-LARGE_BATCH_OPTIONS = ("--batch-size", "32", "--learning-rate", "0.005")
-LARGE_BATCH_ITERATIONS = 5_500
-# Of the model of the package, each from the one before: what its name ends with, options, iterations.
+# Of the model of the package, each from the one before: what its name ends with, options, iterations. First the small
+# network; then more channels where they cost the least time; as validation was still rising at the end of that, once
+# more with a lower rate; and with larger batches, as 8 patches have a few of the kinds only.
 _STAGES = (
     ("-small", (), ITERATIONS),
-    ("-wide", WIDER_OPTIONS, WIDER_ITERATIONS),
-    ("-again", AGAIN_OPTIONS, AGAIN_ITERATIONS),
-    ("", LARGE_BATCH_OPTIONS, LARGE_BATCH_ITERATIONS),
+    ("-wide", ("--network", "32,64,192,320", "--learning-rate", "0.005"), 24_000),
+    ("-again", ("--learning-rate", "0.004"), 22_000),
+    ("", ("--batch-size", "32", "--learning-rate", "0.005"), 5_500),
 )
 
 _DRAWN = 1000
