@@ -24,6 +24,9 @@ from instseg.settings import TrainSettings
 # Folders whose typical diameters differ by no more than this factor are shown at one scale.
 _ALIKE = 2.0
 _SMALLEST_SCALE, _LARGEST_SCALE = 0.1, 4.0
+# The network sees about so many pixels around each. A folder of small objects is enlarged only as long as its largest
+# ones stay within.
+_SEEN = 130.0
 # A pixel of a folder is shown so many times as often as one of another before that is worth a word.
 _REPEATED = 20.0
 # Validation scores 40 images; of many folders a few each are read.
@@ -72,11 +75,13 @@ class _Sizes:
     common_diameter: float | None
     one_scale: float
 
-    def of_folder(self, diameter: float) -> float:
-        """Return the scale for a folder of objects of a typical diameter."""
-        return self.one_scale if self.common_diameter is None else _clip(self.common_diameter / diameter)
+    def of_folder(self, diameters: Diameters) -> float:
+        """Return the scale for a folder of objects of such diameters."""
+        if self.common_diameter is None:
+            return self.one_scale
+        return _clip(self.common_diameter / diameters.typical, diameters.largest)
 
-    def of_images(self, diameter: float) -> Scale:
+    def of_images(self, diameters: Diameters) -> Scale:
         """Return the scale of the images of such a folder: each comes half of the way that its own objects are off."""
         target = self.common_diameter
         if target is None:
@@ -84,8 +89,8 @@ class _Sizes:
 
         def scale(sample: Sample) -> float:
             areas = label_statistics(sample.labels).areas
-            own = float(equivalent_diameter(np.median(areas))) if len(areas) else diameter
-            factor = _clip(target / (own * diameter) ** 0.5)
+            own = float(equivalent_diameter(np.median(areas))) if len(areas) else diameters.typical
+            factor = _clip(target / (own * diameters.typical) ** 0.5, diameters.largest)
             return 1.0 if abs(factor - 1) < 0.05 else factor
 
         return scale
@@ -158,7 +163,7 @@ def mixed_data(
     for folder in found:
         samples = folder.opened.samples
         samples.set_class_names(class_names)
-        scale = sizes.of_images(folder.diameters.typical)
+        scale = sizes.of_images(folder.diameters)
         # Before the training samples, which may take the place of those that they are made of.
         validation += samples.validation(scale) if folder.validation else []
         training, shuffle_buffer = samples.training(scale)
@@ -280,7 +285,7 @@ def _choose_sizes(found: Sequence[_Folder], common_diameter: float | None) -> _S
 
 
 def _shares(found: Sequence[_Folder], sizes: _Sizes) -> list[FolderShare]:
-    scales = [sizes.of_folder(folder.diameters.typical) for folder in found]
+    scales = [sizes.of_folder(folder.diameters) for folder in found]
     pixels = [count_pixels(folder.training) * scale**2 for folder, scale in zip(found, scales, strict=True)]
     weights = np.cbrt(pixels)
     return [
@@ -319,7 +324,7 @@ def _validation_folder(path: Path, read: ReadOptions, sizes: _Sizes, most: int) 
     areas = np.concatenate([label_statistics(sample.labels).areas for sample in samples])
     if not len(areas):
         return samples
-    scale = sizes.of_images(measure_diameters(areas).typical)
+    scale = sizes.of_images(measure_diameters(areas))
     return [rescaled(sample, scale) for sample in samples]
 
 
@@ -339,7 +344,7 @@ def _shown_diameters(found: Sequence[_Folder], sizes: _Sizes) -> Diameters:
     areas = []
     for folder in found:
         of_folder = folder.opened.survey.all_areas(folder.opened.samples.measured)
-        scale = 1.0 if sizes.common_diameter is None else sizes.of_folder(folder.diameters.typical)
+        scale = 1.0 if sizes.common_diameter is None else sizes.of_folder(folder.diameters)
         areas.append(of_folder[of_folder > folder.opened.survey.crumbs()] * scale**2)
     diameters = measure_diameters(np.concatenate(areas))
     return diameters if sizes.common_diameter is None else diameters._replace(typical=sizes.common_diameter)
@@ -376,11 +381,12 @@ def _problems(
     problems = list(together.merged(Path(os.path.commonpath([folder.path.resolve() for folder in found]))))
     for folder in found:
         survey = folder.opened.survey
-        scale = sizes.of_folder(folder.diameters.typical)
+        scale = sizes.of_folder(folder.diameters)
         survey.conclude(folder.diameters, scale, settings.patch_size, validated_apart=True)
         problems.extend(survey.problems.merged(folder.path.parent))
     return by_severity(problems)
 
 
-def _clip(scale: float) -> float:
-    return min(max(scale, _SMALLEST_SCALE), _LARGEST_SCALE)
+def _clip(scale: float, largest: float) -> float:
+    """Return a scale within bounds, at which objects of the largest diameter are not enlarged beyond what is seen."""
+    return min(max(scale, _SMALLEST_SCALE), _LARGEST_SCALE, max(1.0, _SEEN / largest))

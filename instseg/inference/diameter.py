@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,6 +117,14 @@ def estimate_magnification(embedder: Embedder, image: NDArray[Any], levels: Perc
     return float(_STEP**best)
 
 
+class _Found(NamedTuple):
+    """Instances, and the labels of the part that they were found in, at the part's resolution."""
+
+    instances: Instances
+    labels: NDArray[np.int32]
+    seen: Box
+
+
 class _TriedSizes:
     """The instances that a network finds in a part of an image at several sizes, each found once.
 
@@ -129,63 +137,74 @@ class _TriedSizes:
 
     def __init__(self, embedder: Embedder, part: NDArray[Any], levels: PercentileRange) -> None:
         self._embedder, self._part, self._levels = embedder, part, levels
-        self._found: dict[int, Instances | None] = {}
+        self._found: dict[int, _Found | None] = {}
         self._areas: dict[int, Box] = {}
 
     def area(self, steps: int) -> Box:
-        """Return what is looked at so many steps of magnification above the size of the training."""
+        """Return what is looked at so many steps of magnification above the size of the training.
+
+        It lies in what is looked at one step below, for the two to be compared.
+        """
         if steps not in self._areas:
+            outer = self.area(steps - 1) if steps > -_MOST_STEPS else Box.whole(self._part.shape[:2])
             most = math.ceil(_CROP / (_STEP**steps * self._embedder.settings.scale))
-            lengths = self._part.shape[:2]
-            sides = [min(length, most) for length in lengths]
+            sides = [min(length, most) for length in outer.shape]
             # Half of each lies in the next one.
             places = (
                 np.linspace(0, length - side, 2 * -(-length // side) - 1).round().astype(int).tolist()
-                for length, side in zip(lengths, sides, strict=True)
+                for length, side in zip(outer.shape, sides, strict=True)
             )
-            boxes = [Box(*place, *np.add(place, sides).tolist()) for place in itertools.product(*places)]
+            boxes = [
+                Box(*place, *np.add(place, sides).tolist()).translated(outer.begin)
+                for place in itertools.product(*places)
+            ]
             self._areas[steps] = _highest_contrast(self._part, self._levels, boxes, max(1, min(sides) // _SAMPLED))
         return self._areas[steps]
 
     def are_sure_as_they_are(self) -> bool:
         """Return whether objects are about as large as the training's, and so sure that no other size need be tried."""
-        instances = self._instances(0)
-        if instances is None or self.confidence(0, self.area(0)) <= _SURE:
+        found = self._find_once(0)
+        if found is None or self.confidence(0, self.area(0)) <= _SURE:
             return False
-        octaves = math.log2(median_diameter(instances.area) / self._embedder.settings.diameter)
+        octaves = math.log2(median_diameter(found.instances.area) / self._embedder.settings.diameter)
         return abs(octaves) <= _NEAR
 
     def confidence(self, steps: int, area: Box) -> float:
-        """Return how sure the network is of the instances whose centres are in an area; 0 without any."""
-        instances = self._instances(steps)
-        if instances is None:
+        """Return how sure the network is of the instances in an area, by their pixels in it; 0 without any.
+
+        What is larger than the area counts, too: without it, the inside of a large object would be a place where
+        nothing is found as it is, and any size better.
+        """
+        found = self._find_once(steps)
+        if found is None:
             return 0.0
-        inside = ((instances.centroid >= area.begin) & (instances.centroid < area.end)).all(axis=1)
-        if not inside.any():
+        inside = found.labels[area.slices_in(found.seen)]
+        pixels = np.bincount(inside.ravel(), minlength=found.labels.max() + 1)[found.instances.label]
+        if not pixels.any():
             return 0.0
-        areas = instances.area[inside]
-        sureness = float(np.average(instances.score[inside], weights=areas))
+        sureness = float(np.average(found.instances.score, weights=pixels))
         sureness *= 1 - _FAR * abs(steps) / _OCTAVE
         if steps < 0:
-            seen = median_diameter(areas) * _STEP**steps
+            seen = median_diameter(found.instances.area[pixels > 0]) * _STEP**steps
             octaves_smaller = max(0.0, math.log2(self._embedder.settings.diameter / seen))
             sureness *= max(0.0, 1 - _SMALL * octaves_smaller)
         return sureness
 
-    def _instances(self, steps: int) -> Instances | None:
-        """Return the instances at a size, as `_find` does."""
+    def _find_once(self, steps: int) -> _Found | None:
+        """Return what is found at a size, as `_find` does."""
         if steps not in self._found:
             self._found[steps] = self._find(steps)
         return self._found[steps]
 
-    def _find(self, steps: int) -> Instances | None:
-        """Return the instances at a size, in pixels of the part; None where that is too small or too large."""
+    def _find(self, steps: int) -> _Found | None:
+        """Return what is found at a size, None where that is too small or too large."""
         area, magnification = self.area(steps), _STEP**steps
         if abs(steps) > _MOST_STEPS or min(area.shape) * magnification * self._embedder.settings.scale < _SMALLEST_SEEN:
             return None
         seen = self._part[area.slices_in(Box.whole(self._part.shape[:2]))]
         maps = self._embedder.embed_tile(seen, self._levels, magnification=magnification)
-        return measure_instances(cluster(maps), maps).translated(area.begin)
+        labels = cluster(maps)
+        return _Found(measure_instances(labels, maps), labels, area)
 
 
 def _highest_contrast_crop(image: NDArray[Any], levels: PercentileRange) -> NDArray[Any]:

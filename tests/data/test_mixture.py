@@ -51,6 +51,22 @@ def test_objects_of_different_sizes_come_to_their_geometric_mean(tmp_path):
     assert (again.patches.batch(3).images == data.patches.batch(3).images).all()
 
 
+def test_small_objects_are_enlarged_as_long_as_large_ones_beside_them_are_seen(tmp_path):
+    small = write(tmp_path / "small", count=3, side=192, diameter=9)
+    both = write(tmp_path / "both", count=3, side=192, diameter=9)
+    for number in range(3):
+        labels = np.asarray(Image.open(both / "labels" / f"{number}.png")).copy()
+        # Two of a diameter of 100 px beside twelve.
+        labels[:, 16:] = 0
+        labels[:89, 90:179] = 60
+        labels[100:189, 90:179] = 61
+        Image.fromarray(labels).save(both / "labels" / f"{number}.png")
+    data = mixed_data([small, both], SETTINGS, val=[small, both], common_diameter=18.0)
+    assert [line.partition("shown at ")[2][:3] for line in data.description["shares"]] == ["2 t", "1.3"]
+    shown = [len(sample.labels) / 192 for sample in data.validation]
+    assert shown == pytest.approx([2, 2, 2, 1.3, 1.3, 1.3], rel=0.01)
+
+
 def test_objects_alike_are_left_as_they_are(tmp_path):
     one = write(tmp_path / "one", count=3, side=96, diameter=14)
     two = write(tmp_path / "two", count=3, side=96, diameter=20)

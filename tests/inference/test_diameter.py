@@ -1,5 +1,6 @@
 """The size at which objects are surest is that of the training, or near it."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from instseg.cli import app
 from instseg.clustering.instances import Instances
 from instseg.data.discs import draw_discs
 from instseg.evaluation.metrics import score
-from instseg.inference.diameter import _highest_contrast_crop, _TriedSizes, estimate_magnification
+from instseg.inference.diameter import _Found, _highest_contrast_crop, _TriedSizes, estimate_magnification
 from instseg.io.images import write_picture
 from instseg.io.label_images import read_labels
 from instseg.preprocessing.normalisation import percentiles
@@ -79,22 +80,28 @@ def test_of_what_is_enlarged_the_part_with_objects_is_seen(model):
     assert _TriedSizes(model, part[:160], percentiles(part)).area(2).shape == (160, 192)
 
 
+def found_of(model, scores, diameter):
+    """Return two instances of one diameter, in those of the training; the second is in the upper left corner."""
+    labels = np.zeros((100, 100), np.int32)
+    labels[40:60, 40:60], labels[:20, :20] = 1, 2
+    instances = Instances(
+        label=np.array([1, 2], np.int32),
+        score=np.array(scores),
+        area=np.full(2, round(np.pi / 4 * (diameter * model.settings.diameter) ** 2)),
+        centroid=np.array([[49.5, 49.5], [9.5, 9.5]]),
+        bbox=np.array([[40, 40, 60, 60], [0, 0, 20, 20]]),
+    )
+    return _Found(instances, labels, Box(0, 0, 100, 100))
+
+
 def test_smaller_sizes_have_to_be_surer_where_objects_look_small(model):
-    def found(diameter):
-        """Return two instances, the second of which is in the upper left corner, seen at all sizes."""
-        area = np.full(2, round(np.pi / 4 * (diameter * model.settings.diameter) ** 2))
+    def tried_sizes(diameter):
+        both = found_of(model, (0.8, 0.2), diameter)
         tried = _TriedSizes(model, np.zeros((100, 100, 1)), None)
-        both = Instances(
-            label=np.array([1, 2], np.int32),
-            score=np.array([0.8, 0.2]),
-            area=area,
-            centroid=np.array([[50.0, 60.0], [2.0, 3.0]]),
-            bbox=np.zeros((2, 4), int),
-        )
         tried._found = {-2: both, 0: both, 2: both, 4: None}
         return tried
 
-    large, small = found(2.5), found(1.0)
+    large, small = tried_sizes(2.5), tried_sizes(1.0)
     middle, whole = Box(25, 25, 75, 75), Box(0, 0, 100, 100)
     assert large.confidence(0, whole) == pytest.approx(0.5)
     assert large.confidence(0, middle) == pytest.approx(0.8)
@@ -104,19 +111,29 @@ def test_smaller_sizes_have_to_be_surer_where_objects_look_small(model):
     assert small.confidence(4, middle) == small.confidence(0, Box(80, 80, 90, 90)) == 0
 
 
+def test_a_place_inside_of_a_large_object_is_as_sure_as_the_object(model):
+    tried = _TriedSizes(model, np.zeros((100, 100, 1)), None)
+    tried._found[0] = found_of(model, (0.8, 0.2), 1.0)
+    assert tried.confidence(0, Box(40, 40, 46, 46)) == pytest.approx(0.8)
+    assert tried.confidence(0, Box(10, 10, 50, 50)) == pytest.approx(0.5)
+
+
+def test_what_is_looked_at_lies_in_what_is_looked_at_one_step_below(model):
+    image = np.random.default_rng(0).integers(0, 255, (384, 384, 1), np.uint8)
+    tried = _TriedSizes(model, image, percentiles(image))
+    areas = [tried.area(steps) for steps in range(-6, 7)]
+    assert areas[0] == Box(0, 0, 384, 384)
+    assert areas[-1].shape == (48, 48)
+    for outer, inner in itertools.pairwise(areas):
+        assert inner.intersection(outer) == inner
+
+
 @pytest.mark.parametrize(
     ("scores", "diameter", "sure"),
     [((0.95, 0.95), 1.0, True), ((0.95, 0.8), 1.0, False), ((0.95, 0.95), 2.2, False), ((0.95, 0.95), 0.45, False)],
 )
 def test_where_objects_are_sure_as_they_are_no_other_size_is_tried(model, monkeypatch, scores, diameter, sure):
-    area = np.full(2, round(np.pi / 4 * (diameter * model.settings.diameter) ** 2))
-    found = Instances(
-        label=np.array([1, 2], np.int32),
-        score=np.array(scores),
-        area=area,
-        centroid=np.full((2, 2), 50.0),
-        bbox=np.zeros((2, 4), int),
-    )
+    found = found_of(model, scores, diameter)
     tried = []
 
     def find(self, steps):
