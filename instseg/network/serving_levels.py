@@ -16,6 +16,7 @@ from instseg.preprocessing.levels import (
     NOISE_SAMPLES,
     NOISE_STEP,
     OBJECT_PERCENTILE,
+    ROUNDED_NOISE,
     ROUNDING,
     SIGNIFICANT,
     SPARSE,
@@ -77,7 +78,8 @@ def _robust_levels(channel: Any) -> Any:
         # What is dark is what is bright in the negative.
         above, bright = _reach(picture - middle, high - middle, middle - low, HIGH_PERCENTILE, noise, sure)
         below, dark = _reach(middle - picture, middle - low, above, 100 - LOW_PERCENTILE, noise, sure)
-        wanted = NOISE_EXTENT * noise * tf.maximum(0.0, 1 - (bright + dark) / SPARSE)
+        rounded = tf.where(noise > 0, tf.maximum(noise, ROUNDED_NOISE * whole), noise)
+        wanted = NOISE_EXTENT * rounded * tf.maximum(0.0, 1 - (bright + dark) / SPARSE)
         missing = tf.maximum(0.0, wanted - below - above)
         return tf.where(
             dark > bright,

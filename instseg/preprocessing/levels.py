@@ -35,6 +35,9 @@ SIGNIFICANT = 3.0
 ROUNDING = 0.5
 """How much farther from the median objects have to be where values are whole numbers, for an image not to be one of
 noise: that of a value or two is otherwise beyond its own deviation, which is known to a part of a value only."""
+ROUNDED_NOISE = 1.0
+"""The least noise of whole numbers, if they have any: rounded, noise of a part of a value has steps of a whole one,
+which are objects to a network at the extent of such noise."""
 SPARSE = 0.01
 """Objects that cover less than this share are sparse: a percentile is one of the background, or of their borders."""
 OBJECT_PERCENTILE = 90.0
@@ -75,7 +78,8 @@ def image_levels(image: NDArray[Any], rule: LevelsRule = "robust", counted: NDAr
       on this side is one that a tenth of their pixels exceed, if that is farther.
     * Where less than 1 % of the pixels are beyond noise at all, the levels are at least 30 standard deviations of the
       noise apart, the fewer such pixels the more: an image of noise is not stretched. Noise is estimated from second
-      differences (Immerkaer 1996, Fast noise variance estimation), by their median instead of their mean.
+      differences (Immerkaer 1996, Fast noise variance estimation), by their median instead of their mean; that of whole
+      numbers counts as 1 at least.
 
     A channel of one value has equal levels, which `normalise` maps to 0. About 10 ms per megapixel and channel of 8 or
     16 bits, and 2 ms by percentiles; at most 4 bytes of memory per pixel of a channel beside the image.
@@ -164,6 +168,8 @@ def _robust_levels(channel: NDArray[Any], counted: NDArray[np.bool_] | None) -> 
     bright_side, dark_side = (_Side(picture, counted, middle, noise, sure, bright=bright) for bright in (True, False))
     above, bright = bright_side.corrected(above, below, HIGH_PERCENTILE)
     below, dark = dark_side.corrected(below, above, 100 - LOW_PERCENTILE)
+    if noise > 0 and whole:
+        noise = max(noise, ROUNDED_NOISE)
     missing = max(0.0, NOISE_EXTENT * noise * max(0.0, 1 - (bright + dark) / SPARSE) - below - above)
     return (middle - below - missing, middle + above) if dark > bright else (middle - below, middle + above + missing)
 

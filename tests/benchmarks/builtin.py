@@ -5,7 +5,7 @@
 DATA holds `dsb2018/train` and `dsb2018/val` (`dsb2018.py` makes them). `nuclei` learns from both, and its card has the
 figures of the row nuclei-60 of `table.py`, as long a training that has not seen `val`: RESULTS is the folder of those.
 `shapes` learns from `train` and from images that `shapes.py` draws. `general` begins with it, and learns from these
-images and from all sets in DATA, as `general.py` parts them, first a small network, then, three times, a wider one that
+images and from all sets in DATA, as `general.py` parts them, first a small network, then, four times, a wider one that
 begins with what there is; its card has the figures on the images that it has not seen. Trainings go to RESULTS, too,
 and one that was stopped goes on. A model that the package has is replaced at the very end.
 """

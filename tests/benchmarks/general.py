@@ -30,12 +30,13 @@ BEGINNING = "shapes"
 ITERATIONS = 20_000
 # Of the model of the package, each from the one before: what its name ends with, options, iterations. First the small
 # network; then more channels where they cost the least time; as validation was still rising at the end of that, once
-# more with a lower rate; and with larger batches, as 8 patches have a few of the kinds only.
+# more with a lower rate; and with larger and larger batches, as 8 patches have a few of the kinds only.
 _STAGES = (
     ("-small", (), ITERATIONS),
     ("-wide", ("--network", "32,64,192,320", "--learning-rate", "0.005"), 24_000),
     ("-again", ("--learning-rate", "0.004"), 22_000),
-    ("", ("--batch-size", "32", "--learning-rate", "0.005"), 5_500),
+    ("-batches", ("--batch-size", "32", "--learning-rate", "0.005"), 5_500),
+    ("", ("--batch-size", "64", "--learning-rate", "0.006"), 3_000),
 )
 
 _DRAWN = 1000
