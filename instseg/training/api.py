@@ -139,7 +139,8 @@ def train(
         `pretrained` its own by default, and at least so many channels at as many levels.
     pretrained : path-like, optional
         Begin with the weights of this model: a directory, or the name of a model in the package. One of images can
-        begin a training on volumes.
+        begin a training on volumes. On few images, the default of `learning_rate` is lower the better the model is on
+        those of the validation already.
     resume : bool, optional
         True goes on with the model in `model_dir`, False replaces it. By default there must be none.
     report : path-like, optional
@@ -248,7 +249,14 @@ def run_training(
     iterations, share = prepared.iteration, 0.0
     saved: CheckpointSaved | None = None
     events = iter_training(
-        folder, config, prepared.data, resume=prepared.resume, report=report, stop=stop, strategy=strategy
+        folder,
+        config,
+        prepared.data,
+        resume=prepared.resume,
+        adapt_rate=prepared.adapt_rate,
+        report=report,
+        stop=stop,
+        strategy=strategy,
     )
     for event in events:
         # Not before the first event, so that a training that cannot begin says only why.

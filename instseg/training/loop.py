@@ -1,5 +1,6 @@
 """The loop of a training: batches in, generations of a model directory out, events on the way."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -31,6 +32,7 @@ def iter_training(
     data: TrainingData,
     *,
     resume: bool = False,
+    adapt_rate: bool = False,
     report: Path | None = None,
     stop: Callable[[], bool] = lambda: False,
     strategy: tf.distribute.Strategy | None = None,
@@ -51,6 +53,9 @@ def iter_training(
         Batches and validation images.
     resume : bool
         Go on from the state in `folder`, weights and optimiser included.
+    adapt_rate : bool
+        Lower the learning rate where the model to begin with knows the objects already, as
+        `TrainingSession.adapt_rate` does.
     report : Path, optional
         Where curves and pictures go.
     stop : callable
@@ -88,13 +93,16 @@ def iter_training(
         check_trainable(folder)
     with training_lock(folder) if replicas.chief else nullcontext():
         session = TrainingSession(folder, config, data, strategy)
-        yield from _begin(session, resume, report if replicas.chief else None)
+        yield from _begin(session, resume, adapt_rate, report if replicas.chief else None)
         yield from _Loop(session, stop, steps_per_read).run()
 
 
-def _begin(session: TrainingSession, resume: bool, report: Path | None) -> Iterator[Event]:
+def _begin(session: TrainingSession, resume: bool, adapt_rate: bool, report: Path | None) -> Iterator[Event]:
     """Set the weights to begin with, or restore those to go on from."""
     transferred = session.resume() if resume else session.transfer()
+    if transferred is not None and adapt_rate:
+        yield PhaseStarted(phase="validating the model to begin with")
+        transferred = dataclasses.replace(transferred, changes=(*transferred.changes, *session.adapt_rate()))
     if transferred is not None:
         yield transferred
     if report is not None:

@@ -86,6 +86,8 @@ class PreparedTraining(NamedTuple):
     resume : bool
     iteration, seconds : int, float
         Steps that were taken before a resume, and how long they took.
+    adapt_rate : bool
+        Whether the learning rate, which nobody has given, depends on what the model to begin with knows already.
     """
 
     model_dir: Path
@@ -94,6 +96,7 @@ class PreparedTraining(NamedTuple):
     resume: bool
     iteration: int
     seconds: float
+    adapt_rate: bool = False
 
     @property
     def finished(self) -> bool:
@@ -283,7 +286,8 @@ def _prepare_fresh(request: TrainingRequest, progress: Counter) -> PreparedTrain
         data={**data.description, "source": source.to_dict()},
         pretrained=None if request.pretrained is None else str(request.pretrained.resolve()),
     )
-    return PreparedTraining(request.model_dir, config, data, False, 0, 0.0)
+    adapt_rate = request.pretrained is not None and "learning_rate" not in request.train
+    return PreparedTraining(request.model_dir, config, data, False, 0, 0.0, adapt_rate)
 
 
 def _check_patch_size(train: TrainSettings, model: ModelSettings) -> None:

@@ -36,6 +36,13 @@ from instseg.version import installed_version
 
 # Validation images that the page shows, those of the lowest scores.
 _WORST = 4
+# So many images can teach all that a model knows already, and a training on them begins at the full learning rate. At
+# this rate, a minute with one image of particles lost half of what was known: AP at IoU 0.5 of 0.42 after 0.82, and of
+# 0.76 at a rate of an eighth.
+_MANY_IMAGES = 50
+_LEAST_RATE = 0.1
+# A change of the rate that is smaller is not worth a word.
+_NEARLY = 0.9
 
 
 class TrainingSession:
@@ -101,6 +108,35 @@ class TrainingSession:
         transferred = transfer_weights(Path(pretrained), self.step.network, self.config.model)
         self.step.set_weights(transferred.weights)
         return WeightsTransferred(model=pretrained, changes=transferred.changes)
+
+    def adapt_rate(self) -> tuple[str, ...]:
+        """Lower the learning rate for few images the more, the better the weights to begin with are on the validation.
+
+        It is multiplied by what is missing to an AP at IoU 0.5 of 1, but by no less than 0.1, and by no less than the
+        number of images to learn from is to 50: what a model knows already, few images make it forget.
+
+        Returns
+        -------
+        tuple of str
+            What was changed, in words; empty if nothing was.
+        """
+        train, replicas = self.config.train, self.step.replicas
+        least = max(_LEAST_RATE, self.config.data.get("training_images", _MANY_IMAGES) / _MANY_IMAGES)
+        if least >= 1:
+            return ()
+        known = 0.0
+        if replicas.chief:
+            known = validate(self._model(), self._images, calibrate=False).scores.get("AP50", 0.0)
+            self._images.forget()
+        (known,) = self.step.all_reduce_sum((known,))
+        factor = max(least, 1 - known)
+        if factor > _NEARLY:
+            return ()
+        train = dataclasses.replace(train, learning_rate=float(f"{train.learning_rate * factor:.2g}"))
+        self.config = dataclasses.replace(self.config, train=train)
+        self.step.train = train
+        few = f"the learning rate is {train.learning_rate:g}, as the images are few and AP50 is {known:.2f} already"
+        return (few,)
 
     def resume(self) -> WeightsTransferred | None:
         """Go on from the state in the folder, and return which layers start fresh, if any do.

@@ -8,11 +8,13 @@ from typing import get_type_hints
 
 import pytest
 
+from instseg.data.generate import generate_discs
 from instseg.errors import UsageError
 from instseg.inference.model import load
+from instseg.models.config import read_training
 from instseg.settings import MetricLossSettings, ModelSettings, TrainSettings
 from instseg.training.api import TrainingOptions, train
-from instseg.training.events import CheckpointSaved, StepDone
+from instseg.training.events import CheckpointSaved, StepDone, WeightsTransferred
 
 QUICK = {"network": (8, 8), "batch_size": 1, "patch_size": 32}
 
@@ -94,3 +96,30 @@ def test_the_library_leaves_the_process_alone(tmp_path):
     ended = subprocess.run(command, capture_output=True, text=True, timeout=180, env=environment)
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout == ""
+
+
+def test_few_images_are_learnt_at_a_lower_rate_where_the_model_is_right_already(tmp_path):
+    generate_discs(tmp_path / "discs", count=3)
+    changes = {}
+
+    def run(name, pretrained, **settings):
+        def take(event):
+            if isinstance(event, WeightsTransferred):
+                changes[name] = event.changes
+
+        given = {"iterations": 1, "patch_size": 32, "batch_size": 1, **settings}
+        train(tmp_path / name, tmp_path / "discs", pretrained=pretrained, progress=take, **given)
+        return read_training(tmp_path / name).config.train.learning_rate
+
+    lowered = run("lowered", "shapes")
+    assert 0.1 * 0.008 <= lowered < 0.5 * 0.008
+    assert any(
+        f"the learning rate is {lowered:g}, as the images are few and AP50 is" in one for one in changes["lowered"]
+    )
+    # Going on, it is known.
+    train(tmp_path / "lowered", resume=True, iterations=2)
+    assert read_training(tmp_path / "lowered").config.train.learning_rate == lowered
+    assert run("given", "shapes", learning_rate=0.005) == 0.005
+    train(tmp_path / "untrained", tmp_path / "discs", iterations=1, **QUICK)
+    assert run("begun", tmp_path / "untrained") == 0.008
+    assert not any("learning rate" in one for name in ("given", "begun") for one in changes[name])
