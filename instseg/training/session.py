@@ -135,8 +135,7 @@ class TrainingSession:
         train = dataclasses.replace(train, learning_rate=float(f"{train.learning_rate * factor:.2g}"))
         self.config = dataclasses.replace(self.config, train=train)
         self.step.train = train
-        few = f"the learning rate is {train.learning_rate:g}, as the images are few and AP50 is {known:.2f} already"
-        return (few,)
+        return (f"the learning rate is {train.learning_rate:g}, as the images are few and AP50 is {known:.2f} already",)
 
     def resume(self) -> WeightsTransferred | None:
         """Go on from the state in the folder, and return which layers start fresh, if any do.
