@@ -43,7 +43,7 @@ class RunningRound:
     Attributes
     ----------
     validation : float or None
-        The AP at IoU 0.5 on the images that the training kept aside, once it is known.
+        The AP at IoU 0.5 on the images that the training kept aside, once it is known; None if it kept none.
     done : bool
         Whether all is over.
 
@@ -131,7 +131,7 @@ class RunningRound:
             if len(self._curve) > 2 * _POINTS:
                 del self._curve[1::2]
         elif kind == "ended":
-            self._ended, self.validation = dict(event), event["ap"]
+            self._ended, self.validation = dict(event), event["ap"] if event["aside"] else None
         elif kind == "failed":
             self._failure = str(event["message"])
 

@@ -124,8 +124,15 @@ def train_order(order: TrainingOrder, tell: Callable[..., None], stop: Callable[
         iterations=result.iterations,
         seconds=result.seconds,
         ap=result.scores.get("AP50"),
+        aside=bool(result.best_iteration) and _kept_images_aside(result.model),
         before=before,
     )
+
+
+def _kept_images_aside(model: Path) -> bool:
+    from instseg.models.config import read_training
+
+    return bool(read_training(model).config.data.get("validated_apart", True))
 
 
 def validation_ap(model: str, data: Path, trained: Path) -> float | None:

@@ -1,7 +1,7 @@
 """Settings of the network, and of what its outputs mean."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
 from instseg.errors import check_parameter
@@ -76,6 +76,9 @@ class ModelSettings(Settings):
     estimate_diameter : bool
         Whether predictions estimate the size of the objects unless it is given: training images were brought to one
         size of objects, and the model knows no other.
+    check_diameter : bool
+        Whether predictions look, unless the size of the objects is given, if the network is surer by far of objects
+        that are seen smaller or larger than in the training: few images do not show all sizes that others have.
     levels : {'robust', 'percentiles'}
         What the values are that become 0 and 1 in the network: see `instseg.preprocessing.levels`. Models that were
         stored without it know percentiles only.
@@ -97,6 +100,7 @@ class ModelSettings(Settings):
     diameter_p95: float | None = None
     scale: float = 1.0
     estimate_diameter: bool = False
+    check_diameter: bool = False
     levels: LevelsRule = "robust"
 
     def __post_init__(self) -> None:
@@ -182,6 +186,10 @@ class ModelSettings(Settings):
             # after one image of precipitates. Leaving large ones as they are gave 0.38 for 0.46 after one of particles.
             learnt = min(max(diameter, self.diameter / 2), self.diameter)
         return self.scale * min(learnt / diameter, _LARGEST_FAMILIAR)
+
+    def for_samples(self) -> Self:
+        """Return the settings for images whose channels are chosen and whose size is right already."""
+        return replace(self, channel_choice=None, estimate_diameter=False, check_diameter=False)
 
     def can_widen_to(self, widths: Sequence[int]) -> bool:
         """Return whether a network of other widths can begin with this one: as many levels, none of fewer channels."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from instseg.data.datasets import TrainingData
+from instseg.data.datasets import MANY_IMAGES, TrainingData
 from instseg.errors import UsageError, check_parameter
 from instseg.io.volumes import check_spacing
 from instseg.models.builtin import find_model
@@ -274,6 +274,7 @@ def _prepare_fresh(request: TrainingRequest, progress: Counter) -> PreparedTrain
         diameter_p95=data.diameters.largest,
         scale=data.scale,
         estimate_diameter=data.estimate_diameter,
+        check_diameter=_is_diameter_checked(data, asked),
         spacing=data.spacing,
     )
     if data.patch_shape is not None:
@@ -288,6 +289,12 @@ def _prepare_fresh(request: TrainingRequest, progress: Counter) -> PreparedTrain
     )
     adapt_rate = request.pretrained is not None and "learning_rate" not in request.train
     return PreparedTraining(request.model_dir, config, data, False, 0, 0.0, adapt_rate)
+
+
+def _is_diameter_checked(data: TrainingData, model: ModelSettings) -> bool:
+    """Return whether a model learns from so few images that others may well have objects of other sizes."""
+    few = data.description.get("training_images", MANY_IMAGES) < MANY_IMAGES
+    return few and model.ndim == 2 and not data.estimate_diameter
 
 
 def _check_patch_size(train: TrainSettings, model: ModelSettings) -> None:
@@ -309,7 +316,9 @@ def _prepare_resume(
     train = dataclasses.replace(before.train, **{**end, **request.train})
     source = DataSource.from_dict(before.data.get("source"), model_dir, _source(request))
     _check_same_channels(before, request)
-    held = tuple(before.data.get("validation_images") or ())
+    # What was learnt from, too, would be kept from the training where it has more images now.
+    apart = before.data.get("validated_apart", True)
+    held = tuple(before.data.get("validation_images") or ()) if apart else ()
     data = source.read(train, before.model, before.model, held, progress)
     if data.channels != before.model.channels:
         raise UsageError(
@@ -329,7 +338,8 @@ def _prepare_resume(
     description = {**data.description, "source": source.to_dict()}
     # What was tuned for the state before is tuned anew at the end.
     clustering = objective_of(before.model).default_clustering(before.metric)
-    return dataclasses.replace(before, train=train, data=description, clustering=clustering), data
+    model = dataclasses.replace(before.model, check_diameter=_is_diameter_checked(data, before.model))
+    return dataclasses.replace(before, model=model, train=train, data=description, clustering=clustering), data
 
 
 def _check_unchanged(before: TrainingConfig, request: TrainingRequest) -> None:

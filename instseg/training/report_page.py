@@ -113,7 +113,9 @@ def _summary(state: TrainingState) -> Markup:
     else:
         about = f"The stored model is that of iteration {state.best_iteration:,}."
     few = ""
-    if 0 < state.validation_images < 5:
+    if not state.config.data.get("validated_apart", True):
+        few = " Its scores are of images that it has learnt from, too: on others they are lower."
+    elif 0 < state.validation_images < 5:
         few = " Its scores are means over very few images: on others they may be quite different."
     return facts(values) + tag("p", about + few)
 

@@ -187,5 +187,5 @@ def fit_calibration(model: Model, samples: Sequence[Sample]) -> ScoreCalibration
     """
     uncalibrated = copy.copy(model)
     uncalibrated.calibration = None
-    uncalibrated.settings = dataclasses.replace(model.settings, channel_choice=None, estimate_diameter=False)
+    uncalibrated.settings = model.settings.for_samples()
     return validate(uncalibrated, ValidationImages(samples, most=max(1, len(samples)))).calibration

@@ -206,6 +206,28 @@ def test_what_was_kept_for_validation_stays_so_when_images_are_added(run, make_d
     assert len(validation_images()) == 4
 
 
+def test_few_images_are_all_learnt_from_and_their_sizes_checked_until_there_are_many(run, make_data):
+    def stored():
+        return json.loads(Path("model/instseg.json").read_text())
+
+    make_data(count=3)
+    done = run("train", "model", "--data", "data", "--iterations", 1, *EASY)
+    assert done.exit_code == 0, done.stderr
+    assert "on 3 validation images, learnt from, too: on others they are lower" in done.stdout
+    assert (stored()["data"]["training_images"], len(stored()["data"]["validation_images"])) == (3, 3)
+    assert stored()["model"]["check_diameter"] is True
+    page = Path("model/report/index.html").read_text()
+    assert "Its scores are of images that it has learnt from, too: on others they are lower." in page
+    # What was learnt from and validated on is not kept from the training where there are more images.
+    make_data(count=60)
+    done = run("train", "model", "--resume", "--iterations", 2)
+    assert done.exit_code == 0, done.stderr
+    assert "learnt from, too" not in done.stdout
+    assert (stored()["data"]["training_images"], len(stored()["data"]["validation_images"])) == (54, 6)
+    assert "validated_apart" not in stored()["data"]
+    assert stored()["model"]["check_diameter"] is False
+
+
 STEP = r"iteration \d+/\d+ loss \d+\.\d{4}( \w+ \d+\.\d{4})+ \d+\.\d images/s(, \d+:\d\d left)?"
 
 

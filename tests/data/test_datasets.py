@@ -52,7 +52,8 @@ def test_the_diameter_is_that_of_the_median_instance(tmp_path):
     data = folder_data(folder, SETTINGS, val=folder)
     assert data.diameters.typical == pytest.approx(2 * np.sqrt(9 / np.pi), abs=0.005)
     assert data.channels == 1
-    assert data.description == {"kind": "folder", "training_images": 2, "validation_images": ["0", "1"]}
+    described = {"kind": "folder", "training_images": 2, "validation_images": ["0", "1"], "validated_apart": False}
+    assert data.description == described
     assert same(data.patches.batch(3), folder_data(folder, SETTINGS, val=folder).patches.batch(3))
 
 
@@ -131,7 +132,7 @@ def pairs(tmp_path, number):
 
 
 @pytest.mark.parametrize(
-    ("number", "share", "held_back"), [(2, 0.1, 1), (2, 0.9, 1), (3, 0.9, 2), (10, 0.1, 1), (20, 0.25, 5)]
+    ("number", "share", "held_back"), [(2, 0.5, 1), (2, 0.9, 1), (3, 0.9, 2), (5, 0.2, 1), (6, 0.1, 1), (20, 0.25, 5)]
 )
 def test_the_split_is_disjoint_and_both_parts_have_something(tmp_path, number, share, held_back):
     everything = pairs(tmp_path, number)
@@ -147,9 +148,12 @@ def test_the_split_follows_the_seed(tmp_path):
     assert splits[0] != splits[2]
 
 
-def test_a_single_pair_is_both(tmp_path):
-    one = pairs(tmp_path, 1)
-    assert train_val_split(one, SETTINGS) == (one, one)
+def test_few_pairs_are_both(tmp_path):
+    five = pairs(tmp_path, 5)
+    assert train_val_split(five, TrainSettings()) == (five, five)
+    assert train_val_split(five[:1], TrainSettings(validation_share=0.9)) == (five[:1], five[:1])
+    training, validation = train_val_split(five, TrainSettings(), least=1)
+    assert (len(training), len(validation)) == (4, 1)
 
 
 def test_generated_data_repeat_with_the_seed_and_validation_is_not_trained_on():

@@ -1,5 +1,7 @@
 """The size at which objects are surest is that of the training, or near it."""
 
+import copy
+import dataclasses
 import itertools
 from pathlib import Path
 
@@ -12,7 +14,14 @@ from instseg.cli import app
 from instseg.clustering.instances import Instances
 from instseg.data.discs import draw_discs
 from instseg.evaluation.metrics import score
-from instseg.inference.diameter import _Found, _highest_contrast_crop, _TriedSizes, estimate_magnification
+from instseg.inference.diameter import (
+    _FAR,
+    _Found,
+    _highest_contrast_crop,
+    _TriedSizes,
+    estimate_magnification,
+    resolve_magnification,
+)
 from instseg.io.images import write_picture
 from instseg.io.label_images import read_labels
 from instseg.preprocessing.normalisation import percentiles
@@ -73,11 +82,11 @@ def test_no_size_costs_more_than_that_of_the_training(model, image, monkeypatch)
 def test_of_what_is_enlarged_the_part_with_objects_is_seen(model):
     part = np.zeros((384, 384, 1), np.uint8)
     part[350:356, 20:26] = 255
-    tried = _TriedSizes(model, part, percentiles(part))
+    tried = _TriedSizes(model, part, percentiles(part), _FAR)
     assert tried.area(0) == tried.area(-2) == Box(0, 0, 384, 384)
     assert tried.area(2) == Box(192, 0, 384, 192)
     # An image that is small enlarged, too, is seen as a whole.
-    assert _TriedSizes(model, part[:160], percentiles(part)).area(2).shape == (160, 192)
+    assert _TriedSizes(model, part[:160], percentiles(part), _FAR).area(2).shape == (160, 192)
 
 
 def found_of(model, scores, diameter):
@@ -97,7 +106,7 @@ def found_of(model, scores, diameter):
 def test_smaller_sizes_have_to_be_surer_where_objects_look_small(model):
     def tried_sizes(diameter):
         both = found_of(model, (0.8, 0.2), diameter)
-        tried = _TriedSizes(model, np.zeros((100, 100, 1)), None)
+        tried = _TriedSizes(model, np.zeros((100, 100, 1)), None, _FAR)
         tried._found = {-2: both, 0: both, 2: both, 4: None}
         return tried
 
@@ -112,7 +121,7 @@ def test_smaller_sizes_have_to_be_surer_where_objects_look_small(model):
 
 
 def test_a_place_inside_of_a_large_object_is_as_sure_as_the_object(model):
-    tried = _TriedSizes(model, np.zeros((100, 100, 1)), None)
+    tried = _TriedSizes(model, np.zeros((100, 100, 1)), None, _FAR)
     tried._found[0] = found_of(model, (0.8, 0.2), 1.0)
     assert tried.confidence(0, Box(40, 40, 46, 46)) == pytest.approx(0.8)
     assert tried.confidence(0, Box(10, 10, 50, 50)) == pytest.approx(0.5)
@@ -120,12 +129,26 @@ def test_a_place_inside_of_a_large_object_is_as_sure_as_the_object(model):
 
 def test_what_is_looked_at_lies_in_what_is_looked_at_one_step_below(model):
     image = np.random.default_rng(0).integers(0, 255, (384, 384, 1), np.uint8)
-    tried = _TriedSizes(model, image, percentiles(image))
+    tried = _TriedSizes(model, image, percentiles(image), _FAR)
     areas = [tried.area(steps) for steps in range(-6, 7)]
     assert areas[0] == Box(0, 0, 384, 384)
     assert areas[-1].shape == (48, 48)
     for outer, inner in itertools.pairwise(areas):
         assert inner.intersection(outer) == inner
+
+
+@pytest.mark.parametrize(("surer", "taken"), [(0.88, {"auto": 2.0, None: 1.0}), (0.98, {"auto": 2.0, None: 2.0})])
+def test_a_model_of_few_images_leaves_its_size_only_for_objects_that_are_surer_by_far(model, monkeypatch, surer, taken):
+    """As they are, objects are found with a confidence of 0.8, and at twice their size with a higher one."""
+    as_they_are, larger = found_of(model, (0.8, 0.8), 1.0), found_of(model, (surer, surer), 1.0)
+    monkeypatch.setattr(_TriedSizes, "_find", lambda self, steps: {0: as_they_are, 2: larger}.get(steps))
+    image = np.zeros((100, 100, 1), np.uint8)
+    few, many = (copy.copy(model) for _ in range(2))
+    few.settings = dataclasses.replace(model.settings, check_diameter=True)
+    for diameter, expected in taken.items():
+        assert resolve_magnification(few, image, percentiles(image), diameter) == pytest.approx(expected)
+    many.settings = dataclasses.replace(model.settings, check_diameter=False)
+    assert resolve_magnification(many, image, percentiles(image), None) == 1.0
 
 
 @pytest.mark.parametrize(

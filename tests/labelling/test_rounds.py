@@ -30,7 +30,7 @@ def tell(**event): print(json.dumps(event), flush=True)
 def copy(model): shutil.copytree(model, order["target"], symlinks=True)
 def wait(): sys.stdin.readline()
 """
-ENDED = {"event": "ended", "finished": True, "iterations": 9, "seconds": 1.0, "ap": 0.5, "before": None}
+ENDED = {"event": "ended", "finished": True, "iterations": 9, "seconds": 1.0, "ap": 0.5, "aside": True, "before": None}
 
 
 class Session:
@@ -94,6 +94,12 @@ def test_a_round_that_ends_well_puts_its_model_in_place(session):
     (round_,) = session.rounds.summary()
     assert (round_["round"], round_["images"], round_["minutes"]) == (1, 2, 2)
     assert (round_["state"], round_["validation"], round_["ap_after"]) == ("done", 0.5, None)
+
+
+def test_of_images_that_were_learnt_from_no_ap_is_told(session):
+    session.run(good(session.begin, aside=False))
+    (round_,) = session.rounds.summary()
+    assert (round_["state"], round_["validation"]) == ("done", None)
 
 
 def test_the_training_is_told_what_to_do_and_each_round_begins_with_the_same_model(session):

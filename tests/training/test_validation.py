@@ -247,8 +247,8 @@ def test_all_images_given_are_used_and_without_instances_there_is_no_calibration
     assert fit_calibration(model, ignored) is None
 
 
-@pytest.mark.parametrize(("count", "calibrated"), [(1, False), (2, True)])
-def test_an_image_that_was_learnt_from_calibrates_nothing(
+@pytest.mark.parametrize(("count", "calibrated"), [(1, False), (5, False), (6, True)])
+def test_images_that_were_learnt_from_calibrate_nothing(
     tmp_path, tiny_plan, tiny_discs, count, calibrated, monkeypatch
 ):
     generate_discs(tmp_path / "data", count=count, settings=tiny_discs)
