@@ -39,13 +39,6 @@ _MIN_DIAMETER, _MAX_DIAMETER = 8.0, 48.0
 # Of volumes, whose voxels are as many as the cube of it.
 _MAX_BALL_DIAMETER = 24.0
 
-MANY_IMAGES = 50
-"""So many images show what others will look like, and can teach all that a model knows already which begins with them.
-
-Trainings on fewer begin at a lower learning rate where they begin with a model that is right already, and predictions
-check the size of the objects.
-"""
-
 # Validation uses no more images, so that further ones would only be lost to the training.
 _MAX_VALIDATION = 40
 # Of volumes, which take the network longer.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from instseg.data.datasets import MANY_IMAGES, TrainingData
+from instseg.data.datasets import TrainingData
 from instseg.errors import UsageError, check_parameter
 from instseg.io.volumes import check_spacing
 from instseg.models.builtin import find_model
@@ -30,6 +30,10 @@ _MAX_LEVELS, _MAX_WIDTH = 6, 1024
 # Of volumes, where nothing else is asked for: two patches have as many voxels as sixteen of images have pixels, and an
 # object of 24 pixels, the largest that the network is shown, lies in one with what is around it.
 _VOLUME_PATCHES = {"patch_size": VOLUME_PATCH_SIZE, "batch_size": 2}
+
+# Models of so many images check the size of objects. With the check an image of 512 x 512 takes three to five times as
+# long, and of more images most kinds gain nothing by it.
+_FEW_IMAGES = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -293,7 +297,7 @@ def _prepare_fresh(request: TrainingRequest, progress: Counter) -> PreparedTrain
 
 def _is_diameter_checked(data: TrainingData, model: ModelSettings) -> bool:
     """Return whether a model learns from so few images that others may well have objects of other sizes."""
-    few = data.description.get("training_images", MANY_IMAGES) < MANY_IMAGES
+    few = 0 < data.description.get("training_images", 0) <= _FEW_IMAGES
     return few and model.ndim == 2 and not data.estimate_diameter
 
 
