@@ -146,7 +146,7 @@ def _print_result(result: "TrainingResult", prepared: "PreparedTraining") -> Non
     iterations = f"{result.iterations:,} iterations"
     if result.best_iteration != result.iterations:
         iterations += f", best after {result.best_iteration:,}"
-    kind = "" if prepared.data.validated_apart else ", learnt from, too: on others they are lower"
+    kind = "" if prepared.data.validated_apart else ", all learnt from: expect less on others"
     images = "1 validation image" if result.validation_images == 1 else f"{result.validation_images} validation images"
     on_images = f" on {images}{kind}" if result.scores else ""
     terminal.print_result(f"{result.model}: {iterations}, {format_scores(result.scores)}{on_images}")
