@@ -198,7 +198,7 @@ class _TriedSizes:
         if not pixels.any():
             return 0.0
         sureness = float(np.average(found.instances.score, weights=pixels))
-        sureness *= max(0.0, 1 - self._far * abs(steps) / _OCTAVE)
+        sureness *= 1 - self._far * abs(steps) / _OCTAVE
         if steps < 0:
             seen = median_diameter(found.instances.area[pixels > 0]) * _STEP**steps
             octaves_smaller = max(0.0, math.log2(self._embedder.settings.diameter / seen))
