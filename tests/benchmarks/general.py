@@ -39,6 +39,9 @@ _STAGES = (
     ("", ("--batch-size", "64", "--learning-rate", "0.006"), 3_000),
 )
 
+# Sets of gray and colour images together, which a model of such a set alone has to be told.
+_IN_COLOUR = ("cellbindb_demo",)
+
 _DRAWN = 1000
 # Of the images of a set, by groups; none of a set that is one group, or of hardly any image.
 _VALIDATION_SHARE, _LEAST_GROUPS = 1 / 8, 3
@@ -274,7 +277,8 @@ def print_specialists(found: dict[str, dict[str, float]], options: argparse.Name
         minutes, steps = options.specialists, options.steps_a_minute
         model = options.results / "specialists" / f"{one}-{minutes:g}{f'-{steps}' if steps else ''}"
         length = ("--iterations", str(round(minutes * steps))) if steps else ("--minutes", f"{minutes:g}")
-        command = [*INSTSEG, "train", str(model), "--data", str(training), *length, *SELDOM]
+        channels = ("--channels", "rgb") if one in _IN_COLOUR else ()
+        command = [*INSTSEG, "train", str(model), "--data", str(training), *length, *SELDOM, *channels]
         call([*command, "--resume"] if (model / "instseg.json").exists() else command)
         target = model.parent / f"{model.name}.json"
         evaluate(str(model), validation, target)
