@@ -227,7 +227,6 @@ def folder_data(
             "kind": "folder",
             "training_images": len(training_pairs),
             "validation_images": sorted(pair.name for pair in validation_pairs),
-            **({} if apart else {"validated_apart": False}),
         },
         class_names=samples.class_names,
         problems=survey.problems.merged(folder),

@@ -288,11 +288,17 @@ def _prepare_fresh(request: TrainingRequest, progress: Counter) -> PreparedTrain
         train=train,
         metric=metric,
         clustering=objective_of(model).default_clustering(metric),
-        data={**data.description, "source": source.to_dict()},
+        data=_describe(data, source),
         pretrained=None if request.pretrained is None else str(request.pretrained.resolve()),
     )
     adapt_rate = request.pretrained is not None and "learning_rate" not in request.train
     return PreparedTraining(request.model_dir, config, data, False, 0, 0.0, adapt_rate)
+
+
+def _describe(data: TrainingData, source: DataSource) -> dict[str, Any]:
+    """Return what a model says of its data: what was read and from where, and whether all of it was learnt from."""
+    learnt = {} if data.validated_apart else {"validated_apart": False}
+    return {**data.description, **learnt, "source": source.to_dict()}
 
 
 def _is_diameter_checked(data: TrainingData, model: ModelSettings) -> bool:
@@ -339,11 +345,11 @@ def _prepare_resume(
         raise UsageError(
             f"the classes are {new}, but {model_dir} was trained on {old}; mend them, or train into a new directory"
         )
-    description = {**data.description, "source": source.to_dict()}
     # What was tuned for the state before is tuned anew at the end.
     clustering = objective_of(before.model).default_clustering(before.metric)
     model = dataclasses.replace(before.model, check_diameter=_is_diameter_checked(data, before.model))
-    return dataclasses.replace(before, model=model, train=train, data=description, clustering=clustering), data
+    stored = _describe(data, source)
+    return dataclasses.replace(before, model=model, train=train, data=stored, clustering=clustering), data
 
 
 def _check_unchanged(before: TrainingConfig, request: TrainingRequest) -> None:

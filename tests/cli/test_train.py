@@ -229,6 +229,16 @@ def test_few_images_are_all_learnt_from_and_their_sizes_checked_until_there_are_
     assert stored()["model"]["check_diameter"] is False
 
 
+def test_the_page_says_of_several_folders_of_one_image_that_all_is_learnt_from(run, make_data):
+    for folder in ("a", "b"):
+        make_data(folder, count=1)
+    done = run("train", "model", "--data", "a", "--data", "b", "--iterations", 1, *EASY)
+    assert done.exit_code == 0, done.stderr
+    assert "all learnt from: expect less on others" in done.stdout
+    page = Path("model/report/index.html").read_text()
+    assert "Its scores are of images that it has learnt from, too: on others they are lower." in page
+
+
 STEP = r"iteration \d+/\d+ loss \d+\.\d{4}( \w+ \d+\.\d{4})+ \d+\.\d images/s(, \d+:\d\d left)?"
 
 

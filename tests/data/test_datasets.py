@@ -52,7 +52,7 @@ def test_the_diameter_is_that_of_the_median_instance(tmp_path):
     data = folder_data(folder, SETTINGS, val=folder)
     assert data.diameters.typical == pytest.approx(2 * np.sqrt(9 / np.pi), abs=0.005)
     assert data.channels == 1
-    described = {"kind": "folder", "training_images": 2, "validation_images": ["0", "1"], "validated_apart": False}
+    described = {"kind": "folder", "training_images": 2, "validation_images": ["0", "1"]}
     assert data.description == described
     assert same(data.patches.batch(3), folder_data(folder, SETTINGS, val=folder).patches.batch(3))
 
